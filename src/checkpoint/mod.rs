@@ -1,0 +1,128 @@
+//! Reads a checkpoint file, whatever its form, into named tensors.
+//!
+//! | form | recognised by | read by |
+//! |---|---|---|
+//! | `torch.save` of a training state with the weights under `state_dict` (timm's `.pth.tar`) | zip magic | [`torch`] |
+//! | `torch.save` of a bare `state_dict` | zip magic | [`torch`] |
+//! | safetensors | JSON header | [`mod@safetensors`] |
+//!
+//! Tensors keep the element type of the file. Integer tensors (batch norm's `num_batches_tracked`)
+//! carry nothing that inference needs and are left out, and the `module.` that PyTorch's
+//! `DataParallel` puts before every name is taken off.
+
+mod pickle;
+mod safetensors;
+mod torch;
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail, ensure};
+use candle_core::{DType, Device, Tensor};
+
+/// The floating-point tensors of a checkpoint, by name, on the CPU.
+pub struct Checkpoint {
+    pub tensors: BTreeMap<String, Tensor>,
+}
+
+impl Checkpoint {
+    /// Reads the checkpoint file at `path`.
+    ///
+    /// # Errors
+    /// If the file cannot be opened or mapped, or for any reason that [`Self::from_bytes`] has.
+    pub fn open(path: &Path) -> Result<Self> {
+        let bytes = map_file(path)?;
+        Self::from_bytes(&bytes).with_context(|| path.display().to_string())
+    }
+
+    /// Reads a checkpoint from the bytes of a file.
+    ///
+    /// # Errors
+    /// If the form is not known (with a hint where it is a common mistake), the file is damaged, or
+    /// a pickle in it asks for anything but tensors and plain data.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
+        let tensors = if bytes.starts_with(b"PK\x03\x04") {
+            torch::read(bytes)?
+        } else if safetensors::looks_like(bytes) {
+            safetensors::read(bytes)?
+        } else {
+            bail!("{}", explain_unknown(bytes));
+        };
+        let prefixed = tensors.keys().all(|name| name.starts_with("module."));
+        let tensors = if prefixed {
+            tensors.into_iter().map(|(name, t)| (name["module.".len()..].to_string(), t)).collect()
+        } else {
+            tensors
+        };
+        ensure!(!tensors.is_empty(), "the checkpoint holds no floating-point tensor");
+        Ok(Self { tensors })
+    }
+}
+
+/// Maps a file read-only into memory.
+///
+/// # Errors
+/// If it cannot be opened, is a directory or is empty.
+pub(crate) fn map_file(path: &Path) -> Result<memmap2::Mmap> {
+    let name = path.display();
+    let file = File::open(path).with_context(|| format!("cannot open {name}"))?;
+    let metadata = file.metadata().with_context(|| format!("cannot read {name}"))?;
+    ensure!(!metadata.is_dir(), "{name} is a directory, not a checkpoint file");
+    ensure!(metadata.len() > 0, "{name} is empty");
+    // SAFETY: as with every memory map, another process that cuts the file short while it is
+    // mapped raises SIGBUS. Checkpoints and our cache files are replaced by rename, not rewritten.
+    unsafe { memmap2::Mmap::map(&file) }.with_context(|| format!("cannot map {name}"))
+}
+
+/// What a file of no known form most likely is, and what to do about it.
+fn explain_unknown(bytes: &[u8]) -> String {
+    const LEGACY_MAGIC: [u8; 10] = [0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19];
+    let start = &bytes[..bytes.len().min(64)];
+    let contains = |needle: &[u8]| start.windows(needle.len()).any(|w| w == needle);
+    if contains(&LEGACY_MAGIC) || bytes.get(257..262) == Some(b"ustar") {
+        "this is the format that PyTorch wrote before version 1.6; re-save it with a current one: \
+         torch.save(torch.load(FILE, weights_only=False)['state_dict'], 'weights.pth')"
+            .into()
+    } else if start.starts_with(b"version https://git-lfs") {
+        "this is a Git LFS pointer, not the weights; fetch them with `git lfs pull`".into()
+    } else if start.trim_ascii_start().starts_with(b"<") {
+        "this is a web page or XML, not a checkpoint; download the file itself".into()
+    } else {
+        "not a checkpoint: neither a zip that torch.save writes nor safetensors".into()
+    }
+}
+
+/// A tensor from little-endian bytes; `None` for element types that weights do not have.
+fn tensor_from_bytes(bytes: &[u8], dtype: DType, shape: &[usize]) -> Result<Tensor> {
+    Ok(Tensor::from_raw_buffer(bytes, dtype, shape, &Device::Cpu)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(bytes: &[u8]) -> String {
+        format!("{:#}", Checkpoint::from_bytes(bytes).err().expect("must be refused"))
+    }
+
+    #[test]
+    fn unknown_files_are_explained() {
+        // The first bytes of `torch.save(x, f, _use_new_zipfile_serialization=False)`.
+        let legacy = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.\x80\x02M\xe9\x03.";
+        assert!(error(legacy).contains("re-save"));
+        assert!(error(b"version https://git-lfs.github.com/spec/v1\n").contains("git lfs pull"));
+        assert!(error(b"<!DOCTYPE html>").contains("web page"));
+        assert!(error(b"hello").contains("neither"));
+    }
+
+    #[test]
+    fn a_safetensors_header_that_lies_is_refused() {
+        let mut bytes = u64::MAX.to_le_bytes().to_vec();
+        bytes.extend_from_slice(b"{}");
+        assert!(error(&bytes).contains("header"), "{}", error(&bytes));
+        let mut bytes = 100u64.to_le_bytes().to_vec();
+        bytes.extend_from_slice(b"{\"a\":1}");
+        assert!(error(&bytes).contains("header"), "{}", error(&bytes));
+    }
+}

@@ -1,0 +1,33 @@
+//! The safetensors form of a checkpoint.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result, bail};
+use candle_core::{DType, Tensor};
+use safetensors::{Dtype, SafeTensors};
+
+/// Whether the file begins as safetensors do: eight bytes of length, then a JSON object.
+pub fn looks_like(bytes: &[u8]) -> bool {
+    bytes.get(8) == Some(&b'{')
+}
+
+/// All floating-point tensors of a safetensors file.
+pub fn read(bytes: &[u8]) -> Result<BTreeMap<String, Tensor>> {
+    let file = SafeTensors::deserialize(bytes).map_err(|error| {
+        anyhow::anyhow!("damaged safetensors file: its header does not describe its {} bytes ({error})", bytes.len())
+    })?;
+    let mut tensors = BTreeMap::new();
+    for (name, view) in file.iter() {
+        let dtype = match view.dtype() {
+            Dtype::F16 => DType::F16,
+            Dtype::BF16 => DType::BF16,
+            Dtype::F32 => DType::F32,
+            Dtype::F64 => DType::F64,
+            Dtype::I8 | Dtype::I16 | Dtype::I32 | Dtype::I64 | Dtype::U8 | Dtype::BOOL => continue,
+            other => bail!("tensor `{name}` has elements of type {other:?}; floating-point ones are needed"),
+        };
+        let tensor = super::tensor_from_bytes(view.data(), dtype, view.shape()).with_context(|| name.to_string())?;
+        tensors.insert(name.to_string(), tensor);
+    }
+    Ok(tensors)
+}

@@ -1,0 +1,252 @@
+//! What varies between QLNets, read off the shapes of their tensors.
+
+use std::fmt;
+
+use anyhow::{Context, Result, bail, ensure};
+
+/// The dimensions of a network: enough to build it and to say the shape of every parameter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Channels that the stem makes of the image's three.
+    pub stem: usize,
+    /// The layers, each a sequence of blocks.
+    pub layers: Vec<Vec<BlockConfig>>,
+    pub classes: usize,
+}
+
+/// The dimensions of one block.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BlockConfig {
+    /// Channels that enter (`c` in the paper).
+    pub input: usize,
+    /// Hidden channels (`w`): `conv1` makes `2w` of them, their product `w`.
+    pub hidden: usize,
+    /// Depthwise filters per hidden channel: 2 in qlnet-50-v0, 1 in qlnet-10m.
+    pub filters: usize,
+    /// Channels that leave (`o`).
+    pub output: usize,
+    /// Stride of `conv2` and of the skip: 2 in the first block of every layer but the first.
+    pub stride: usize,
+    /// Whether the skip is a convolution; then the block ends in a hardball.
+    pub skip: bool,
+}
+
+/// One convolution (or the final linear map) of the network.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Conv {
+    /// Its name among the folded parameters: `stem`, `layer1.0.conv1`, ..., `fc`.
+    pub name: String,
+    /// The shape of its weight, in PyTorch's order: output, input per group, height, width.
+    pub shape: Vec<usize>,
+}
+
+/// The names that a file gives to the parameters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Naming {
+    /// PyTorch's `state_dict`: convolutions without bias, each followed by a batch norm.
+    StateDict,
+    /// Ours: `{name}.weight` and `{name}.bias`, batch norm folded in.
+    Folded,
+}
+
+impl Naming {
+    /// The name of the weight of the convolution that we call `conv`.
+    pub fn weight(self, conv: &str) -> String {
+        match (self, conv.rsplit_once('.')) {
+            (Naming::Folded, _) => format!("{conv}.weight"),
+            (Naming::StateDict, Some((block, "conv2"))) => format!("{block}.conv2.weight"),
+            (Naming::StateDict, Some(_)) => format!("{conv}.conv.weight"),
+            (Naming::StateDict, None) if conv == "stem" => "conv1.weight".into(),
+            (Naming::StateDict, None) => format!("{conv}.weight"),
+        }
+    }
+
+    /// The name of its batch norm, if it has one.
+    pub fn batch_norm(self, conv: &str) -> Option<String> {
+        match (self, conv.rsplit_once('.')) {
+            (Naming::Folded, _) => None,
+            (Naming::StateDict, Some((block, "conv2"))) => Some(format!("{block}.bn2")),
+            (Naming::StateDict, Some(_)) => Some(format!("{conv}.bn")),
+            (Naming::StateDict, None) => (conv == "stem").then(|| "bn1".into()),
+        }
+    }
+}
+
+impl Config {
+    /// Reads the configuration off the tensors of a checkpoint: `names` are all it has, `shape`
+    /// answers for one of them.
+    ///
+    /// # Errors
+    /// If the tensors are not those of a QLNet; the message names the first that is missing or has
+    /// another shape.
+    pub fn infer<'a>(
+        naming: Naming,
+        names: impl Iterator<Item = &'a str>,
+        shape: impl Fn(&str) -> Option<&'a [usize]>,
+    ) -> Result<Self> {
+        let depths = depths(names);
+        let find = |conv: &str, expected: &str| {
+            let name = naming.weight(conv);
+            shape(&name)
+                .with_context(|| format!("not a QLNet checkpoint: tensor `{name}` is missing (expected shape {expected})"))
+        };
+        let misshapen = |conv: &str, expected: &str, found: &[usize]| {
+            anyhow::anyhow!("tensor `{}` has shape {found:?}, expected {expected}", naming.weight(conv))
+        };
+
+        let expected = "[stem, 3, 7, 7]";
+        let stem = match find("stem", expected)? {
+            &[stem, 3, 7, 7] if stem > 0 => stem,
+            found => bail!(misshapen("stem", expected, found)),
+        };
+        ensure!(
+            !depths.is_empty(),
+            "not a QLNet checkpoint: tensor `{}` is missing (expected shape [2w, {stem}, 1, 1])",
+            naming.weight("layer1.0.conv1")
+        );
+        let mut layers = Vec::new();
+        let mut input = stem;
+        for (i, depth) in depths.iter().enumerate() {
+            let mut blocks = Vec::new();
+            for j in 0..*depth {
+                let name = |part: &str| format!("layer{}.{j}.{part}", i + 1);
+                let expected = format!("[2w, {input}, 1, 1]");
+                let hidden = match find(&name("conv1"), &expected)? {
+                    &[rows, c, 1, 1] if c == input && rows > 0 && rows % 2 == 0 => rows / 2,
+                    found => bail!(misshapen(&name("conv1"), &expected, found)),
+                };
+                let expected = format!("[o, a multiple of {hidden}, 1, 1]");
+                let (output, filters) = match find(&name("conv3"), &expected)? {
+                    &[output, columns, 1, 1] if output > 0 && columns > 0 && columns % hidden == 0 => {
+                        (output, columns / hidden)
+                    }
+                    found => bail!(misshapen(&name("conv3"), &expected, found)),
+                };
+                let stride = if i > 0 && j == 0 { 2 } else { 1 };
+                let skip = stride != 1 || input != output;
+                blocks.push(BlockConfig { input, hidden, filters, output, stride, skip });
+                input = output;
+            }
+            layers.push(blocks);
+        }
+        let expected = format!("[classes, {input}]");
+        let classes = match find("fc", &expected)? {
+            &[classes, c] if c == input && classes > 0 => classes,
+            found => bail!(misshapen("fc", &expected, found)),
+        };
+        Ok(Self { stem, layers, classes })
+    }
+
+    /// Every convolution of the network, in the order in which they run.
+    pub fn convs(&self) -> Vec<Conv> {
+        let mut convs = vec![Conv { name: "stem".into(), shape: vec![self.stem, 3, 7, 7] }];
+        for (i, blocks) in self.layers.iter().enumerate() {
+            for (j, b) in blocks.iter().enumerate() {
+                let mut add = |part: &str, shape| convs.push(Conv { name: format!("layer{}.{j}.{part}", i + 1), shape });
+                let rows = b.filters * b.hidden;
+                add("conv1", vec![2 * b.hidden, b.input, 1, 1]);
+                add("conv2", vec![rows, 1, 3, 3]);
+                add("conv3", vec![b.output, rows, 1, 1]);
+                if b.skip {
+                    add("skip", vec![b.output, b.input, 1, 1]);
+                }
+            }
+        }
+        convs.push(Conv { name: "fc".into(), shape: vec![self.classes, self.channels()] });
+        convs
+    }
+
+    /// Channels that the last block hands to the head.
+    pub fn channels(&self) -> usize {
+        self.layers.iter().flatten().last().map_or(self.stem, |block| block.output)
+    }
+
+    /// Number of weights and biases once batch norm is folded.
+    pub fn folded_parameters(&self) -> usize {
+        self.convs().iter().map(|conv| conv.shape.iter().product::<usize>() + conv.shape[0]).sum()
+    }
+}
+
+/// Blocks per layer: one more than the largest index that a name mentions, up to the first layer
+/// that none does.
+fn depths<'a>(names: impl Iterator<Item = &'a str>) -> Vec<usize> {
+    let mut depths = std::collections::BTreeMap::<usize, usize>::new();
+    for name in names {
+        let Some((layer, rest)) = name.strip_prefix("layer").and_then(|rest| rest.split_once('.')) else { continue };
+        let Some((block, _)) = rest.split_once('.') else { continue };
+        if let (Ok(layer), Ok(block)) = (layer.parse::<usize>(), block.parse::<u32>()) {
+            let depth = depths.entry(layer).or_default();
+            *depth = (*depth).max(block as usize + 1);
+        }
+    }
+    (1..).map_while(|layer| depths.get(&layer).copied()).collect()
+}
+
+impl fmt::Display for Config {
+    /// `stem 64, layers 3x64 4x128 6x256 3x512, 1000 classes`
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "stem {}, layers", self.stem)?;
+        for blocks in &self.layers {
+            write!(f, " {}x{}", blocks.len(), blocks.last().map_or(0, |b| b.output))?;
+        }
+        write!(f, ", {} classes", self.classes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    /// qlnet-50-v0 as FACTS of the paper give it.
+    fn v0() -> Config {
+        let mut layers = Vec::new();
+        let mut input = 64;
+        for (i, (output, depth)) in [(64, 3), (128, 4), (256, 6), (512, 3)].into_iter().enumerate() {
+            let mut blocks = Vec::new();
+            for j in 0..depth {
+                let hidden = if input <= 128 { 4 * input } else { 2 * input };
+                let stride = if i > 0 && j == 0 { 2 } else { 1 };
+                blocks.push(BlockConfig { input, hidden, filters: 2, output, stride, skip: stride == 2 });
+                input = output;
+            }
+            layers.push(blocks);
+        }
+        Config { stem: 64, layers, classes: 1000 }
+    }
+
+    fn shapes(config: &Config, naming: Naming) -> BTreeMap<String, Vec<usize>> {
+        config.convs().into_iter().map(|conv| (naming.weight(&conv.name), conv.shape)).collect()
+    }
+
+    fn infer(shapes: &BTreeMap<String, Vec<usize>>, naming: Naming) -> Result<Config> {
+        Config::infer(naming, shapes.keys().map(String::as_str), |name| shapes.get(name).map(Vec::as_slice))
+    }
+
+    #[test]
+    fn a_config_is_read_back_from_its_own_shapes() {
+        for naming in [Naming::StateDict, Naming::Folded] {
+            assert_eq!(infer(&shapes(&v0(), naming), naming).unwrap(), v0());
+        }
+        // 9,993,640 parameters in the state_dict, whose batch norms have two per channel where the
+        // folded network has one bias.
+        let channels: usize = v0().convs().iter().filter(|c| c.name != "fc").map(|c| c.shape[0]).sum();
+        assert_eq!(v0().folded_parameters() + channels, 9_993_640);
+    }
+
+    #[test]
+    fn the_tensor_at_fault_is_named() {
+        let good = shapes(&v0(), Naming::StateDict);
+        let message = |change: &dyn Fn(&mut BTreeMap<String, Vec<usize>>)| {
+            let mut shapes = good.clone();
+            change(&mut shapes);
+            format!("{:#}", infer(&shapes, Naming::StateDict).unwrap_err())
+        };
+        let gone = message(&|s| drop(s.remove("layer3.2.conv1.conv.weight")));
+        assert!(gone.contains("`layer3.2.conv1.conv.weight` is missing (expected shape [2w, 256, 1, 1])"), "{gone}");
+        let odd = message(&|s| drop(s.insert("layer1.1.conv1.conv.weight".into(), vec![512, 32, 1, 1])));
+        assert!(odd.contains("has shape [512, 32, 1, 1], expected [2w, 64, 1, 1]"), "{odd}");
+        let other = message(&|s| s.retain(|name, _| !name.starts_with("layer")));
+        assert!(other.contains("not a QLNet checkpoint"), "{other}");
+    }
+}

@@ -1,0 +1,91 @@
+//! Decodes image files to 8-bit RGB, as Pillow's `Image.open(f).convert("RGB")` does: alpha is
+//! dropped, grey and palette are expanded, and of 16 bits the upper 8 are kept.
+
+use std::io::Cursor;
+
+use anyhow::{Context, Result, bail, ensure};
+use image::metadata::Orientation;
+use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits, RgbImage};
+
+/// The most pixels that an image may have: the number from which Pillow refuses one as a
+/// decompression bomb.
+pub const MAX_PIXELS: u64 = 178_956_970;
+
+/// File name extensions of the formats that can be decoded.
+pub fn has_image_extension(path: &std::path::Path) -> bool {
+    ImageFormat::from_path(path).is_ok_and(|format| format.reading_enabled())
+}
+
+/// Decodes an image of any format that the `image` crate knows, recognised by its content.
+///
+/// With `exif`, the orientation that a camera noted in the file is applied; Pillow, and so timm,
+/// does not do that unless asked.
+///
+/// # Errors
+/// If the format is not known, the file is damaged or cut short, or it has more than
+/// [`MAX_PIXELS`].
+pub fn decode(bytes: &[u8], exif: bool) -> Result<RgbImage> {
+    ensure!(!bytes.is_empty(), "the file is empty");
+    let mut reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format()?;
+    let Some(format) = reader.format() else {
+        bail!("not an image of a known format (JPEG, PNG, GIF, WebP, TIFF, BMP and others)");
+    };
+    let mut limits = Limits::default();
+    limits.max_alloc = Some(8 * MAX_PIXELS);
+    reader.limits(limits);
+    let name = format.extensions_str().first().copied().unwrap_or("image").to_uppercase();
+    let mut decoder = reader.into_decoder().with_context(|| format!("cannot decode this {name}"))?;
+    let (width, height) = decoder.dimensions();
+    let pixels = u64::from(width) * u64::from(height);
+    ensure!(pixels > 0, "the image has no pixels ({width}x{height})");
+    ensure!(pixels <= MAX_PIXELS, "the image is too large: {width}x{height}, at most {MAX_PIXELS} pixels are decoded");
+    let orientation = if exif { decoder.orientation().unwrap_or(Orientation::NoTransforms) } else { Orientation::NoTransforms };
+    let mut image = DynamicImage::from_decoder(decoder).with_context(|| format!("damaged or incomplete {name}"))?;
+    image.apply_orientation(orientation);
+    Ok(to_rgb8(image))
+}
+
+fn to_rgb8(image: DynamicImage) -> RgbImage {
+    let (width, height) = (image.width(), image.height());
+    // The `image` crate would round 16 bits to 8.
+    let rgb: Vec<u8> = match image {
+        DynamicImage::ImageLuma16(i) => i.pixels().flat_map(|p| [(p.0[0] >> 8) as u8; 3]).collect(),
+        DynamicImage::ImageLumaA16(i) => i.pixels().flat_map(|p| [(p.0[0] >> 8) as u8; 3]).collect(),
+        DynamicImage::ImageRgb16(i) => i.as_raw().iter().map(|v| (v >> 8) as u8).collect(),
+        DynamicImage::ImageRgba16(i) => {
+            i.pixels().flat_map(|p| [p.0[0], p.0[1], p.0[2]].map(|v| (v >> 8) as u8)).collect()
+        }
+        other => return other.into_rgb8(),
+    };
+    RgbImage::from_raw(width, height, rgb).expect("three values per pixel")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bomb_is_refused() {
+        // A PNG header that claims 100,000 x 100,000 grey pixels.
+        let mut png = b"\x89PNG\r\n\x1a\n".to_vec();
+        let mut chunk = |kind: &[u8], data: &[u8]| {
+            png.extend((data.len() as u32).to_be_bytes());
+            let body = [kind, data].concat();
+            png.extend(&body);
+            png.extend(crc32fast::hash(&body).to_be_bytes());
+        };
+        let side = 100_000u32.to_be_bytes();
+        chunk(b"IHDR", &[&side[..], &side[..], &[8, 0, 0, 0, 0]].concat());
+        chunk(b"IDAT", b"");
+        let error = format!("{:#}", decode(&png, true).unwrap_err());
+        assert!(error.contains("too large") || error.contains("limit"), "{error}");
+    }
+
+    #[test]
+    fn sixteen_bits_keep_the_upper_eight() {
+        let mut png = Vec::new();
+        let image = image::ImageBuffer::from_fn(2, 1, |x, _| image::Rgb([0x12ffu16, 0xff00, 256 * x as u16]));
+        DynamicImage::ImageRgb16(image).write_to(&mut Cursor::new(&mut png), ImageFormat::Png).unwrap();
+        assert_eq!(decode(&png, true).unwrap().as_raw(), &[0x12, 0xff, 0, 0x12, 0xff, 1]);
+    }
+}

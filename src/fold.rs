@@ -1,0 +1,125 @@
+//! Folds batch norm into the convolutions.
+//!
+//! In inference a batch norm is affine per channel, so a convolution `W` without bias and the batch
+//! norm after it are one convolution with a bias:
+//!
+//! ```text
+//! s  = gamma / sqrt(running_var + 1e-5)
+//! W' = s W                                  row by row
+//! b' = beta - s running_mean
+//! ```
+//!
+//! The network, its symmetry and its exporters all work on these folded parameters.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result, bail, ensure};
+use candle_core::{DType, Device, Tensor};
+
+use crate::checkpoint::Checkpoint;
+use crate::config::{Config, Conv, Naming};
+
+/// What PyTorch's `BatchNorm2d` adds to the variance unless told otherwise.
+const BATCH_NORM_EPS: f64 = 1e-5;
+
+/// A network's parameters with batch norm folded in: `{conv}.weight` and `{conv}.bias` in float32
+/// for every [`Conv`] of the configuration, with the shapes that [`Config::convs`] gives.
+#[derive(Clone, Debug)]
+pub struct Weights {
+    pub config: Config,
+    pub tensors: BTreeMap<String, Tensor>,
+}
+
+impl Weights {
+    /// Folds a checkpoint; one that is folded already is only checked.
+    ///
+    /// # Errors
+    /// If a tensor is missing, misshapen, not known or not finite. The message names it, and the
+    /// shape that was expected.
+    pub fn from_checkpoint(checkpoint: &Checkpoint) -> Result<Self> {
+        let tensors = &checkpoint.tensors;
+        let naming = if tensors.contains_key("stem.weight") { Naming::Folded } else { Naming::StateDict };
+        let shape = |name: &str| tensors.get(name).map(|t| t.dims());
+        let config = Config::infer(naming, tensors.keys().map(String::as_str), shape)?;
+        let mut source = Source { left: tensors.iter().map(|(name, t)| (name.as_str(), t)).collect() };
+        let mut folded = BTreeMap::new();
+        for conv in config.convs() {
+            let (weight, bias) = source.fold(&conv, naming)?;
+            folded.insert(format!("{}.bias", conv.name), Tensor::from_vec(bias, conv.shape[0], &Device::Cpu)?);
+            folded.insert(format!("{}.weight", conv.name), Tensor::from_vec(weight, conv.shape, &Device::Cpu)?);
+        }
+        if let Some((name, tensor)) = source.left.first_key_value() {
+            let more = if source.left.len() > 1 { format!(" and {} more", source.left.len() - 1) } else { String::new() };
+            bail!("unexpected tensor `{name}` of shape {:?}{more}: a QLNet with {config} has none", tensor.dims());
+        }
+        Ok(Self { config, tensors: folded })
+    }
+}
+
+/// The tensors of a checkpoint that no convolution has taken yet.
+struct Source<'a> {
+    left: BTreeMap<&'a str, &'a Tensor>,
+}
+
+impl Source<'_> {
+    /// Weight and bias of one convolution, folded.
+    fn fold(&mut self, conv: &Conv, naming: Naming) -> Result<(Vec<f32>, Vec<f32>)> {
+        let rows = conv.shape[0];
+        let mut weight = self.weight(conv, naming)?;
+        let Some(norm) = naming.batch_norm(&conv.name) else {
+            let prefix = naming.weight(&conv.name).trim_end_matches("weight").to_string();
+            return Ok((weight, self.take(&format!("{prefix}bias"), &[rows])?));
+        };
+        let mut vector = |part: &str| self.take(&format!("{norm}.{part}"), &[rows]);
+        let (gamma, beta) = (vector("weight")?, vector("bias")?);
+        let (mean, variance) = (vector("running_mean")?, vector("running_var")?);
+        if let Some(row) = variance.iter().position(|v| f64::from(*v) + BATCH_NORM_EPS <= 0.0) {
+            bail!("tensor `{norm}.running_var` has a negative variance, {}, at index {row}", variance[row]);
+        }
+        let scale: Vec<f64> = gamma
+            .iter()
+            .zip(&variance)
+            .map(|(gamma, variance)| f64::from(*gamma) / (f64::from(*variance) + BATCH_NORM_EPS).sqrt())
+            .collect();
+        let bias: Vec<f32> = (0..rows).map(|r| (f64::from(beta[r]) - scale[r] * f64::from(mean[r])) as f32).collect();
+        let columns = weight.len() / rows;
+        for (row, scale) in weight.chunks_exact_mut(columns).zip(&scale) {
+            row.iter_mut().for_each(|w| *w = (f64::from(*w) * scale) as f32);
+        }
+        ensure!(
+            weight.iter().chain(&bias).all(|v| v.is_finite()),
+            "folding `{norm}` overflows float32: its variances are too small for its weights"
+        );
+        Ok((weight, bias))
+    }
+
+    /// The weight of a convolution. A depthwise weight may have fewer kernels than the convolution
+    /// has rows: they then repeat along the channels (qlnet-10m-ks, where kernels are shared).
+    fn weight(&mut self, conv: &Conv, naming: Naming) -> Result<Vec<f32>> {
+        let name = naming.weight(&conv.name);
+        let rows = conv.shape[0];
+        if let Some(&[kernels, 1, 3, 3]) = self.left.get(name.as_str()).map(|t| t.dims())
+            && conv.name.ends_with("conv2")
+            && kernels > 0
+            && kernels < rows
+            && rows % kernels == 0
+        {
+            return Ok(self.take(&name, &[kernels, 1, 3, 3])?.repeat(rows / kernels));
+        }
+        self.take(&name, &conv.shape)
+    }
+
+    /// The elements of a tensor in float32, checked for shape and for values that are not finite.
+    fn take(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
+        let tensor = self
+            .left
+            .remove(name)
+            .with_context(|| format!("tensor `{name}` is missing (expected shape {shape:?})"))?;
+        ensure!(tensor.dims() == shape, "tensor `{name}` has shape {:?}, expected {shape:?}", tensor.dims());
+        let elements = tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
+        if let Some(at) = elements.iter().position(|v| !v.is_finite()) {
+            bail!("tensor `{name}` has a weight that is not finite ({}, at index {at})", elements[at]);
+        }
+        Ok(elements)
+    }
+}

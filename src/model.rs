@@ -1,0 +1,157 @@
+//! QLNet, as in Liu, Shao, Bai, "A Novel Convolutional Neural Network Architecture with a
+//! Continuous Symmetry" (arXiv 2308.01621), on folded weights.
+
+use candle_core::{DType, Device, Result, Tensor};
+use candle_nn::VarBuilder;
+
+use crate::config::{BlockConfig, Config};
+use crate::fold::Weights;
+use crate::ops::{self, Depthwise};
+
+/// Images of one batch that run together on the CPU. More would not be faster, and their
+/// activations would leave the cache.
+const CPU_BATCH: usize = 4;
+
+/// The network. Activations between the stem and the head are NHWC.
+#[derive(Clone, Debug)]
+pub struct QLNet {
+    stem: Affine,
+    layers: Vec<Vec<Block>>,
+    fc: Affine,
+}
+
+/// A weight and a bias.
+#[derive(Clone, Debug)]
+struct Affine {
+    weight: Tensor,
+    bias: Tensor,
+}
+
+impl Affine {
+    /// A convolution or linear map whose weight has the given PyTorch shape.
+    fn new(shape: &[usize], vb: VarBuilder) -> Result<Self> {
+        Ok(Self { weight: vb.get(shape, "weight")?, bias: vb.get(shape[0], "bias")? })
+    }
+
+    /// A 1x1 convolution, as the matrix `[o, c]` that it is.
+    fn pointwise(c: usize, o: usize, vb: VarBuilder) -> Result<Self> {
+        let Self { weight, bias } = Self::new(&[o, c, 1, 1], vb)?;
+        Ok(Self { weight: weight.reshape((o, c))?, bias })
+    }
+
+    /// `[..., c]` to `[..., o]`, without the bias.
+    fn product(&self, x: &Tensor) -> Result<Tensor> {
+        let mut shape = x.dims().to_vec();
+        let last = shape.len() - 1;
+        let rows = x.reshape(((), shape[last]))?;
+        shape[last] = self.weight.dim(0)?;
+        rows.matmul(&self.weight.t()?)?.reshape(shape)
+    }
+
+    /// `[..., c]` to `[..., o]`.
+    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        self.product(x)?.broadcast_add(&self.bias)
+    }
+}
+
+/// One block: `y = skip(x) + conv3(conv2(a * b))`, where `a` and `b` are the halves of `conv1(x)`.
+#[derive(Clone, Debug)]
+struct Block {
+    conv1: Affine,
+    conv2: Depthwise,
+    conv3: Affine,
+    /// A 1x1 convolution where the block changes the width, and then a hardball at its end.
+    skip: Option<Affine>,
+    stride: usize,
+}
+
+impl Block {
+    fn new(config: &BlockConfig, vb: VarBuilder) -> Result<Self> {
+        let &BlockConfig { input, hidden, filters, output, stride, skip } = config;
+        let rows = filters * hidden;
+        let conv2 = Affine::new(&[rows, 1, 3, 3], vb.pp("conv2"))?;
+        let conv3 = Affine::pointwise(rows, output, vb.pp("conv3"))?;
+        Ok(Self {
+            conv1: Affine::pointwise(input, 2 * hidden, vb.pp("conv1"))?,
+            conv2: Depthwise::new(&conv2.weight, &conv2.bias, filters, stride)?,
+            conv3: Affine { weight: Depthwise::reorder_columns(&conv3.weight, filters)?, ..conv3 },
+            skip: skip.then(|| Affine::pointwise(input, output, vb.pp("skip"))).transpose()?,
+            stride,
+        })
+    }
+
+    /// `[n, h, w, c]` to `[n, ceil(h / stride), ceil(w / stride), o]`.
+    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let hidden = ops::gate(&self.conv1.product(x)?, &self.conv1.bias)?;
+        let hidden = ops::depthwise(&hidden, &self.conv2)?;
+        let y = self.conv3.forward(&hidden)?;
+        match &self.skip {
+            None => y + x,
+            Some(skip) => ops::hardball(&(y + skip.forward(&every(x, self.stride)?)?)?),
+        }
+    }
+}
+
+/// Every `stride`-th row and column of `[n, h, w, c]`: what a strided 1x1 convolution reads.
+fn every(x: &Tensor, stride: usize) -> Result<Tensor> {
+    if stride == 1 {
+        return Ok(x.clone());
+    }
+    let (n, h, w, c) = x.dims4()?;
+    let (oh, ow) = (h.div_ceil(stride), w.div_ceil(stride));
+    let x = x.pad_with_zeros(1, 0, oh * stride - h)?.pad_with_zeros(2, 0, ow * stride - w)?;
+    x.reshape(&[n, oh, stride, ow, stride, c][..])?.narrow(2, 0, 1)?.narrow(4, 0, 1)?.reshape((n, oh, ow, c))
+}
+
+impl QLNet {
+    /// Builds the network from folded parameters, under the names that [`Config::convs`] gives.
+    ///
+    /// # Errors
+    /// If the `VarBuilder` lacks one of them or has it in another shape.
+    pub fn new(config: &Config, vb: VarBuilder) -> Result<Self> {
+        let layers = config.layers.iter().enumerate().map(|(i, blocks)| {
+            let vb = vb.pp(format!("layer{}", i + 1));
+            blocks.iter().enumerate().map(|(j, block)| Block::new(block, vb.pp(j))).collect()
+        });
+        Ok(Self {
+            stem: Affine::new(&[config.stem, 3, 7, 7], vb.pp("stem"))?,
+            layers: layers.collect::<Result<_>>()?,
+            fc: Affine::new(&[config.classes, config.channels()], vb.pp("fc"))?,
+        })
+    }
+
+    /// Builds the network from folded weights, on a device and in an element type.
+    pub fn from_weights(weights: &Weights, dtype: DType, device: &Device) -> Result<Self> {
+        let tensors = weights.tensors.iter().map(|(name, t)| (name.clone(), t.clone())).collect();
+        Self::new(&weights.config, VarBuilder::from_tensors(tensors, dtype, device))
+    }
+
+    /// Logits `[n, classes]` of normalised images `[n, 3, h, w]`, in the network's element type.
+    pub fn forward(&self, images: &Tensor) -> Result<Tensor> {
+        let n = images.dim(0)?;
+        if !images.device().is_cpu() || n <= CPU_BATCH {
+            return self.forward_observed(images, &mut |_, _| {});
+        }
+        let parts = (0..n).step_by(CPU_BATCH).map(|start| {
+            let part = images.narrow(0, start, CPU_BATCH.min(n - start))?;
+            self.forward_observed(&part, &mut |_, _| {})
+        });
+        Tensor::cat(&parts.collect::<Result<Vec<_>>>()?, 0)
+    }
+
+    /// [`Self::forward`] that shows the output of every step, `stem`, `layer1.0`, ..., `act`, on
+    /// its way. They are NHWC.
+    pub fn forward_observed(&self, images: &Tensor, observe: &mut dyn FnMut(&str, &Tensor)) -> Result<Tensor> {
+        let mut x = ops::stem(images, &self.stem.weight, &self.stem.bias)?;
+        observe("stem", &x);
+        for (i, blocks) in self.layers.iter().enumerate() {
+            for (j, block) in blocks.iter().enumerate() {
+                x = block.forward(&x)?;
+                observe(&format!("layer{}.{j}", i + 1), &x);
+            }
+        }
+        x = ops::hardball(&x)?;
+        observe("act", &x);
+        self.fc.forward(&x.flatten(1, 2)?.mean(1)?)
+    }
+}

@@ -1,0 +1,137 @@
+//! From a decoded image to the network's input: resize, crop, normalise.
+
+use std::fmt;
+
+use anyhow::{Result, ensure};
+use candle_core::{Device, Tensor};
+use image::RgbImage;
+
+use crate::resample::{Interpolation, Rect, resize_crop};
+
+/// Mean and standard deviation per channel of ImageNet's training images, in 0..1.
+pub const IMAGENET_MEAN: [f32; 3] = [0.485, 0.456, 0.406];
+pub const IMAGENET_STD: [f32; 3] = [0.229, 0.224, 0.225];
+
+/// How an image becomes the network's input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Preprocess {
+    /// Pixels of the shorter side after the resize.
+    pub resize: u32,
+    pub interpolation: Interpolation,
+    /// Side of the square that is cut from the centre, at most `resize`.
+    pub crop: u32,
+}
+
+impl Preprocess {
+    /// timm's evaluation transform: the shorter side to `floor(crop / crop_pct)`.
+    pub fn timm(crop: u32, crop_pct: f64, interpolation: Interpolation) -> Self {
+        Self { resize: (f64::from(crop) / crop_pct).floor() as u32, interpolation, crop }
+    }
+
+    /// The transform of the author's notebook: 256 bilinear and 224, or in that proportion.
+    pub fn notebook(crop: u32) -> Self {
+        Self::timm(crop, 0.875, Interpolation::Bilinear)
+    }
+
+    /// Checks that the crop fits.
+    ///
+    /// # Errors
+    /// If one of the sizes is zero or absurd, or the crop is larger than the resized image.
+    pub fn validate(&self) -> Result<()> {
+        let Self { resize, crop, .. } = *self;
+        ensure!(crop > 0 && resize <= 16384, "resize and crop must lie between 1 and 16384, found {resize} and {crop}");
+        ensure!(crop <= resize, "the crop ({crop}) is larger than the resized image's shorter side ({resize})");
+        Ok(())
+    }
+
+    /// Resizes and crops as timm (torchvision's `Resize` and `CenterCrop`, by Pillow) does:
+    /// `[crop, crop]` pixels.
+    ///
+    /// # Errors
+    /// If the image is so elongated that its longer side would exceed any reason.
+    pub fn apply(&self, image: &RgbImage) -> Result<RgbImage> {
+        let (w, h) = image.dimensions();
+        let (short, long) = (w.min(h), w.max(h));
+        // torchvision: int(size * long / short).
+        let long = (f64::from(self.resize) * f64::from(long) / f64::from(short)) as u64;
+        ensure!(long < 1 << 24, "the image is too elongated: {w}x{h}");
+        let (short, long) = (self.resize, long as u32);
+        let (width, height) = if w <= h { (short, long) } else { (long, short) };
+        let crop = Rect {
+            x: centre(width, self.crop),
+            y: centre(height, self.crop),
+            width: self.crop,
+            height: self.crop,
+        };
+        Ok(resize_crop(image, (width, height), self.interpolation, crop))
+    }
+}
+
+impl fmt::Display for Preprocess {
+    /// `resize 235 bicubic, crop 224`
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let interpolation = match self.interpolation {
+            Interpolation::Bilinear => "bilinear",
+            Interpolation::Bicubic => "bicubic",
+        };
+        write!(f, "resize {} {interpolation}, crop {}", self.resize, self.crop)
+    }
+}
+
+/// Python's `round((size - crop) / 2)`: ties to even.
+fn centre(size: u32, crop: u32) -> u32 {
+    (f64::from(size - crop) / 2.0).round_ties_even() as u32
+}
+
+/// Scales to 0..1 and normalises by [`IMAGENET_MEAN`] and [`IMAGENET_STD`], as torchvision's
+/// `ToTensor` and `Normalize` do: float32 `[n, 3, h, w]` on the CPU.
+///
+/// # Errors
+/// If there is no image, or they differ in size.
+pub fn to_tensor(images: &[RgbImage]) -> Result<Tensor> {
+    ensure!(!images.is_empty(), "no image to make a tensor of");
+    let (width, height) = images[0].dimensions();
+    let plane = width as usize * height as usize;
+    let table: [[f32; 256]; 3] = std::array::from_fn(|c| {
+        std::array::from_fn(|v| (v as f32 / 255.0 - IMAGENET_MEAN[c]) / IMAGENET_STD[c])
+    });
+    let mut values = vec![0f32; images.len() * 3 * plane];
+    for (image, values) in images.iter().zip(values.chunks_exact_mut(3 * plane)) {
+        ensure!(image.dimensions() == (width, height), "images of one batch must have one size");
+        for (c, (values, table)) in values.chunks_exact_mut(plane).zip(&table).enumerate() {
+            for (value, pixel) in values.iter_mut().zip(image.as_raw().as_chunks::<3>().0) {
+                *value = table[pixel[c] as usize];
+            }
+        }
+    }
+    Ok(Tensor::from_vec(values, (images.len(), 3, height as usize, width as usize), &Device::Cpu)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_centre_is_rounded_as_python_rounds() {
+        assert_eq!(centre(235, 224), 6); // 5.5
+        assert_eq!(centre(237, 224), 6); // 6.5
+        assert_eq!(centre(313, 224), 44); // 44.5
+        assert_eq!(centre(224, 224), 0);
+    }
+
+    #[test]
+    fn sizes_are_those_of_timm() {
+        let timm = Preprocess::timm(224, 0.95, Interpolation::Bicubic);
+        assert_eq!(timm, Preprocess { resize: 235, interpolation: Interpolation::Bicubic, crop: 224 });
+        assert_eq!(Preprocess::notebook(224).resize, 256);
+        assert!(Preprocess { crop: 300, ..timm }.validate().is_err());
+        assert!(Preprocess { crop: 0, ..timm }.validate().is_err());
+    }
+
+    #[test]
+    fn elongated_images_are_cropped_or_refused() {
+        let timm = Preprocess::timm(224, 0.95, Interpolation::Bicubic);
+        assert_eq!(timm.apply(&RgbImage::new(5000, 2)).unwrap().dimensions(), (224, 224));
+        assert!(timm.apply(&RgbImage::new(100_000, 1)).is_err());
+    }
+}

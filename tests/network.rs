@@ -1,0 +1,109 @@
+//! The network against PyTorch: every step of small ones, and the logits of a full-size one.
+
+mod support;
+
+use candle_core::{DType, Device, Tensor};
+use qlnet::checkpoint::Checkpoint;
+use qlnet::fold::Weights;
+use qlnet::model::QLNet;
+use support::{fixture, nchw, reference_dir, relative_difference, tensors};
+
+const FIXTURES: [(&str, &str); 5] = [
+    ("two-filters", "two-filters.pth.tar"),
+    ("one-filter", "one-filter.safetensors"),
+    ("shared-kernels", "shared-kernels.pth"),
+    ("channels-last-half", "channels-last-half.pth"),
+    ("bfloat16", "bfloat16.safetensors"),
+];
+
+fn weights(file: &str) -> Weights {
+    Weights::from_checkpoint(&Checkpoint::open(&fixture(file)).unwrap()).unwrap()
+}
+
+#[test]
+fn every_step_equals_pytorch() {
+    for (name, file) in FIXTURES {
+        let expected = tensors(&fixture(&format!("{name}.expected.safetensors")));
+        for (dtype, tolerance) in [(DType::F32, 2e-6), (DType::F64, 1e-6)] {
+            let net = QLNet::from_weights(&weights(file), dtype, &Device::Cpu).unwrap();
+            let input = expected["input"].to_dtype(dtype).unwrap();
+            let mut seen = vec!["input".to_string()];
+            let logits = net
+                .forward_observed(&input, &mut |step, x| {
+                    let difference = relative_difference(&nchw(x), &expected[step]);
+                    assert!(difference < tolerance, "{name} {dtype:?} {step}: {difference:e}");
+                    seen.push(step.to_string());
+                })
+                .unwrap();
+            let difference = relative_difference(&logits, &expected["logits"]);
+            assert!(difference < tolerance, "{name} {dtype:?} logits: {difference:e}");
+            seen.push("logits".into());
+            seen.sort();
+            let mut steps: Vec<_> = expected.keys().cloned().collect();
+            steps.sort();
+            assert_eq!(seen, steps);
+        }
+    }
+}
+
+#[test]
+fn half_precision_stays_near() {
+    let expected = tensors(&fixture("two-filters.expected.safetensors"));
+    for (dtype, tolerance) in [(DType::F16, 1e-2), (DType::BF16, 8e-2)] {
+        let net = QLNet::from_weights(&weights("two-filters.pth.tar"), dtype, &Device::Cpu).unwrap();
+        let logits = net.forward(&expected["input"].to_dtype(dtype).unwrap()).unwrap();
+        let difference = relative_difference(&logits, &expected["logits"]);
+        assert!(difference < tolerance, "{dtype:?}: {difference:e}");
+        assert!(difference > 0.0);
+    }
+}
+
+#[test]
+fn a_batch_is_its_images_one_by_one() {
+    let net = QLNet::from_weights(&weights("two-filters.pth.tar"), DType::F32, &Device::Cpu).unwrap();
+    let images = Tensor::randn(0f32, 1.0, (9, 3, 37, 50), &Device::Cpu).unwrap();
+    let batch = net.forward(&images).unwrap();
+    for i in 0..9 {
+        let one = net.forward(&images.narrow(0, i, 1).unwrap()).unwrap();
+        assert!(relative_difference(&batch.narrow(0, i, 1).unwrap(), &one) < 1e-6);
+    }
+}
+
+#[test]
+fn full_size_network_equals_pytorch() {
+    let Some(dir) = reference_dir() else { return };
+    let checkpoint = Checkpoint::open(&dir.join("qlnet-50-v0.digits.pth.tar")).unwrap();
+    let net = QLNet::from_weights(&Weights::from_checkpoint(&checkpoint).unwrap(), DType::F32, &Device::Cpu).unwrap();
+    let expected: serde_json::Value =
+        serde_json::from_str(&std::fs::read_to_string(dir.join("expected.json")).unwrap()).unwrap();
+    let numbers = |value: &serde_json::Value| -> Vec<f32> { serde_json::from_value(value.clone()).unwrap() };
+    let mut compared = 0;
+    for image in expected["images"].as_array().unwrap() {
+        let crop = image::open(dir.join(image["crop"].as_str().unwrap())).unwrap().into_rgb8();
+        let input = qlnet::preprocess::to_tensor(&[crop]).unwrap();
+        let mut blocks = 0;
+        let logits = net
+            .forward_observed(&input, &mut |step, x| {
+                let listed = image["blocks"].as_array().into_iter().flatten();
+                for expected in listed.filter(|block| block["name"] == step) {
+                    let values = x.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+                    let n = values.len() as f64;
+                    let mean = values.iter().map(|v| f64::from(*v)).sum::<f64>() / n;
+                    let rms = (values.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>() / n).sqrt();
+                    let max = values.iter().fold(0f64, |m, v| m.max(f64::from(v.abs())));
+                    for (name, found) in [("mean", mean), ("rms", rms), ("absmax", max)] {
+                        let wanted = expected[name].as_f64().unwrap();
+                        assert!((found - wanted).abs() < 1e-4 * max, "{step} {name}: {found} for {wanted}");
+                    }
+                    blocks += 1;
+                }
+            })
+            .unwrap();
+        assert!(image.get("blocks").is_none() || blocks >= 16, "{blocks}");
+        let expected = Tensor::new(numbers(&image["logits"]), &Device::Cpu).unwrap().unsqueeze(0).unwrap();
+        let difference = relative_difference(&logits, &expected);
+        assert!(difference < 1e-4, "{}: {difference:e}", image["image"]);
+        compared += 1;
+    }
+    assert_eq!(compared, 17);
+}

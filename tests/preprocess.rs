@@ -1,0 +1,79 @@
+//! The crop that the network sees, against Pillow's.
+
+mod support;
+
+use qlnet::decode::decode;
+use qlnet::preprocess::Preprocess;
+use qlnet::resample::{Interpolation, Rect, resize_crop};
+use support::{fixture, reference_dir};
+
+/// `tests/fixtures/pillow/NAME.png` and what Pillow makes of it, `NAME-WxH-INTERPOLATION.png`.
+#[test]
+fn resize_equals_pillow() {
+    let mut compared = 0;
+    for entry in std::fs::read_dir(fixture("pillow")).unwrap() {
+        let path = entry.unwrap().path();
+        let stem = path.file_stem().unwrap().to_str().unwrap().to_string();
+        let [name, size, interpolation] = stem.split('-').collect::<Vec<_>>()[..] else { continue };
+        let (width, height) = size.split_once('x').unwrap();
+        let (width, height) = (width.parse().unwrap(), height.parse().unwrap());
+        let interpolation = match interpolation {
+            "bicubic" => Interpolation::Bicubic,
+            "bilinear" => Interpolation::Bilinear,
+            other => panic!("{other}"),
+        };
+        let source = image::open(path.with_file_name(format!("{name}.png"))).unwrap().into_rgb8();
+        let whole = Rect { x: 0, y: 0, width, height };
+        let expected = image::open(&path).unwrap().into_rgb8();
+        assert!(resize_crop(&source, (width, height), interpolation, whole) == expected, "{stem}");
+        compared += 1;
+    }
+    assert!(compared >= 6, "{compared}");
+}
+
+/// Pillow's `convert("RGB")` of every kind of pixel, in the formats that people have.
+#[test]
+fn decoding_equals_pillow() {
+    let dir = fixture("decode");
+    let mut compared = 0;
+    for entry in std::fs::read_dir(&dir).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap().to_string();
+        let Some((name, _)) = name.split_once(".rgb.png") else { continue };
+        let decoded = decode(&std::fs::read(dir.join(name)).unwrap(), false).unwrap();
+        let expected = image::open(&path).unwrap().into_rgb8();
+        assert_eq!(decoded.dimensions(), expected.dimensions(), "{name}");
+        // JPEG decoders may differ in rounding; everything else is exact.
+        let tolerance = if name.ends_with(".jpg") { 4 } else { 0 };
+        let largest = decoded.iter().zip(expected.iter()).map(|(a, b)| a.abs_diff(*b)).max().unwrap();
+        assert!(largest <= tolerance, "{name}: differs by {largest}");
+        compared += 1;
+    }
+    assert!(compared >= 10, "{compared}");
+}
+
+#[test]
+fn the_orientation_in_exif_is_applied_when_asked() {
+    let bytes = std::fs::read(fixture("decode/turned.jpg")).unwrap();
+    let upright = image::open(fixture("decode/turned.jpg.upright.png")).unwrap().into_rgb8();
+    assert_eq!(decode(&bytes, false).unwrap().dimensions(), (37, 26));
+    let turned = decode(&bytes, true).unwrap();
+    assert_eq!(turned.dimensions(), (26, 37));
+    assert!(turned.iter().zip(upright.iter()).all(|(a, b)| a.abs_diff(*b) <= 4));
+}
+
+#[test]
+fn crops_of_the_reference_images_equal_pillow() {
+    let Some(dir) = reference_dir() else { return };
+    let expected: serde_json::Value =
+        serde_json::from_str(&std::fs::read_to_string(dir.join("expected.json")).unwrap()).unwrap();
+    let timm = Preprocess::timm(224, 0.95, Interpolation::Bicubic);
+    for image in expected["images"].as_array().unwrap() {
+        let name = image["image"].as_str().unwrap();
+        let crop = timm.apply(&decode(&std::fs::read(dir.join(name)).unwrap(), false).unwrap()).unwrap();
+        let pillow = image::open(dir.join(image["crop"].as_str().unwrap())).unwrap().into_rgb8();
+        let tolerance = if image["lossless"].as_bool().unwrap() { 0 } else { 3 };
+        let largest = crop.iter().zip(pillow.iter()).map(|(a, b)| a.abs_diff(*b)).max().unwrap();
+        assert!(largest <= tolerance, "{name}: differs by {largest}");
+    }
+}
