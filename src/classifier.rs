@@ -1,0 +1,101 @@
+//! A network with all that belongs to it: from decoded images to named predictions.
+
+use anyhow::{Result, ensure};
+use candle_core::{DType, Device, Tensor};
+use image::RgbImage;
+use serde::Serialize;
+
+use crate::fold::Weights;
+use crate::model::QLNet;
+use crate::preprocess::{self, Preprocess};
+use crate::registry::Label;
+
+/// A network, its preprocessing and the meaning of its outputs.
+pub struct Classifier {
+    net: QLNet,
+    labels: Vec<Label>,
+    pub preprocess: Preprocess,
+    pub device: Device,
+    pub dtype: DType,
+}
+
+/// One of the classes that an image may belong to.
+#[derive(Clone, Debug, Serialize)]
+pub struct Prediction<'a> {
+    /// Index of the output.
+    pub index: usize,
+    /// WordNet id, where the model's classes have one.
+    pub wnid: Option<&'a str>,
+    pub label: &'a str,
+    /// By softmax over all classes.
+    pub probability: f64,
+    pub logit: f32,
+}
+
+impl Classifier {
+    /// Puts a network on a device. Labels that do not fit the number of outputs are replaced by
+    /// `class 0`, `class 1`, ...
+    ///
+    /// # Errors
+    /// If the device lacks the memory or the element type.
+    pub fn new(
+        weights: &Weights,
+        labels: Vec<Label>,
+        preprocess: Preprocess,
+        device: Device,
+        dtype: DType,
+    ) -> Result<Self> {
+        preprocess.validate()?;
+        crate::device::require_dtype(&device, dtype)?;
+        let classes = weights.config.classes;
+        let labels = if labels.len() == classes {
+            labels
+        } else {
+            (0..classes).map(|index| Label { wnid: None, text: format!("class {index}") }).collect()
+        };
+        let net = QLNet::from_weights(weights, dtype, &device)?;
+        Ok(Self { net, labels, preprocess, device, dtype })
+    }
+
+    /// Logits `[n, classes]` in float32, on the CPU, of a normalised batch `[n, 3, h, w]`.
+    ///
+    /// # Errors
+    /// If the device fails, or a logit is not finite.
+    pub fn logits(&self, images: &Tensor) -> Result<Tensor> {
+        let images = images.to_device(&self.device)?.to_dtype(self.dtype)?;
+        let logits = self.net.forward(&images)?.to_dtype(DType::F32)?.to_device(&Device::Cpu)?;
+        let finite = logits.flatten_all()?.to_vec1::<f32>()?.iter().all(|v| v.is_finite());
+        ensure!(finite, "the network overflows in {}; use --dtype f32 or bf16", self.dtype.as_str());
+        Ok(logits)
+    }
+
+    /// The `top_k` most likely classes of each image, the most likely first. The images are crops
+    /// that [`Preprocess::apply`] made.
+    ///
+    /// # Errors
+    /// As [`Self::logits`].
+    pub fn classify(&self, crops: &[RgbImage], top_k: usize) -> Result<Vec<Vec<Prediction<'_>>>> {
+        let logits = self.logits(&preprocess::to_tensor(crops)?)?.to_vec2::<f32>()?;
+        Ok(logits.iter().map(|logits| self.top(logits, top_k)).collect())
+    }
+
+    fn top(&self, logits: &[f32], k: usize) -> Vec<Prediction<'_>> {
+        let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let exp = |logit: f32| f64::from(logit - largest).exp();
+        let sum: f64 = logits.iter().map(|logit| exp(*logit)).sum();
+        let mut order: Vec<usize> = (0..logits.len()).collect();
+        // Stable: of equal logits the lower index comes first.
+        order.sort_by(|a, b| logits[*b].total_cmp(&logits[*a]));
+        order
+            .into_iter()
+            .take(k)
+            .map(|index| Prediction {
+                index,
+                wnid: self.labels[index].wnid.as_deref(),
+                label: &self.labels[index].text,
+                probability: exp(logits[index]) / sum,
+                logit: logits[index],
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,157 @@
+//! `qlnet classify`
+
+use std::fmt::Write;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, ensure};
+use image::RgbImage;
+use indicatif::ProgressBar;
+use rayon::prelude::*;
+use serde::Serialize;
+
+use super::{bar_style, print, to_json};
+use crate::classifier::Prediction;
+use crate::cli::Classify;
+use crate::decode::{decode, has_image_extension};
+use crate::preprocess::Preprocess;
+
+#[derive(Serialize)]
+struct Record<'a> {
+    image: &'a str,
+    model: &'a str,
+    predictions: &'a [Prediction<'a>],
+}
+
+pub fn run(args: &Classify) -> Result<ExitCode> {
+    let preprocess = args.preprocess.resolve(args.model.registered()?)?;
+    let mut failed = false;
+    let mut report = |bar: &ProgressBar, error: &anyhow::Error| {
+        failed = true;
+        bar.suspend(|| eprintln!("error: {error:#}"));
+    };
+    let bar = ProgressBar::hidden();
+    let mut images = Vec::new();
+    for path in &args.images {
+        match expand(path) {
+            Ok(found) => images.extend(found),
+            Err(error) => report(&bar, &error),
+        }
+    }
+    if images.is_empty() {
+        return Ok(ExitCode::FAILURE);
+    }
+
+    let classifier = args.model.load(preprocess)?;
+    let model = args.model.shown_name();
+    let bar = if images.len() > args.batch_size {
+        ProgressBar::new(images.len() as u64).with_style(bar_style("{wide_bar} {pos}/{len} images {per_sec} {eta}"))
+    } else {
+        bar
+    };
+    let mut first = true;
+    for batch in images.chunks(args.batch_size) {
+        let crops: Vec<_> = batch.par_iter().map(|path| load(path, !args.no_exif, &preprocess)).collect();
+        let (mut names, mut good) = (Vec::new(), Vec::new());
+        for (path, crop) in batch.iter().zip(crops) {
+            match crop {
+                Ok(crop) => {
+                    names.push(path.display().to_string());
+                    good.push(crop);
+                }
+                Err(error) => report(&bar, &error),
+            }
+        }
+        if !good.is_empty() {
+            for (image, predictions) in names.iter().zip(classifier.classify(&good, args.top_k)?) {
+                let text = if args.json {
+                    to_json(&Record { image, model: &model, predictions: &predictions })?
+                } else {
+                    table(image, &predictions, std::mem::take(&mut first))
+                };
+                bar.suspend(|| print(&text))?;
+            }
+        }
+        bar.inc(batch.len() as u64);
+    }
+    bar.finish_and_clear();
+    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// A file as it is; a directory as the images below it, in order of their paths.
+fn expand(path: &Path) -> Result<Vec<PathBuf>> {
+    if !path.is_dir() {
+        return Ok(vec![path.to_path_buf()]);
+    }
+    let mut images = Vec::new();
+    let mut directories = vec![path.to_path_buf()];
+    while let Some(directory) = directories.pop() {
+        let entries = std::fs::read_dir(&directory).with_context(|| format!("cannot read {}", directory.display()))?;
+        for entry in entries {
+            let entry = entry.with_context(|| format!("cannot read {}", directory.display()))?;
+            // Not through links: they may lead in circles.
+            if entry.file_type()?.is_dir() {
+                directories.push(entry.path());
+            } else if has_image_extension(&entry.path()) {
+                images.push(entry.path());
+            }
+        }
+    }
+    ensure!(!images.is_empty(), "{}: no images in this directory (known by their extension, such as .jpg)", path.display());
+    images.sort();
+    Ok(images)
+}
+
+/// Reads, decodes, resizes and crops one image.
+fn load(path: &Path, exif: bool, preprocess: &Preprocess) -> Result<RgbImage> {
+    let bytes = if path.as_os_str() == "-" {
+        let mut bytes = Vec::new();
+        std::io::stdin().lock().read_to_end(&mut bytes).context("cannot read standard input")?;
+        bytes
+    } else {
+        std::fs::read(path).with_context(|| path.display().to_string())?
+    };
+    decode(&bytes, exif).and_then(|image| preprocess.apply(&image)).with_context(|| path.display().to_string())
+}
+
+/// Cells of a bar that means certainty.
+const BAR: usize = 20;
+
+/// One image's predictions for people:
+///
+/// ```text
+/// photo.png
+///    87.31 %  █████████████████▍    n02123045  tabby, tabby cat
+/// ```
+fn table(image: &str, predictions: &[Prediction], first: bool) -> String {
+    let mut text = if first { String::new() } else { "\n".to_string() };
+    text.push_str(image);
+    for p in predictions {
+        let wnid = p.wnid.map_or(String::new(), |wnid| format!("{wnid}  "));
+        let _ = write!(text, "\n  {:6.2} %  {}  {wnid}{}", 100.0 * p.probability, bar(p.probability), p.label);
+    }
+    text
+}
+
+/// A bar of [`BAR`] cells, drawn in eighths.
+fn bar(probability: f64) -> String {
+    let eighths = (probability * 8.0 * BAR as f64).round() as usize;
+    let mut bar = "█".repeat(eighths / 8);
+    bar.extend(["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"][eighths % 8].chars());
+    let cells = eighths.div_ceil(8);
+    bar + &" ".repeat(BAR.saturating_sub(cells))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bars_have_one_width() {
+        for i in 0..=1000 {
+            assert_eq!(bar(f64::from(i) / 1000.0).chars().count(), BAR);
+        }
+        assert_eq!(bar(0.5), format!("{}{}", "█".repeat(10), " ".repeat(10)));
+    }
+}

@@ -1,0 +1,123 @@
+//! The commands: they parse, call the library and print.
+
+mod bench;
+mod classify;
+
+use std::io::{IsTerminal, Write};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use candle_core::DType;
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
+
+use crate::classifier::Classifier;
+use crate::cli::{Cli, Command, DTypeChoice, InterpolationChoice, ModelArgs, PreprocessArgs, Preset};
+use crate::fold::Weights;
+use crate::hub::Event;
+use crate::preprocess::Preprocess;
+use crate::registry::{self, Model, Source};
+use crate::resample::Interpolation;
+use crate::weights;
+
+/// Runs a command.
+///
+/// # Errors
+/// If it fails as a whole. What fails in part, such as one image of many, is reported by the
+/// command, and shows in the exit code.
+pub fn run(cli: &Cli) -> Result<ExitCode> {
+    match &cli.command {
+        Command::Classify(args) => classify::run(args),
+        Command::Bench(args) => bench::run(args),
+    }
+}
+
+impl ModelArgs {
+    /// The registered model that gives preprocessing and labels, and the weights if no file does.
+    fn registered(&self) -> Result<&'static Model> {
+        registry::find(&self.model)
+    }
+
+    /// What to call the model in results: its name, or the file's.
+    fn shown_name(&self) -> String {
+        self.weights.as_ref().map_or_else(|| self.model.clone(), |file| file.display().to_string())
+    }
+
+    /// Loads the weights and puts the network on its device.
+    fn load(&self, preprocess: Preprocess) -> Result<Classifier> {
+        let model = self.registered()?;
+        let device = self.device.open()?;
+        let dtype = match self.dtype {
+            DTypeChoice::F32 => DType::F32,
+            DTypeChoice::F16 => DType::F16,
+            DTypeChoice::Bf16 => DType::BF16,
+        };
+        let weights = match &self.weights {
+            Some(file) => weights::from_file(file)?,
+            None => with_download_bar(model)?,
+        };
+        Classifier::new(&weights, model.labels(), preprocess, device, dtype)
+    }
+}
+
+impl PreprocessArgs {
+    /// The preset, with what was set by hand.
+    fn resolve(&self, model: &Model) -> Result<Preprocess> {
+        let preset = |crop| match self.preprocess {
+            Preset::Timm => Preprocess::timm(crop, model.crop_pct, model.interpolation),
+            Preset::Notebook => Preprocess::notebook(crop),
+        };
+        let mut preprocess = preset(self.crop.unwrap_or(model.input_size));
+        preprocess.resize = self.resize.unwrap_or(preprocess.resize);
+        preprocess.interpolation = match self.interpolation {
+            None => preprocess.interpolation,
+            Some(InterpolationChoice::Bicubic) => Interpolation::Bicubic,
+            Some(InterpolationChoice::Bilinear) => Interpolation::Bilinear,
+        };
+        preprocess.validate()?;
+        Ok(preprocess)
+    }
+}
+
+/// Loads a known model; what is downloaded shows as a bar on a terminal, and as a line elsewhere.
+fn with_download_bar(model: &Model) -> Result<Weights> {
+    let size = match &model.source {
+        Source::Hub(file) => file.size,
+        Source::Embedded(_) => 0,
+    };
+    let mut bar: Option<ProgressBar> = None;
+    let weights = weights::from_model(model, &mut |event| match event {
+        Event::Progress(bytes) => {
+            let bar = bar.get_or_insert_with(|| {
+                if !std::io::stderr().is_terminal() {
+                    eprintln!("downloading {} ({:.1} MB)", model.name, size as f64 / 1e6);
+                }
+                let style = "{msg} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta}";
+                ProgressBar::new(size).with_style(bar_style(style)).with_message(model.name)
+            });
+            bar.set_position(bytes);
+        }
+        Event::Notice(text) => match &bar {
+            Some(bar) => bar.suspend(|| eprintln!("note: {text}")),
+            None => eprintln!("note: {text}"),
+        },
+    });
+    if let Some(bar) = bar {
+        bar.finish_and_clear();
+    }
+    weights
+}
+
+fn bar_style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
+}
+
+/// Writes a line of results to standard output, at once.
+fn print(line: &str) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{line}").and_then(|()| out.flush()).context("cannot write to standard output")
+}
+
+fn to_json(value: &impl Serialize) -> Result<String> {
+    Ok(serde_json::to_string(value)?)
+}
