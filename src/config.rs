@@ -87,8 +87,9 @@ impl Config {
         let depths = depths(names);
         let find = |conv: &str, expected: &str| {
             let name = naming.weight(conv);
-            shape(&name)
-                .with_context(|| format!("not a QLNet checkpoint: tensor `{name}` is missing (expected shape {expected})"))
+            shape(&name).with_context(|| {
+                format!("not a QLNet checkpoint: tensor `{name}` is missing (expected shape {expected})")
+            })
         };
         let misshapen = |conv: &str, expected: &str, found: &[usize]| {
             anyhow::anyhow!("tensor `{}` has shape {found:?}, expected {expected}", naming.weight(conv))
@@ -142,7 +143,8 @@ impl Config {
         let mut convs = vec![Conv { name: "stem".into(), shape: vec![self.stem, 3, 7, 7] }];
         for (i, blocks) in self.layers.iter().enumerate() {
             for (j, b) in blocks.iter().enumerate() {
-                let mut add = |part: &str, shape| convs.push(Conv { name: format!("layer{}.{j}.{part}", i + 1), shape });
+                let mut add =
+                    |part: &str, shape| convs.push(Conv { name: format!("layer{}.{j}.{part}", i + 1), shape });
                 let rows = b.filters * b.hidden;
                 add("conv1", vec![2 * b.hidden, b.input, 1, 1]);
                 add("conv2", vec![rows, 1, 3, 3]);
@@ -198,7 +200,7 @@ mod tests {
     use super::*;
     use std::collections::BTreeMap;
 
-    /// qlnet-50-v0 as FACTS of the paper give it.
+    /// qlnet-50-v0 as the paper has it.
     fn v0() -> Config {
         let mut layers = Vec::new();
         let mut input = 64;
@@ -237,16 +239,17 @@ mod tests {
     #[test]
     fn the_tensor_at_fault_is_named() {
         let good = shapes(&v0(), Naming::StateDict);
-        let message = |change: &dyn Fn(&mut BTreeMap<String, Vec<usize>>)| {
+        type Shapes = BTreeMap<String, Vec<usize>>;
+        let message = |change: fn(&mut Shapes)| {
             let mut shapes = good.clone();
             change(&mut shapes);
             format!("{:#}", infer(&shapes, Naming::StateDict).unwrap_err())
         };
-        let gone = message(&|s| drop(s.remove("layer3.2.conv1.conv.weight")));
+        let gone = message(|s| drop(s.remove("layer3.2.conv1.conv.weight")));
         assert!(gone.contains("`layer3.2.conv1.conv.weight` is missing (expected shape [2w, 256, 1, 1])"), "{gone}");
-        let odd = message(&|s| drop(s.insert("layer1.1.conv1.conv.weight".into(), vec![512, 32, 1, 1])));
+        let odd = message(|s| drop(s.insert("layer1.1.conv1.conv.weight".into(), vec![512, 32, 1, 1])));
         assert!(odd.contains("has shape [512, 32, 1, 1], expected [2w, 64, 1, 1]"), "{odd}");
-        let other = message(&|s| s.retain(|name, _| !name.starts_with("layer")));
+        let other = message(|s| s.retain(|name, _| !name.starts_with("layer")));
         assert!(other.contains("not a QLNet checkpoint"), "{other}");
     }
 }

@@ -3,6 +3,8 @@
 
 use std::io::Cursor;
 
+use std::path::Path;
+
 use anyhow::{Context, Result, bail, ensure};
 use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits, RgbImage};
@@ -12,11 +14,12 @@ use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits, RgbIma
 pub const MAX_PIXELS: u64 = 178_956_970;
 
 /// File name extensions of the formats that can be decoded.
-pub fn has_image_extension(path: &std::path::Path) -> bool {
+pub fn has_image_extension(path: &Path) -> bool {
     ImageFormat::from_path(path).is_ok_and(|format| format.reading_enabled())
 }
 
-/// Decodes an image of any format that the `image` crate knows, recognised by its content.
+/// Decodes an image of any format that the `image` crate knows, recognised by its content; the name
+/// decides only for TGA, whose content has no mark.
 ///
 /// With `exif`, the orientation that a camera noted in the file is applied; Pillow, and so timm,
 /// does not do that unless asked.
@@ -24,9 +27,12 @@ pub fn has_image_extension(path: &std::path::Path) -> bool {
 /// # Errors
 /// If the format is not known, the file is damaged or cut short, or it has more than
 /// [`MAX_PIXELS`].
-pub fn decode(bytes: &[u8], exif: bool) -> Result<RgbImage> {
+pub fn decode(bytes: &[u8], name: &Path, exif: bool) -> Result<RgbImage> {
     ensure!(!bytes.is_empty(), "the file is empty");
     let mut reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format()?;
+    if reader.format().is_none() && matches!(ImageFormat::from_path(name), Ok(ImageFormat::Tga)) {
+        reader.set_format(ImageFormat::Tga);
+    }
     let Some(format) = reader.format() else {
         bail!("not an image of a known format (JPEG, PNG, GIF, WebP, TIFF, BMP and others)");
     };
@@ -39,7 +45,8 @@ pub fn decode(bytes: &[u8], exif: bool) -> Result<RgbImage> {
     let pixels = u64::from(width) * u64::from(height);
     ensure!(pixels > 0, "the image has no pixels ({width}x{height})");
     ensure!(pixels <= MAX_PIXELS, "the image is too large: {width}x{height}, at most {MAX_PIXELS} pixels are decoded");
-    let orientation = if exif { decoder.orientation().unwrap_or(Orientation::NoTransforms) } else { Orientation::NoTransforms };
+    let orientation =
+        if exif { decoder.orientation().unwrap_or(Orientation::NoTransforms) } else { Orientation::NoTransforms };
     let mut image = DynamicImage::from_decoder(decoder).with_context(|| format!("damaged or incomplete {name}"))?;
     image.apply_orientation(orientation);
     Ok(to_rgb8(image))
@@ -77,7 +84,7 @@ mod tests {
         let side = 100_000u32.to_be_bytes();
         chunk(b"IHDR", &[&side[..], &side[..], &[8, 0, 0, 0, 0]].concat());
         chunk(b"IDAT", b"");
-        let error = format!("{:#}", decode(&png, true).unwrap_err());
+        let error = format!("{:#}", decode(&png, "a.png".as_ref(), true).unwrap_err());
         assert!(error.contains("too large") || error.contains("limit"), "{error}");
     }
 
@@ -86,6 +93,6 @@ mod tests {
         let mut png = Vec::new();
         let image = image::ImageBuffer::from_fn(2, 1, |x, _| image::Rgb([0x12ffu16, 0xff00, 256 * x as u16]));
         DynamicImage::ImageRgb16(image).write_to(&mut Cursor::new(&mut png), ImageFormat::Png).unwrap();
-        assert_eq!(decode(&png, true).unwrap().as_raw(), &[0x12, 0xff, 0, 0x12, 0xff, 1]);
+        assert_eq!(decode(&png, "a.png".as_ref(), true).unwrap().as_raw(), &[0x12, 0xff, 0, 0x12, 0xff, 1]);
     }
 }

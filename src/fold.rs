@@ -49,7 +49,8 @@ impl Weights {
             folded.insert(format!("{}.weight", conv.name), Tensor::from_vec(weight, conv.shape, &Device::Cpu)?);
         }
         if let Some((name, tensor)) = source.left.first_key_value() {
-            let more = if source.left.len() > 1 { format!(" and {} more", source.left.len() - 1) } else { String::new() };
+            let more =
+                if source.left.len() > 1 { format!(" and {} more", source.left.len() - 1) } else { String::new() };
             bail!("unexpected tensor `{name}` of shape {:?}{more}: a QLNet with {config} has none", tensor.dims());
         }
         Ok(Self { config, tensors: folded })
@@ -102,7 +103,7 @@ impl Source<'_> {
             && conv.name.ends_with("conv2")
             && kernels > 0
             && kernels < rows
-            && rows % kernels == 0
+            && rows.is_multiple_of(kernels)
         {
             return Ok(self.take(&name, &[kernels, 1, 3, 3])?.repeat(rows / kernels));
         }
@@ -111,10 +112,8 @@ impl Source<'_> {
 
     /// The elements of a tensor in float32, checked for shape and for values that are not finite.
     fn take(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
-        let tensor = self
-            .left
-            .remove(name)
-            .with_context(|| format!("tensor `{name}` is missing (expected shape {shape:?})"))?;
+        let tensor =
+            self.left.remove(name).with_context(|| format!("tensor `{name}` is missing (expected shape {shape:?})"))?;
         ensure!(tensor.dims() == shape, "tensor `{name}` has shape {:?}, expected {shape:?}", tensor.dims());
         let elements = tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
         if let Some(at) = elements.iter().position(|v| !v.is_finite()) {

@@ -23,27 +23,25 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use futures::StreamExt;
 use hf_hub::{HFClient, HFError};
+use tokio::time::timeout;
 
 use crate::digest::sha256;
 use crate::registry::HubFile;
 
-/// How patient a download is.
-#[derive(Clone, Copy, Debug)]
-pub struct Patience {
-    /// A connection that delivers nothing for so long is given up. `HF_HUB_DOWNLOAD_TIMEOUT`
-    /// (seconds) sets it, 30 s otherwise.
+/// Where the hub is, where its cache is, and how patient a download is.
+#[derive(Clone, Debug)]
+pub struct Hub {
+    /// `https://huggingface.co` unless `HF_ENDPOINT` or this says otherwise.
+    pub endpoint: Option<String>,
+    pub cache: PathBuf,
+    /// Only look into the cache.
+    pub offline: bool,
+    /// A connection that delivers nothing for so long is given up.
     pub silence: Duration,
     /// Attempts in a row that bring nothing new before the download fails.
     pub attempts: u32,
     /// Pause before the second attempt; it doubles with each further one.
     pub pause: Duration,
-}
-
-impl Patience {
-    pub fn from_env() -> Self {
-        let silence = std::env::var("HF_HUB_DOWNLOAD_TIMEOUT").ok().and_then(|text| text.parse().ok());
-        Self { silence: Duration::from_secs(silence.unwrap_or(30)), attempts: 4, pause: Duration::from_secs(1) }
-    }
 }
 
 /// What a caller may want to show of a download.
@@ -55,45 +53,218 @@ pub enum Event<'a> {
     Notice(&'a str),
 }
 
-/// The path of a pinned file in the cache. Downloads it unless it is there; without network access
-/// if it is. Its content is checked either way, and removed if it is wrong.
-///
-/// # Errors
-/// If the file has to be downloaded and the hub cannot be reached, refuses, keeps breaking off, or
-/// delivers something else.
-pub fn fetch(file: &HubFile, patience: &Patience, report: &mut dyn FnMut(Event)) -> Result<PathBuf> {
-    let place = Place::new(file);
-    if place.pointer.exists() {
-        match check(&place.pointer, file) {
-            Ok(()) => return Ok(place.pointer),
-            Err(wrong) => {
-                report(Event::Notice(&format!("the cached copy is damaged and is removed: {wrong}")));
-                place.discard()?;
+impl Hub {
+    /// As the environment says: `HF_HUB_CACHE`, `HF_HOME`, `HF_HUB_OFFLINE`, and
+    /// `HF_HUB_DOWNLOAD_TIMEOUT` (seconds of silence, 30 unless set). hf-hub itself reads
+    /// `HF_ENDPOINT` and `HF_TOKEN`.
+    pub fn from_env() -> Self {
+        let variable = |name: &str| std::env::var(name).unwrap_or_default();
+        Self {
+            endpoint: None,
+            cache: hf_hub::resolve_cache_dir(),
+            offline: ["1", "ON", "YES", "TRUE"].contains(&variable("HF_HUB_OFFLINE").to_uppercase().as_str()),
+            silence: Duration::from_secs(variable("HF_HUB_DOWNLOAD_TIMEOUT").parse().unwrap_or(30)),
+            attempts: 4,
+            pause: Duration::from_secs(1),
+        }
+    }
+
+    /// The path of a pinned file in the cache. Downloads it unless it is there; if it is, nothing
+    /// touches the network. Its content is checked either way, and removed if it is wrong.
+    ///
+    /// # Errors
+    /// If the file has to be downloaded and the hub cannot be reached, refuses, keeps breaking off,
+    /// or delivers something else.
+    pub fn fetch(&self, file: &HubFile, report: &mut dyn FnMut(Event)) -> Result<PathBuf> {
+        let place = Place::new(&self.cache, file);
+        if place.pointer.exists() {
+            match check(&place.pointer, file) {
+                Ok(()) => return Ok(place.pointer),
+                Err(wrong) => {
+                    report(Event::Notice(&format!("the cached copy is damaged and is removed: {wrong}")));
+                    place.discard()?;
+                }
+            }
+        }
+        ensure!(
+            !self.offline,
+            "{} is not in the cache ({}) and HF_HUB_OFFLINE is set",
+            file.file,
+            self.cache.display()
+        );
+        fs::create_dir_all(&place.blobs).with_context(|| format!("cannot write {}", place.blobs.display()))?;
+        let _lock = place.lock(report)?;
+        // Another process may have finished while this one waited, or a snapshot lost its link.
+        if !place.blob.exists() || check(&place.blob, file).is_err() {
+            self.download(file, &place, report)?;
+        }
+        place.link()?;
+        Ok(place.pointer)
+    }
+
+    /// Fills the blob, from what an earlier attempt left if there is any.
+    fn download(&self, file: &HubFile, place: &Place, report: &mut dyn FnMut(Event)) -> Result<()> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let mut builder = HFClient::builder();
+        if let Some(endpoint) = &self.endpoint {
+            builder = builder.endpoint(endpoint);
+        }
+        let client = builder.build().map_err(|error| anyhow!("cannot set up the hub client: {error}"))?;
+        let failed = || format!("cannot write {}", place.incomplete.display());
+        let mut left_over = fs::metadata(&place.incomplete).map_or(0, |m| m.len());
+        if left_over > file.size {
+            fs::remove_file(&place.incomplete).with_context(failed)?;
+            left_over = 0;
+        }
+        loop {
+            runtime.block_on(self.fill(&client, file, place, report))?;
+            match check(&place.incomplete, file) {
+                Ok(()) => return fs::rename(&place.incomplete, &place.blob).with_context(failed),
+                Err(wrong) => {
+                    fs::remove_file(&place.incomplete).with_context(failed)?;
+                    // The fault may lie in bytes that were there before this run.
+                    ensure!(
+                        left_over > 0,
+                        "{} delivered something else than the pinned file, and it was removed: {wrong}",
+                        client.endpoint()
+                    );
+                    report(Event::Notice(&format!(
+                        "what an interrupted download left was wrong, starting anew: {wrong}"
+                    )));
+                    left_over = 0;
+                }
             }
         }
     }
-    let offline = std::env::var("HF_HUB_OFFLINE").unwrap_or_default().to_uppercase();
-    ensure!(
-        !["1", "ON", "YES", "TRUE"].contains(&offline.as_str()),
-        "{} is not in the cache ({}) and HF_HUB_OFFLINE is set",
-        file.file,
-        place.cache.display()
-    );
-    let failed = |path: &Path| format!("cannot write {}", path.display());
-    fs::create_dir_all(&place.blobs).with_context(|| failed(&place.blobs))?;
-    let _lock = place.lock(report)?;
-    // Another process may have finished while this one waited, or a snapshot lost its link.
-    if !place.blob.exists() || check(&place.blob, file).is_err() {
-        download(file, &place, patience, report)?;
+
+    /// Appends to the incomplete file until it has the full size.
+    async fn fill(
+        &self,
+        client: &HFClient,
+        file: &HubFile,
+        place: &Place,
+        report: &mut dyn FnMut(Event<'_>),
+    ) -> Result<()> {
+        let failed = || format!("cannot write {}", place.incomplete.display());
+        let mut out = OpenOptions::new().create(true).append(true).open(&place.incomplete).with_context(failed)?;
+        let length = |out: &File| anyhow::Ok(out.metadata().with_context(failed)?.len());
+        let at_first = length(&out)?;
+        let mut attempt = 1;
+        loop {
+            let before = length(&out)?;
+            if before == file.size {
+                return out.sync_all().with_context(failed);
+            }
+            let problem = match self.transfer(client, file, &mut out, before, report).await {
+                Ok(()) => continue,
+                Err(Fault::Final(error)) => return Err(error),
+                Err(Fault::Unreachable(problem)) if length(&out)? == at_first => {
+                    bail!(
+                        "cannot reach the Hugging Face hub at {} ({problem}) for {} of {}, revision {:.8}",
+                        client.endpoint(),
+                        file.file,
+                        file.repository,
+                        file.revision
+                    )
+                }
+                Err(Fault::Unreachable(problem) | Fault::Passing(problem)) => problem,
+            };
+            attempt = if length(&out)? > before { 1 } else { attempt + 1 };
+            ensure!(
+                attempt <= self.attempts,
+                "cannot fetch {} of {}, revision {:.8}, from {}: {problem}, {} times in a row; the {} bytes that \
+                 came are kept for the next try",
+                file.file,
+                file.repository,
+                file.revision,
+                client.endpoint(),
+                self.attempts,
+                length(&out)?
+            );
+            report(Event::Notice(&format!("{problem}; trying again")));
+            tokio::time::sleep(self.pause * 2u32.saturating_pow(attempt - 1)).await;
+        }
     }
-    place.link()?;
-    Ok(place.pointer)
+
+    /// One request for the bytes from `start` on, written as they come.
+    async fn transfer(
+        &self,
+        client: &HFClient,
+        file: &HubFile,
+        out: &mut File,
+        start: u64,
+        report: &mut dyn FnMut(Event<'_>),
+    ) -> Result<(), Fault> {
+        let silent = |_| Fault::Passing(format!("no answer for {} s", self.silence.as_secs_f64()));
+        let cannot_write = |error: std::io::Error| Fault::Final(anyhow!("cannot write the download: {error}"));
+        let (owner, name) = hf_hub::split_id(file.repository);
+        let repository = client.model(owner, name);
+        let request = repository
+            .download_file_stream()
+            .filename(file.file)
+            .revision(file.revision)
+            .maybe_range((start > 0).then_some(start..file.size))
+            .send();
+        let (length, mut stream) = timeout(self.silence, request).await.map_err(silent)?.map_err(fault)?;
+        let mut here = start;
+        if start > 0 && length == Some(file.size) {
+            // The server does not do ranges, and begins from the beginning.
+            out.set_len(0).map_err(cannot_write)?;
+            here = 0;
+        }
+        report(Event::Progress(here));
+        while let Some(chunk) = timeout(self.silence, stream.next()).await.map_err(silent)? {
+            let chunk = chunk.map_err(fault)?;
+            here += chunk.len() as u64;
+            if here > file.size {
+                let (from, size) = (client.endpoint(), file.size);
+                return Err(Fault::Final(anyhow!("{from} sends more than the {size} bytes of {}", file.file)));
+            }
+            out.write_all(&chunk).map_err(cannot_write)?;
+            report(Event::Progress(here));
+        }
+        if here < file.size {
+            return Err(Fault::Passing(format!("the connection was cut after {here} of {} bytes", file.size)));
+        }
+        Ok(())
+    }
+}
+
+/// Why a transfer ended early.
+enum Fault {
+    /// Worth another attempt.
+    Passing(String),
+    /// No connection. hf-hub has tried several times already.
+    Unreachable(String),
+    Final(anyhow::Error),
+}
+
+fn fault(error: HFError) -> Fault {
+    match &error {
+        HFError::AuthRequired { .. }
+        | HFError::Forbidden { .. }
+        | HFError::RepoNotFound { .. }
+        | HFError::RevisionNotFound { .. }
+        | HFError::EntryNotFound { .. } => Fault::Final(anyhow!("the hub refuses: {error}")),
+        HFError::Request { source, .. } if source.is_connect() => Fault::Unreachable(innermost(&error)),
+        HFError::Request { .. } => Fault::Passing(format!("the connection broke ({})", innermost(&error))),
+        _ => Fault::Passing(error.to_string()),
+    }
+}
+
+/// The last cause in an error's chain, which says what happened: `Connection refused`.
+fn innermost(error: &HFError) -> String {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(next) = cause.source() {
+        cause = next;
+    }
+    cause.to_string()
 }
 
 /// Where a file belongs in the cache.
 struct Place {
-    cache: PathBuf,
-    folder: String,
+    /// The repository's folder.
+    repository: PathBuf,
     blobs: PathBuf,
     blob: PathBuf,
     incomplete: PathBuf,
@@ -102,18 +273,17 @@ struct Place {
 }
 
 impl Place {
-    fn new(file: &HubFile) -> Self {
-        let cache = hf_hub::resolve_cache_dir();
+    fn new(cache: &Path, file: &HubFile) -> Self {
         let folder = format!("models--{}", file.repository.replace('/', "--"));
-        let blobs = cache.join(&folder).join("blobs");
+        let repository = cache.join(&folder);
+        let blobs = repository.join("blobs");
         Self {
             blob: blobs.join(file.sha256),
             incomplete: blobs.join(format!("{}.incomplete", file.sha256)),
-            pointer: cache.join(&folder).join("snapshots").join(file.revision).join(file.file),
+            pointer: repository.join("snapshots").join(file.revision).join(file.file),
             lock: cache.join(".locks").join(&folder).join(format!("{}.lock", file.sha256)),
             blobs,
-            cache,
-            folder,
+            repository,
         }
     }
 
@@ -153,7 +323,7 @@ impl Place {
     /// Removes a damaged copy: the blob that the snapshot points at, and the pointer.
     fn discard(&self) -> Result<()> {
         let blob = self.pointer.canonicalize().ok();
-        let repository = self.cache.join(&self.folder).canonicalize().ok();
+        let repository = self.repository.canonicalize().ok();
         if let (Some(blob), Some(repository)) = (blob, repository)
             && blob.starts_with(repository)
         {
@@ -173,142 +343,4 @@ fn check(path: &Path, file: &HubFile) -> Result<()> {
     let found = sha256(path)?;
     ensure!(found == file.sha256, "{} has SHA-256 {found}, expected {}", file.file, file.sha256);
     Ok(())
-}
-
-/// Fills the blob, from what an earlier attempt left if there is any.
-fn download(file: &HubFile, place: &Place, patience: &Patience, report: &mut dyn FnMut(Event)) -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let client = HFClient::builder().build().map_err(|error| anyhow!("cannot set up the hub client: {error}"))?;
-    let failed = || format!("cannot write {}", place.incomplete.display());
-    let mut left_over = fs::metadata(&place.incomplete).map_or(0, |m| m.len());
-    if left_over > file.size {
-        fs::remove_file(&place.incomplete).with_context(failed)?;
-        left_over = 0;
-    }
-    loop {
-        runtime.block_on(fill(&client, file, place, patience, report))?;
-        match check(&place.incomplete, file) {
-            Ok(()) => return fs::rename(&place.incomplete, &place.blob).with_context(failed),
-            Err(wrong) => {
-                fs::remove_file(&place.incomplete).with_context(failed)?;
-                // The fault may lie in bytes that were there before this run.
-                if left_over == 0 {
-                    bail!(
-                        "{} delivered something else than the pinned file, and it was removed: {wrong}",
-                        client.endpoint()
-                    );
-                }
-                report(Event::Notice(&format!("what an interrupted download left was wrong, starting anew: {wrong}")));
-                left_over = 0;
-            }
-        }
-    }
-}
-
-/// Appends to the incomplete file until it has the full size.
-async fn fill(
-    client: &HFClient,
-    file: &HubFile,
-    place: &Place,
-    patience: &Patience,
-    report: &mut dyn FnMut(Event<'_>),
-) -> Result<()> {
-    let failed = || format!("cannot write {}", place.incomplete.display());
-    let mut out =
-        OpenOptions::new().create(true).append(true).open(&place.incomplete).with_context(failed)?;
-    let mut attempt = 1;
-    loop {
-        let before = out.metadata().with_context(failed)?.len();
-        if before == file.size {
-            return out.sync_all().with_context(failed);
-        }
-        let Err(fault) = transfer(client, file, &mut out, before, patience, report).await else { continue };
-        let problem = match fault {
-            Fault::Final(error) => return Err(error),
-            Fault::Passing(problem) => problem,
-        };
-        attempt = if out.metadata().with_context(failed)?.len() > before { 1 } else { attempt + 1 };
-        if attempt > patience.attempts {
-            bail!(
-                "cannot fetch {} of {} (revision {}) from {}: {problem}; tried {} times",
-                file.file,
-                file.repository,
-                &file.revision[..8.min(file.revision.len())],
-                client.endpoint(),
-                patience.attempts
-            );
-        }
-        report(Event::Notice(&format!("{problem}; trying again")));
-        tokio::time::sleep(patience.pause * 2u32.saturating_pow(attempt.saturating_sub(1))).await;
-    }
-}
-
-/// Why a transfer ended early.
-enum Fault {
-    /// Worth another attempt.
-    Passing(String),
-    Final(anyhow::Error),
-}
-
-/// One request for the bytes from `start` on, written as they come.
-async fn transfer(
-    client: &HFClient,
-    file: &HubFile,
-    out: &mut File,
-    start: u64,
-    patience: &Patience,
-    report: &mut dyn FnMut(Event<'_>),
-) -> Result<(), Fault> {
-    let silent = || Fault::Passing(format!("no answer for {} s", patience.silence.as_secs_f64()));
-    let cannot_write = |error: std::io::Error| Fault::Final(anyhow!("cannot write the download: {error}"));
-    let (owner, name) = hf_hub::split_id(file.repository);
-    let repository = client.model(owner, name);
-    let request = repository
-        .download_file_stream()
-        .filename(file.file)
-        .revision(file.revision)
-        .maybe_range((start > 0).then_some(start..file.size))
-        .send();
-    let (length, mut stream) =
-        tokio::time::timeout(patience.silence, request).await.map_err(|_| silent())?.map_err(fault)?;
-    let mut here = start;
-    if start > 0 && length == Some(file.size) {
-        // The server does not do ranges, and begins from the beginning.
-        out.set_len(0).map_err(cannot_write)?;
-        here = 0;
-    }
-    report(Event::Progress(here));
-    while let Some(chunk) = tokio::time::timeout(patience.silence, stream.next()).await.map_err(|_| silent())? {
-        let chunk = chunk.map_err(fault)?;
-        here += chunk.len() as u64;
-        if here > file.size {
-            return Err(Fault::Final(anyhow!("{} sends more than the {} bytes of {}", client.endpoint(), file.size, file.file)));
-        }
-        out.write_all(&chunk).map_err(cannot_write)?;
-        report(Event::Progress(here));
-    }
-    if here < file.size {
-        return Err(Fault::Passing(format!("the connection was cut after {here} of {} bytes", file.size)));
-    }
-    Ok(())
-}
-
-fn fault(error: HFError) -> Fault {
-    match &error {
-        HFError::AuthRequired { .. }
-        | HFError::Forbidden { .. }
-        | HFError::RepoNotFound { .. }
-        | HFError::RevisionNotFound { .. }
-        | HFError::EntryNotFound { .. } => Fault::Final(anyhow!("the hub refuses: {error}")),
-        _ => Fault::Passing(innermost(&error)),
-    }
-}
-
-/// The last cause in an error's chain, which says what happened: `Connection refused`.
-fn innermost(error: &HFError) -> String {
-    let mut cause: &dyn std::error::Error = error;
-    while let Some(next) = cause.source() {
-        cause = next;
-    }
-    cause.to_string()
 }

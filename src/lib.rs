@@ -1,3 +1,39 @@
+//! QLNet, an image classifier built from quasi-linear hyperbolic PDEs, on [candle](candle_core).
+//!
+//! Liu, Shao, Bai, "A Novel Convolutional Neural Network Architecture with a Continuous Symmetry",
+//! [arXiv 2308.01621](https://arxiv.org/abs/2308.01621).
+//!
+//! There is one way through, and a module for each step, which knows only the steps before it:
+//!
+//! ```text
+//! registry, hub    which file holds the weights, and how it gets here
+//! checkpoint       file -> named tensors
+//! config, fold     -> folded weights: convolutions with biases, batch norm gone
+//! weights          the three above behind a cache
+//! model, ops       -> the network
+//! decode, resample, preprocess    image file -> pixels -> the network's input
+//! classifier       -> logits -> named predictions
+//! cli, commands    what the program parses and prints
+//! ```
+//!
+//! ```
+//! use qlnet::{classifier::Classifier, decode::decode, registry, weights};
+//!
+//! let model = registry::find("qlnet-digits")?;
+//! let weights = weights::from_model(model, &mut |_| {})?;
+//! let classifier = Classifier::new(
+//!     &weights,
+//!     model.labels(),
+//!     model.preprocess(),
+//!     candle_core::Device::Cpu,
+//!     candle_core::DType::F32,
+//! )?;
+//! let image = decode(&std::fs::read("samples/digits/3-45.png")?, "3-45.png".as_ref(), true)?;
+//! let predictions = classifier.classify(&[classifier.preprocess.apply(&image)?], 1)?;
+//! assert_eq!(predictions[0][0].label, "3");
+//! # anyhow::Ok(())
+//! ```
+
 pub mod bench;
 pub mod checkpoint;
 pub mod classifier;
@@ -14,5 +50,6 @@ pub mod ops;
 pub mod preprocess;
 pub mod registry;
 pub mod resample;
+pub mod simd;
 pub mod threads;
 pub mod weights;

@@ -57,12 +57,8 @@ impl Preprocess {
         ensure!(long < 1 << 24, "the image is too elongated: {w}x{h}");
         let (short, long) = (self.resize, long as u32);
         let (width, height) = if w <= h { (short, long) } else { (long, short) };
-        let crop = Rect {
-            x: centre(width, self.crop),
-            y: centre(height, self.crop),
-            width: self.crop,
-            height: self.crop,
-        };
+        let crop =
+            Rect { x: centre(width, self.crop), y: centre(height, self.crop), width: self.crop, height: self.crop };
         Ok(resize_crop(image, (width, height), self.interpolation, crop))
     }
 }
@@ -92,9 +88,8 @@ pub fn to_tensor(images: &[RgbImage]) -> Result<Tensor> {
     ensure!(!images.is_empty(), "no image to make a tensor of");
     let (width, height) = images[0].dimensions();
     let plane = width as usize * height as usize;
-    let table: [[f32; 256]; 3] = std::array::from_fn(|c| {
-        std::array::from_fn(|v| (v as f32 / 255.0 - IMAGENET_MEAN[c]) / IMAGENET_STD[c])
-    });
+    let table: [[f32; 256]; 3] =
+        std::array::from_fn(|c| std::array::from_fn(|v| (v as f32 / 255.0 - IMAGENET_MEAN[c]) / IMAGENET_STD[c]));
     let mut values = vec![0f32; images.len() * 3 * plane];
     for (image, values) in images.iter().zip(values.chunks_exact_mut(3 * plane)) {
         ensure!(image.dimensions() == (width, height), "images of one batch must have one size");

@@ -140,13 +140,14 @@ impl Model {
 /// If there is none; the message suggests the nearest name.
 pub fn find(name: &str) -> Result<&'static Model> {
     MODELS.iter().find(|model| model.name == name).ok_or_else(|| {
-        let nearest = MODELS.iter().max_by(|a, b| {
-            let [a, b] = [a, b].map(|m| strsim::jaro_winkler(&m.name.to_lowercase(), &name.to_lowercase()));
-            a.total_cmp(&b)
-        });
+        let likeness = |model: &Model| strsim::sorensen_dice(model.name, &name.to_lowercase());
+        let nearest = MODELS.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b))).filter(|m| likeness(m) > 0.3);
         let suggestion = nearest.map_or(String::new(), |model| format!("did you mean `{}`? ", model.name));
         let names: Vec<_> = MODELS.iter().map(|model| model.name).collect();
-        anyhow!("unknown model `{name}`; {suggestion}The models are {}; for a file of your own use --weights", names.join(", "))
+        anyhow!(
+            "unknown model `{name}`; {suggestion}Known are {}; for a file of your own use --weights",
+            names.join(", ")
+        )
     })
 }
 

@@ -7,6 +7,8 @@
 
 use image::RgbImage;
 
+use crate::simd::vectorised;
+
 /// The kernel of a resize.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Interpolation {
@@ -56,21 +58,41 @@ pub struct Rect {
 ///
 /// # Panics
 /// If `crop` does not lie within `width` x `height`, or one of the images is empty.
-pub fn resize_crop(image: &RgbImage, (width, height): (u32, u32), interpolation: Interpolation, crop: Rect) -> RgbImage {
+pub fn resize_crop(
+    image: &RgbImage,
+    (width, height): (u32, u32),
+    interpolation: Interpolation,
+    crop: Rect,
+) -> RgbImage {
     assert!(crop.x + crop.width <= width && crop.y + crop.height <= height, "the crop reaches outside");
     let columns = Taps::new(image.width(), width, crop.x, crop.width, interpolation);
     let rows = Taps::new(image.height(), height, crop.y, crop.height, interpolation);
-    // Only the rows that the second pass reads.
-    let (from, to) = rows.reach();
+    // Only what the second pass reads is made by the first.
+    let (left, right) = columns.reach();
+    let (top, bottom) = rows.reach();
     let line = image.width() as usize * 3;
-    let source = &image.as_raw()[from * line..to * line];
-    let mut across = vec![0; (to - from) * crop.width as usize * 3];
-    let mut out = vec![0; crop.width as usize * crop.height as usize * 3];
-    pulp::Arch::new().dispatch(|| {
-        resize_rows(source, line, &columns, &mut across);
-        resize_columns(&across, from, crop.width as usize * 3, &rows, &mut out);
-    });
+    let source = &image.as_raw()[top * line..bottom * line];
+    let made = crop.width as usize * 3;
+    let mut out = vec![0; made * crop.height as usize];
+    if columns_first((image.width(), image.height()), (width, height)) {
+        let read = (right - left) * 3;
+        let mut between = vec![0; read * crop.height as usize];
+        resize_columns(source, line, left * 3..right * 3, top, &rows, &mut between);
+        resize_rows(&between, read, left, &columns, &mut out);
+    } else {
+        let mut between = vec![0; made * (bottom - top)];
+        resize_rows(source, line, 0, &columns, &mut between);
+        resize_columns(&between, made, 0..made, top, &rows, &mut out);
+    }
     RgbImage::from_raw(crop.width, crop.height, out).expect("the buffer has the crop's size")
+}
+
+/// Which pass comes first. Rows, until Pillow 12; from Pillow 13 on, columns where that removes more
+/// than twice as many rows as the other pass removes columns. (Found by comparing both orders with
+/// Pillow 13.0 on 1,500 random sizes: `tests/fixtures/pillow` holds some of each.)
+fn columns_first((from_width, from_height): (u32, u32), (width, height): (u32, u32)) -> bool {
+    let [from_width, from_height, width, height] = [from_width, from_height, width, height].map(i64::from);
+    height < from_height && 2 * (from_width - width) < from_height - height
 }
 
 /// Fractional bits of the weights: with 8 bits of value and 2 of overshoot they fill 32.
@@ -132,54 +154,62 @@ fn to_u8(sum: i32) -> u8 {
 /// Rounds to nearest.
 const HALF: i32 = 1 << (PRECISION - 1);
 
-/// Every row of `source`, `line` bytes each, to `[rows, taps, 3]`.
-#[inline(always)]
-fn resize_rows(source: &[u8], line: usize, taps: &Taps, out: &mut [u8]) {
-    let outputs = taps.first.len();
-    // The three channels and a fourth that is thrown away make one vector per pixel.
-    let mut wide = vec![[0i32; 4]; line / 3];
-    for (source, out) in source.chunks_exact(line).zip(out.chunks_exact_mut(outputs * 3)) {
-        for (wide, pixel) in wide.iter_mut().zip(source.as_chunks::<3>().0) {
-            *wide = [i32::from(pixel[0]), i32::from(pixel[1]), i32::from(pixel[2]), 0];
-        }
-        for ((out, first), weights) in
-            out.as_chunks_mut::<3>().0.iter_mut().zip(&taps.first).zip(taps.weights.chunks_exact(taps.count))
-        {
-            let mut sum = [HALF; 4];
-            for (pixel, weight) in wide[*first..][..taps.count].iter().zip(weights) {
-                for c in 0..4 {
-                    sum[c] += pixel[c] * weight;
+vectorised! {
+    /// Along every row of `source`, `line` bytes each, of which the first pixel is number `origin`
+    /// of the image's row: to `[rows, taps, 3]`.
+    fn resize_rows(source: &[u8], line: usize, origin: usize, taps: &Taps, out: &mut [u8]) {
+        // Rows that are made together. They share the weights, so that their pixels of one column,
+        // with a fourth channel that is thrown away, are one long vector.
+        const ROWS: usize = 16;
+        let outputs = taps.first.len();
+        let mut columns = vec![0u8; line / 3 * ROWS * 4];
+        let mut sums = [0i32; ROWS * 4];
+        for (source, out) in source.chunks(ROWS * line).zip(out.chunks_mut(ROWS * outputs * 3)) {
+            let lanes = source.len() / line * 4;
+            for (row, source) in source.chunks_exact(line).enumerate() {
+                for (column, pixel) in columns.chunks_exact_mut(lanes).zip(source.as_chunks::<3>().0) {
+                    column[row * 4..][..4].copy_from_slice(&[pixel[0], pixel[1], pixel[2], 0]);
                 }
             }
-            *out = [to_u8(sum[0]), to_u8(sum[1]), to_u8(sum[2])];
+            for (output, (first, weights)) in taps.first.iter().zip(taps.weights.chunks_exact(taps.count)).enumerate() {
+                let sums = &mut sums[..lanes];
+                sums.fill(HALF);
+                for (column, weight) in columns[(first - origin) * lanes..].chunks_exact(lanes).zip(weights) {
+                    for (sum, value) in sums.iter_mut().zip(column) {
+                        *sum += i32::from(*value) * weight;
+                    }
+                }
+                for (out, sum) in out.chunks_exact_mut(outputs * 3).zip(sums.as_chunks::<4>().0) {
+                    out[output * 3..][..3].copy_from_slice(&[to_u8(sum[0]), to_u8(sum[1]), to_u8(sum[2])]);
+                }
+            }
         }
     }
 }
 
-/// Rows of `line` values, the first of which is row `from` of the image, to the rows of `taps`.
-#[inline(always)]
-fn resize_columns(source: &[u8], from: usize, line: usize, taps: &Taps, out: &mut [u8]) {
-    const LANES: usize = 32;
-    for ((out, first), weights) in
-        out.chunks_exact_mut(line).zip(&taps.first).zip(taps.weights.chunks_exact(taps.count))
-    {
-        let source = &source[(first - from) * line..][..taps.count * line];
-        for start in (0..line).step_by(LANES) {
-            let lanes = LANES.min(line - start);
-            let mut sum = [HALF; LANES];
-            for (row, weight) in source.chunks_exact(line).zip(weights) {
-                if lanes == LANES {
-                    for (sum, value) in sum.iter_mut().zip(&row[start..start + LANES]) {
-                        *sum += i32::from(*value) * weight;
-                    }
-                } else {
-                    for (sum, value) in sum.iter_mut().zip(&row[start..]) {
-                        *sum += i32::from(*value) * weight;
-                    }
+vectorised! {
+    /// Along the columns of `source`: of its rows, `line` bytes each and the first of them number
+    /// `origin` of the image, the bytes `range` are made into one row per output of `taps`.
+    fn resize_columns(
+        source: &[u8],
+        line: usize,
+        range: std::ops::Range<usize>,
+        origin: usize,
+        taps: &Taps,
+        out: &mut [u8],
+    ) {
+        let mut sums = vec![0i32; range.len()];
+        for ((out, first), weights) in
+            out.chunks_exact_mut(range.len()).zip(&taps.first).zip(taps.weights.chunks_exact(taps.count))
+        {
+            sums.fill(HALF);
+            for (row, weight) in source[(first - origin) * line..].chunks_exact(line).zip(weights) {
+                for (sum, value) in sums.iter_mut().zip(&row[range.clone()]) {
+                    *sum += i32::from(*value) * weight;
                 }
             }
-            for (out, sum) in out[start..start + lanes].iter_mut().zip(sum) {
-                *out = to_u8(sum);
+            for (out, sum) in out.iter_mut().zip(&sums) {
+                *out = to_u8(*sum);
             }
         }
     }
@@ -197,7 +227,7 @@ mod tests {
     fn a_crop_is_part_of_the_whole() {
         let image = RgbImage::from_fn(61, 47, |x, y| image::Rgb([(x * 7 + y) as u8, (x * y) as u8, (y * 31) as u8]));
         for interpolation in [Interpolation::Bilinear, Interpolation::Bicubic] {
-            for (width, height) in [(40, 30), (90, 100), (61, 47), (7, 90)] {
+            for (width, height) in [(40, 30), (90, 100), (61, 47), (7, 90), (60, 33)] {
                 let all = resize_crop(&image, (width, height), interpolation, whole(width, height));
                 let rect = Rect { x: 2, y: 11, width: 5, height: 19 };
                 let part = resize_crop(&image, (width, height), interpolation, rect);

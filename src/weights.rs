@@ -11,14 +11,14 @@ use std::collections::HashMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use safetensors::SafeTensors;
 
 use crate::checkpoint::{Checkpoint, map_file};
 use crate::config::{Config, Naming};
 use crate::digest::sha256;
 use crate::fold::Weights;
-use crate::hub::{self, Event, Patience};
+use crate::hub::{Event, Hub};
 use crate::registry::{Model, Source};
 
 /// Changes whenever folded files of an earlier version must not be used any more.
@@ -43,11 +43,11 @@ pub fn from_model(model: &Model, report: &mut dyn FnMut(Event)) -> Result<Weight
     match &model.source {
         Source::Embedded(bytes) => Weights::from_checkpoint(&Checkpoint::from_bytes(bytes)?),
         Source::Hub(file) => cached(cache_dir().as_deref(), file.sha256, || {
-            let path = hub::fetch(file, &Patience::from_env(), report).map_err(|error| {
-                error.context(format!(
-                    "the weights of {} are not here; use --weights FILE with a copy of {}, or --model qlnet-digits, which is built in",
-                    model.name, file.file
-                ))
+            let path = Hub::from_env().fetch(file, report).map_err(|error| {
+                anyhow!(
+                    "{error:#}; give --weights a copy of {}, or use --model qlnet-digits, which is built in",
+                    file.file
+                )
             })?;
             fold(&path)
         }),

@@ -34,7 +34,10 @@ pub enum Object {
     Tuple(Vec<Value>),
     List(Vec<Value>),
     Dict(Vec<(Value, Value)>),
-    Global { module: Rc<str>, name: Rc<str> },
+    Global {
+        module: Rc<str>,
+        name: Rc<str>,
+    },
     Storage(Storage),
     Tensor(TensorRef),
     /// An object that nothing here needs to look into.
@@ -86,7 +89,8 @@ impl Heap {
 /// # Errors
 /// If it is cut short or malformed, or names a callable that is not known to be harmless.
 pub fn load(bytes: &[u8]) -> Result<(Heap, Value)> {
-    let mut machine = Machine { input: bytes, heap: Vec::new(), stack: Vec::new(), marks: Vec::new(), memo: HashMap::new() };
+    let mut machine =
+        Machine { input: bytes, heap: Vec::new(), stack: Vec::new(), marks: Vec::new(), memo: HashMap::new() };
     let value = machine.run()?;
     Ok((Heap(machine.heap), value))
 }
@@ -467,8 +471,19 @@ fn is_harmless(module: &str, name: &str) -> bool {
         "copyreg" | "copy_reg" => name == "_reconstructor",
         "builtins" | "__builtin__" => matches!(
             name,
-            "set" | "frozenset" | "list" | "dict" | "tuple" | "object" | "complex" | "bytearray" | "slice" | "int"
-                | "float" | "str" | "bool"
+            "set"
+                | "frozenset"
+                | "list"
+                | "dict"
+                | "tuple"
+                | "object"
+                | "complex"
+                | "bytearray"
+                | "slice"
+                | "int"
+                | "float"
+                | "str"
+                | "bool"
         ),
         "_codecs" => name == "encode",
         "numpy.core.multiarray" | "numpy._core.multiarray" => matches!(name, "scalar" | "_reconstruct"),

@@ -13,8 +13,9 @@ use super::pickle::{self, Heap, Object, TensorRef, Value};
 /// The tensors of a training state's `state_dict`, or of a bare one. Everything else in the file,
 /// the optimizer's tensors above all, is not read.
 pub fn read(bytes: &[u8]) -> Result<BTreeMap<String, Tensor>> {
-    let mut archive = ZipArchive::new(Cursor::new(bytes))
-        .map_err(|error| anyhow::anyhow!("damaged or incomplete: the zip cannot be read ({error}); fetch the file again"))?;
+    let mut archive = ZipArchive::new(Cursor::new(bytes)).map_err(|error| {
+        anyhow::anyhow!("damaged or incomplete: the zip cannot be read ({error}); fetch the file again")
+    })?;
     let pickle_name = archive
         .file_names()
         .filter_map(|name| Some(name.ok()?.into_owned()))

@@ -15,11 +15,8 @@ pub fn run(args: &Bench) -> Result<ExitCode> {
     let model = args.model.registered()?;
     let crop = args.input_size.unwrap_or(model.input_size);
     let classifier = args.model.load(Preprocess::timm(crop, model.crop_pct, model.interpolation))?;
-    let effort = Effort {
-        warmup: args.warmup,
-        repetitions: args.repetitions,
-        duration: Duration::from_secs_f64(args.duration),
-    };
+    let effort =
+        Effort { warmup: args.warmup, repetitions: args.repetitions, duration: Duration::from_secs_f64(args.duration) };
     if !args.json {
         print(&format!(
             "{}, {crop}x{crop}, {} on {}, {} threads",

@@ -1,6 +1,7 @@
 //! `qlnet classify`
 
 use std::fmt::Write;
+use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -11,7 +12,7 @@ use indicatif::ProgressBar;
 use rayon::prelude::*;
 use serde::Serialize;
 
-use super::{bar_style, print, to_json};
+use super::{bar_style, one_line, print, to_json};
 use crate::classifier::Prediction;
 use crate::cli::Classify;
 use crate::decode::{decode, has_image_extension};
@@ -29,7 +30,7 @@ pub fn run(args: &Classify) -> Result<ExitCode> {
     let mut failed = false;
     let mut report = |bar: &ProgressBar, error: &anyhow::Error| {
         failed = true;
-        bar.suspend(|| eprintln!("error: {error:#}"));
+        bar.suspend(|| eprintln!("error: {}", one_line(error)));
     };
     let bar = ProgressBar::hidden();
     let mut images = Vec::new();
@@ -98,21 +99,31 @@ fn expand(path: &Path) -> Result<Vec<PathBuf>> {
             }
         }
     }
-    ensure!(!images.is_empty(), "{}: no images in this directory (known by their extension, such as .jpg)", path.display());
+    ensure!(
+        !images.is_empty(),
+        "{}: no images in this directory (known by their extension, such as .jpg)",
+        path.display()
+    );
     images.sort();
     Ok(images)
 }
 
 /// Reads, decodes, resizes and crops one image.
 fn load(path: &Path, exif: bool, preprocess: &Preprocess) -> Result<RgbImage> {
-    let bytes = if path.as_os_str() == "-" {
-        let mut bytes = Vec::new();
-        std::io::stdin().lock().read_to_end(&mut bytes).context("cannot read standard input")?;
-        bytes
-    } else {
-        std::fs::read(path).with_context(|| path.display().to_string())?
+    let load = || {
+        let bytes = if path.as_os_str() == "-" { read(std::io::stdin().lock())? } else { read(File::open(path)?)? };
+        preprocess.apply(&decode(&bytes, path, exif)?)
     };
-    decode(&bytes, exif).and_then(|image| preprocess.apply(&image)).with_context(|| path.display().to_string())
+    load().with_context(|| path.display().to_string())
+}
+
+/// Everything that a file holds, unless it is endless, as devices and pipes may be.
+fn read(file: impl Read) -> Result<Vec<u8>> {
+    const LIMIT: u64 = 1 << 30;
+    let mut bytes = Vec::new();
+    file.take(LIMIT + 1).read_to_end(&mut bytes)?;
+    ensure!(bytes.len() as u64 <= LIMIT, "larger than 1 GiB, which no image is");
+    Ok(bytes)
 }
 
 /// Cells of a bar that means certainty.
@@ -138,7 +149,7 @@ fn table(image: &str, predictions: &[Prediction], first: bool) -> String {
 fn bar(probability: f64) -> String {
     let eighths = (probability * 8.0 * BAR as f64).round() as usize;
     let mut bar = "█".repeat(eighths / 8);
-    bar.extend(["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"][eighths % 8].chars());
+    bar.push_str(["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"][eighths % 8]);
     let cells = eighths.div_ceil(8);
     bar + &" ".repeat(BAR.saturating_sub(cells))
 }

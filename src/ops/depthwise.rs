@@ -14,6 +14,7 @@ use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
 use super::{Float, for_float, on_cpu, slice};
+use crate::simd::vectorised;
 
 /// The parameters of a depthwise convolution, padding 1.
 #[derive(Clone, Debug)]
@@ -45,8 +46,9 @@ impl Depthwise {
 
 /// `[n, h, w, channels]` to `[n, ceil(h / stride), ceil(w / stride), f * channels]`.
 pub fn depthwise(x: &Tensor, conv: &Depthwise) -> Result<Tensor> {
-    if on_cpu(x) {
-        x.contiguous()?.apply_op3_no_bwd(&conv.weight, &conv.bias, &Kernel { stride: conv.stride })
+    if x.device().is_cpu() {
+        let kernel = Kernel { stride: conv.stride };
+        on_cpu(x, [&conv.weight, &conv.bias], |x, [weight, bias]| x.apply_op3_no_bwd(weight, bias, &kernel))
     } else {
         depthwise_plain(x, conv)
     }
@@ -130,7 +132,7 @@ fn convolve<T: Float>(x: &[T], weight: &[T], bias: &[T], n: usize, g: &Geometry)
     let mut out = vec![T::ZERO; n * g.oh * g.ow * outputs];
     out.par_chunks_mut(g.ow * outputs).enumerate().for_each(|(row, out)| {
         let image = &x[row / g.oh * g.height * g.width * g.channels..][..g.height * g.width * g.channels];
-        pulp::Arch::new().dispatch(|| convolve_row(out, image, weight, bias, row % g.oh, g));
+        convolve_row(out, image, weight, bias, row % g.oh, g);
     });
     out
 }
@@ -138,44 +140,45 @@ fn convolve<T: Float>(x: &[T], weight: &[T], bias: &[T], n: usize, g: &Geometry)
 /// Channels that are summed in registers over the nine taps before they are written.
 const LANES: usize = 32;
 
-/// One row of outputs, `[ow, f * channels]`.
-#[inline(always)]
-fn convolve_row<T: Float>(out: &mut [T], image: &[T], weight: &[T], bias: &[T], oy: usize, g: &Geometry) {
-    let c = g.channels;
-    for (ox, pixel) in out.chunks_exact_mut(g.filters * c).enumerate() {
-        // The taps inside the image: where each reads, and its weights.
-        let mut taps = [(0, 0); 9];
-        let mut count = 0;
-        for tap in 0..9 {
-            let (y, x) = (oy * g.stride + tap / 3, ox * g.stride + tap % 3);
-            if (1..=g.height).contains(&y) && (1..=g.width).contains(&x) {
-                taps[count] = (((y - 1) * g.width + x - 1) * c, tap * g.filters * c);
-                count += 1;
+vectorised! {
+    /// One row of outputs, `[ow, f * channels]`.
+    fn convolve_row<T: Float>(out: &mut [T], image: &[T], weight: &[T], bias: &[T], oy: usize, g: &Geometry) {
+        let c = g.channels;
+        for (ox, pixel) in out.chunks_exact_mut(g.filters * c).enumerate() {
+            // The taps inside the image: where each reads, and its weights.
+            let mut taps = [(0, 0); 9];
+            let mut count = 0;
+            for tap in 0..9 {
+                let (y, x) = (oy * g.stride + tap / 3, ox * g.stride + tap % 3);
+                if (1..=g.height).contains(&y) && (1..=g.width).contains(&x) {
+                    taps[count] = (((y - 1) * g.width + x - 1) * c, tap * g.filters * c);
+                    count += 1;
+                }
             }
-        }
-        let taps = &taps[..count];
-        for k in 0..g.filters {
-            let (out, bias) = (&mut pixel[k * c..][..c], &bias[k * c..][..c]);
-            let mut start = 0;
-            while start + LANES <= c {
-                let mut sum = [T::ZERO; LANES];
-                sum.copy_from_slice(&bias[start..start + LANES]);
-                for (input, filter) in taps {
-                    let input = &image[input + start..][..LANES];
-                    let filter = &weight[filter + k * c + start..][..LANES];
-                    for i in 0..LANES {
-                        sum[i] += input[i] * filter[i];
+            let taps = &taps[..count];
+            for k in 0..g.filters {
+                let (out, bias) = (&mut pixel[k * c..][..c], &bias[k * c..][..c]);
+                let mut start = 0;
+                while start + LANES <= c {
+                    let mut sum = [T::ZERO; LANES];
+                    sum.copy_from_slice(&bias[start..start + LANES]);
+                    for (input, filter) in taps {
+                        let input = &image[input + start..][..LANES];
+                        let filter = &weight[filter + k * c + start..][..LANES];
+                        for i in 0..LANES {
+                            sum[i] += input[i] * filter[i];
+                        }
                     }
+                    out[start..start + LANES].copy_from_slice(&sum);
+                    start += LANES;
                 }
-                out[start..start + LANES].copy_from_slice(&sum);
-                start += LANES;
-            }
-            for i in start..c {
-                let mut sum = bias[i];
-                for (input, filter) in taps {
-                    sum += image[input + i] * weight[filter + k * c + i];
+                for i in start..c {
+                    let mut sum = bias[i];
+                    for (input, filter) in taps {
+                        sum += image[input + i] * weight[filter + k * c + i];
+                    }
+                    out[i] = sum;
                 }
-                out[i] = sum;
             }
         }
     }

@@ -6,11 +6,16 @@ use candle_core::{CpuStorage, CustomOp2, D, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
 use super::{Float, for_float, on_cpu, slice};
+use crate::simd::vectorised;
 
 /// `(a + bias_a) * (b + bias_b)`, where `a` and `b` are the halves of the last dimension:
 /// `[..., 2w]` and a bias `[2w]` make `[..., w]`.
 pub fn gate(x: &Tensor, bias: &Tensor) -> Result<Tensor> {
-    if on_cpu(x) { x.contiguous()?.apply_op2_no_bwd(bias, &Gate) } else { gate_plain(x, bias) }
+    if x.device().is_cpu() {
+        on_cpu(x, [bias], |x, [bias]| x.apply_op2_no_bwd(bias, &Gate))
+    } else {
+        gate_plain(x, bias)
+    }
 }
 
 /// [`gate`] in candle's own operations.
@@ -40,20 +45,25 @@ impl CustomOp2 for Gate {
 
 fn product<T: Float>(x: &[T], bias: &[T]) -> Vec<T> {
     let w = bias.len() / 2;
-    let (bias_a, bias_b) = bias.split_at(w);
     let mut out = vec![T::ZERO; x.len() / 2];
     let pixels = (1usize << 14).div_ceil(w);
     out.par_chunks_mut(pixels * w).zip(x.par_chunks(pixels * 2 * w)).for_each(|(out, x)| {
-        pulp::Arch::new().dispatch(|| {
-            for (out, x) in out.chunks_exact_mut(w).zip(x.chunks_exact(2 * w)) {
-                let (a, b) = x.split_at(w);
-                for i in 0..w {
-                    out[i] = (a[i] + bias_a[i]) * (b[i] + bias_b[i]);
-                }
-            }
-        });
+        multiply(out, x, bias);
     });
     out
+}
+
+vectorised! {
+    fn multiply<T: Float>(out: &mut [T], x: &[T], bias: &[T]) {
+        let w = bias.len() / 2;
+        let (bias_a, bias_b) = bias.split_at(w);
+        for (out, x) in out.chunks_exact_mut(w).zip(x.chunks_exact(2 * w)) {
+            let (a, b) = x.split_at(w);
+            for i in 0..w {
+                out[i] = (a[i] + bias_a[i]) * (b[i] + bias_b[i]);
+            }
+        }
+    }
 }
 
 #[cfg(test)]

@@ -16,10 +16,24 @@ pub use stem::{stem, stem_plain};
 
 use candle_core::{CpuStorage, DType, Layout, Result, Tensor, WithDType, bail};
 
-/// Whether the CPU's own kernels take this tensor. They know float32 and float64; half precision,
-/// which CPUs compute slowly anyhow, goes the plain way.
-fn on_cpu(x: &Tensor) -> bool {
-    x.device().is_cpu() && matches!(x.dtype(), DType::F32 | DType::F64)
+/// Runs a CPU kernel on an activation and its parameters. Kernels know float32 and float64; half
+/// precision is computed in float32 and rounded at the end.
+fn on_cpu<const N: usize>(
+    x: &Tensor,
+    parameters: [&Tensor; N],
+    kernel: impl FnOnce(&Tensor, [&Tensor; N]) -> Result<Tensor>,
+) -> Result<Tensor> {
+    let x = x.contiguous()?;
+    match x.dtype() {
+        DType::F16 | DType::BF16 => {
+            let mut wide = Vec::with_capacity(N);
+            for parameter in parameters {
+                wide.push(parameter.to_dtype(DType::F32)?);
+            }
+            kernel(&x.to_dtype(DType::F32)?, std::array::from_fn(|i| &wide[i]))?.to_dtype(x.dtype())
+        }
+        _ => kernel(&x, parameters),
+    }
 }
 
 /// The elements of a contiguous CPU tensor.

@@ -6,12 +6,13 @@ use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, WithDTyp
 use rayon::prelude::*;
 
 use super::{Float, for_float, on_cpu, slice};
+use crate::simd::vectorised;
 
 /// Images `[n, 3, h, w]`, a weight `[o, 3, 7, 7]` and a bias `[o]` make `[n, h', w', o]`, where
 /// `h'` is `h` halved twice, rounding up.
 pub fn stem(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
-    if on_cpu(x) {
-        x.contiguous()?.apply_op3_no_bwd(weight, bias, &Stem)
+    if x.device().is_cpu() {
+        on_cpu(x, [weight, bias], |x, [weight, bias]| x.apply_op3_no_bwd(weight, bias, &Stem))
     } else {
         stem_plain(x, weight, bias)
     }
@@ -129,7 +130,13 @@ fn tile<T: Float>(out: &mut [T], first: usize, x: &[T], weight: &[T], bias: &[T]
             gemm::Parallelism::None,
         );
     }
-    pulp::Arch::new().dispatch(|| {
+    pool(out, &y, first, from, g);
+}
+
+vectorised! {
+    /// ReLU and max pool of the convolved rows from `from` on, to the pooled rows from `first` on.
+    fn pool<T: Float>(out: &mut [T], y: &[T], first: usize, from: usize, g: &Geometry) {
+        let (height, width) = g.convolved;
         for (p, out) in out.chunks_exact_mut(g.pooled.1 * g.outputs).enumerate() {
             let p = first + p;
             for (q, out) in out.chunks_exact_mut(g.outputs).enumerate() {
@@ -145,7 +152,7 @@ fn tile<T: Float>(out: &mut [T], first: usize, x: &[T], weight: &[T], bias: &[T]
                 }
             }
         }
-    });
+    }
 }
 
 /// The inputs of the convolved rows `from..to`: `[(to - from) * width, channels * 7 * 7]`.

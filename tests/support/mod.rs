@@ -19,9 +19,8 @@ pub fn tensors(path: &Path) -> HashMap<String, Tensor> {
 /// Largest difference of two tensors, relative to the largest absolute value of the second.
 pub fn relative_difference(found: &Tensor, expected: &Tensor) -> f64 {
     assert_eq!(found.dims(), expected.dims());
-    let largest = |t: Tensor| -> f64 {
-        t.abs().unwrap().max_all().unwrap().to_dtype(DType::F64).unwrap().to_scalar().unwrap()
-    };
+    let largest =
+        |t: Tensor| -> f64 { t.abs().unwrap().max_all().unwrap().to_dtype(DType::F64).unwrap().to_scalar().unwrap() };
     let [found, expected] = [found, expected].map(|t| t.to_dtype(DType::F64).unwrap());
     largest((found - &expected).unwrap()) / largest(expected)
 }

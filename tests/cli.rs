@@ -1,0 +1,445 @@
+//! The program as a user runs it.
+
+#[path = "support/hub_server.rs"]
+mod hub_server;
+mod support;
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+use support::{fixture, reference_dir};
+
+/// The program with caches of its own, so that nothing of the machine's is seen or changed.
+struct Qlnet {
+    home: tempfile::TempDir,
+}
+
+impl Qlnet {
+    fn new() -> Self {
+        Self { home: tempfile::tempdir().unwrap() }
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_qlnet"));
+        command
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .env("HOME", self.home.path())
+            .env("XDG_CACHE_HOME", self.home.path().join("cache"))
+            // A port on which nobody listens: no test goes out by mistake.
+            .env("HF_ENDPOINT", "http://127.0.0.1:9")
+            .env_remove("HF_HOME")
+            .env_remove("HF_HUB_CACHE")
+            .env_remove("HF_HUB_OFFLINE")
+            .env_remove("HF_TOKEN");
+        command
+    }
+
+    fn run(&self, args: &[&str]) -> Output {
+        self.command().args(args).output().unwrap()
+    }
+
+    fn file(&self, name: &str, content: &[u8]) -> PathBuf {
+        let path = self.home.path().join(name);
+        std::fs::write(&path, content).unwrap();
+        path
+    }
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+fn records(output: &Output) -> Vec<Value> {
+    stdout(output).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// Asserts that a run failed with one line on stderr that holds all of `parts`, and with no panic.
+fn assert_error(output: &Output, parts: &[&str]) {
+    let message = stderr(output);
+    assert_eq!(output.status.code(), Some(1), "{message}");
+    assert_eq!(message.trim_end().lines().count(), 1, "{message}");
+    assert!(message.starts_with("error: "), "{message}");
+    for part in parts {
+        assert!(message.contains(part), "`{part}` is not in: {message}");
+    }
+    assert!(stdout(output).is_empty());
+}
+
+const DIGITS: [&str; 2] = ["--model", "qlnet-digits"];
+
+#[test]
+fn the_embedded_model_reads_the_samples() {
+    let output = Qlnet::new().run(&["classify", "samples/digits", "--json", DIGITS[0], DIGITS[1]]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert!(stderr(&output).is_empty());
+    let records = records(&output);
+    assert_eq!(records.len(), 10);
+    for record in &records {
+        let image = Path::new(record["image"].as_str().unwrap());
+        let digit = &image.file_name().unwrap().to_str().unwrap()[..1];
+        assert_eq!(record["model"], "qlnet-digits");
+        let predictions = record["predictions"].as_array().unwrap();
+        assert_eq!(predictions.len(), 5);
+        assert_eq!(predictions[0]["label"], digit, "{record}");
+        assert_eq!(predictions[0]["index"].to_string(), digit);
+        assert_eq!(predictions[0]["wnid"], Value::Null);
+        let column = |name: &str| -> Vec<f64> { predictions.iter().map(|p| p[name].as_f64().unwrap()).collect() };
+        assert!(column("probability").is_sorted_by(|a, b| a >= b));
+        assert!(column("logit").is_sorted_by(|a, b| a >= b));
+        let (p, l) = (column("probability"), column("logit"));
+        assert!(((p[0] / p[1]).ln() - (l[0] - l[1])).abs() < 1e-4, "probabilities are the softmax of the logits");
+    }
+}
+
+#[test]
+fn all_probabilities_add_up_to_one() {
+    let output = Qlnet::new().run(&["classify", "samples/digits/3-45.png", "--json", "-k", "99", DIGITS[0], DIGITS[1]]);
+    let predictions = records(&output)[0]["predictions"].as_array().unwrap().clone();
+    assert_eq!(predictions.len(), 10);
+    let sum: f64 = predictions.iter().map(|p| p["probability"].as_f64().unwrap()).sum();
+    assert!((sum - 1.0).abs() < 1e-9, "{sum}");
+}
+
+#[test]
+fn people_get_an_aligned_table() {
+    let output = Qlnet::new().run(&["classify", "samples/digits/7-81.png", "-k", "3", DIGITS[0], DIGITS[1]]);
+    let text = stdout(&output);
+    let lines: Vec<_> = text.lines().collect();
+    assert_eq!(lines[0], "samples/digits/7-81.png");
+    assert_eq!(lines.len(), 4);
+    assert!(lines[1].ends_with("  7") && lines[1].contains('█'), "{text}");
+    let widths: Vec<_> = lines[1..].iter().map(|line| line.chars().count()).collect();
+    assert!(widths.iter().all(|w| *w == widths[0]), "{text}");
+}
+
+#[test]
+fn standard_input_is_an_image() {
+    let qlnet = Qlnet::new();
+    let mut child = qlnet
+        .command()
+        .args(["classify", "-", "--json", DIGITS[0], DIGITS[1]])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let sample = std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("samples/digits/4-24.png")).unwrap();
+    child.stdin.take().unwrap().write_all(&sample).unwrap();
+    let record = &records(&child.wait_with_output().unwrap())[0];
+    assert_eq!(record["image"], "-");
+    assert_eq!(record["predictions"][0]["label"], "4");
+}
+
+#[test]
+fn batches_and_threads_change_no_answer() {
+    let qlnet = Qlnet::new();
+    let logits = |args: &[&str]| -> Vec<(String, f64)> {
+        let all = [&["classify", "samples/digits", "--json", "-k", "1", DIGITS[0], DIGITS[1]], args].concat();
+        records(&qlnet.run(&all))
+            .iter()
+            .map(|r| (r["image"].to_string(), r["predictions"][0]["logit"].as_f64().unwrap()))
+            .collect()
+    };
+    let expected = logits(&[]);
+    for args in [&["--batch-size", "1"][..], &["--batch-size", "3", "--threads", "1"], &["--threads", "3"]] {
+        for ((image, found), (other, wanted)) in logits(args).iter().zip(&expected) {
+            assert_eq!(image, other);
+            assert!((found - wanted).abs() < 1e-4, "{args:?} {image}: {found} for {wanted}");
+        }
+    }
+}
+
+#[test]
+fn preprocessing_can_be_set() {
+    let qlnet = Qlnet::new();
+    let logit = |args: &[&str]| {
+        let output =
+            qlnet.run(&[&["classify", "samples/digits/9-37.png", "--json", DIGITS[0], DIGITS[1]], args].concat());
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        records(&output)[0]["predictions"][0]["logit"].as_f64().unwrap()
+    };
+    let default = logit(&[]);
+    assert_eq!(
+        default,
+        logit(&["--preprocess", "timm", "--resize", "64", "--interpolation", "bicubic", "--crop", "64"])
+    );
+    assert_eq!(logit(&["--preprocess", "notebook"]), logit(&["--resize", "73", "--interpolation", "bilinear"]));
+    assert_ne!(default, logit(&["--preprocess", "notebook"]));
+    assert_ne!(default, logit(&["--crop", "96"]));
+    assert_error(
+        &qlnet.run(&["classify", "samples/digits/9-37.png", "--resize", "60", DIGITS[0], DIGITS[1]]),
+        &["the crop (64) is larger", "(60)"],
+    );
+}
+
+#[test]
+fn half_precision_agrees() {
+    let qlnet = Qlnet::new();
+    for dtype in ["f16", "bf16"] {
+        let output = qlnet.run(&["classify", "samples/digits", "--json", "--dtype", dtype, DIGITS[0], DIGITS[1]]);
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        for record in records(&output) {
+            let image = record["image"].as_str().unwrap().rsplit('/').next().unwrap().to_string();
+            assert_eq!(record["predictions"][0]["label"], image[..1], "{dtype} {image}");
+        }
+    }
+    // Products of this network's activations leave float16's range.
+    let weights = fixture("two-filters.pth.tar");
+    let output =
+        qlnet.run(&["classify", "samples/digits/1-21.png", "--dtype", "f16", "--weights", weights.to_str().unwrap()]);
+    assert_error(&output, &["overflows in f16", "--dtype"]);
+}
+
+#[test]
+fn every_form_of_checkpoint_is_taken() {
+    let qlnet = Qlnet::new();
+    for name in [
+        "two-filters.pth.tar",
+        "one-filter.safetensors",
+        "shared-kernels.pth",
+        "channels-last-half.pth",
+        "bfloat16.safetensors",
+    ] {
+        let path = fixture(name);
+        let args = ["classify", "samples/digits/1-21.png", "--json", "-k", "7", "--weights", path.to_str().unwrap()];
+        let first = qlnet.run(&args);
+        assert_eq!(first.status.code(), Some(0), "{name}: {}", stderr(&first));
+        let record = &records(&first)[0];
+        assert_eq!(record["predictions"].as_array().unwrap().len(), 7);
+        assert!(record["predictions"][0]["label"].as_str().unwrap().starts_with("class "));
+        assert_eq!(record["model"], path.to_str().unwrap());
+        // Again, from the folded copy.
+        assert_eq!(stdout(&qlnet.run(&args)), stdout(&first));
+    }
+    let cache = qlnet.home.path().join("cache/qlnet");
+    assert_eq!(std::fs::read_dir(cache).unwrap().count(), 5);
+}
+
+#[test]
+fn one_bad_image_does_not_stop_the_others() {
+    let qlnet = Qlnet::new();
+    let bad = qlnet.file("bad.png", b"this is text");
+    let output = qlnet.run(&[
+        "classify",
+        "samples/digits/0-78.png",
+        bad.to_str().unwrap(),
+        "nowhere.png",
+        "samples/digits/1-21.png",
+        "--json",
+        DIGITS[0],
+        DIGITS[1],
+    ]);
+    assert_eq!(output.status.code(), Some(1));
+    let labels: Vec<_> = records(&output).iter().map(|r| r["predictions"][0]["label"].clone()).collect();
+    assert_eq!(labels, ["0", "1"]);
+    let message = stderr(&output);
+    assert_eq!(message.lines().count(), 2, "{message}");
+    assert!(message.contains("bad.png") && message.contains("nowhere.png"), "{message}");
+}
+
+#[test]
+fn bad_images_are_explained() {
+    let qlnet = Qlnet::new();
+    let jpeg = std::fs::read(fixture("decode/rgb.jpg")).unwrap();
+    let png = std::fs::read(fixture("decode/rgb.png")).unwrap();
+    let empty_dir = qlnet.home.path().join("empty");
+    std::fs::create_dir(&empty_dir).unwrap();
+    let cases: [(PathBuf, &str); 7] = [
+        (qlnet.home.path().join("nowhere.png"), "No such file"),
+        (empty_dir, "no images in this directory"),
+        (qlnet.file("empty.jpg", b""), "empty"),
+        (qlnet.file("text.png", b"not an image"), "not an image of a known format"),
+        (qlnet.file("short.jpg", &jpeg[..jpeg.len() / 3]), "JPG"),
+        (qlnet.file("short.png", &png[..png.len() / 2]), "damaged or incomplete PNG"),
+        (qlnet.file("magic.png", &png[..8]), "PNG"),
+    ];
+    for (path, part) in cases {
+        let path = path.to_str().unwrap();
+        assert_error(&qlnet.run(&["classify", path, DIGITS[0], DIGITS[1]]), &[path, part]);
+    }
+}
+
+#[test]
+fn bad_checkpoints_are_explained() {
+    let qlnet = Qlnet::new();
+    let whole = std::fs::read(fixture("two-filters.pth.tar")).unwrap();
+    let mut corrupted = whole.clone();
+    // In the elements of some tensor: the zip's directory at the end is whole.
+    corrupted[whole.len() / 2] ^= 0x40;
+    let safetensors = std::fs::read(fixture("one-filter.safetensors")).unwrap();
+    let mut lying = safetensors.clone();
+    lying[..8].copy_from_slice(&(1u64 << 40).to_le_bytes());
+    let empty_zip = b"PK\x05\x06\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
+    let cases: Vec<(PathBuf, &[&str])> = vec![
+        (qlnet.home.path().join("nowhere.pth"), &["cannot open", "No such file"]),
+        (qlnet.home.path().to_path_buf(), &["directory"]),
+        (qlnet.file("empty.pth", b""), &["empty"]),
+        (qlnet.file("cut.pth.tar", &whole[..whole.len() / 2]), &["damaged or incomplete"]),
+        (qlnet.file("corrupted.pth.tar", &corrupted), &["damaged"]),
+        (qlnet.file("lying.safetensors", &lying), &["damaged safetensors file", "header"]),
+        (qlnet.file("cut.safetensors", &safetensors[..safetensors.len() / 2]), &["damaged safetensors file"]),
+        (qlnet.file("zip.pth", empty_zip), &["neither a zip that torch.save writes"]),
+        (qlnet.file("other.zip", &zip(&[("readme.txt", b"hello")])), &["without data.pkl"]),
+        (
+            qlnet.file("evil.pth", &zip(&[("evil/data.pkl", b"\x80\x02cos\nsystem\nX\x07\x00\x00\x00touch x\x85R.")])),
+            &["`os.system`", "never executed"],
+        ),
+        (qlnet.file("cut-pickle.pth", &zip(&[("a/data.pkl", b"\x80\x02}")])), &["ends too early"]),
+        (qlnet.file("text.pth", b"hello"), &["not a checkpoint"]),
+        (fixture("legacy.pth"), &["before version 1.6", "re-save"]),
+        (
+            fixture("resnet.pth"),
+            &["not a QLNet checkpoint", "`layer1.0.conv1.conv.weight` is missing", "[2w, 4, 1, 1]"],
+        ),
+    ];
+    for (path, parts) in cases {
+        let path = path.to_str().unwrap();
+        let output = qlnet.run(&["classify", "samples/digits/1-21.png", "--weights", path]);
+        assert_error(&output, &[&[path], parts].concat());
+    }
+    assert!(!qlnet.home.path().join("cache/qlnet").exists(), "nothing of a bad checkpoint is kept");
+}
+
+/// A zip of stored entries.
+fn zip(entries: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut writer = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+    let options = zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
+    for (name, content) in entries {
+        writer.start_file(*name, options).unwrap();
+        writer.write_all(content).unwrap();
+    }
+    writer.finish().unwrap().into_inner()
+}
+
+#[test]
+fn wrong_options_are_explained() {
+    let qlnet = Qlnet::new();
+    let image = "samples/digits/1-21.png";
+    assert_error(
+        &qlnet.run(&["classify", image, "--model", "qlnet-50-v1"]),
+        &["unknown model `qlnet-50-v1`", "did you mean `qlnet-50-v0`?"],
+    );
+    if !cfg!(feature = "cuda") {
+        assert_error(
+            &qlnet.run(&["classify", image, "--device", "cuda", DIGITS[0], DIGITS[1]]),
+            &["no CUDA support", "--features cuda"],
+        );
+    }
+    for args in [
+        &["classify"][..],
+        &["classify", image, "--device", "gpu"],
+        &["classify", image, "--top-k", "0"],
+        &["classify", image, "--threads", "none"],
+        &["bench", "--batch-size", "1,x"],
+        &["guess"],
+    ] {
+        let output = qlnet.run(args);
+        assert_eq!(output.status.code(), Some(2), "{args:?}");
+        assert!(stderr(&output).starts_with("error: ") || stderr(&output).contains("Usage"), "{}", stderr(&output));
+    }
+}
+
+#[test]
+fn without_the_hub_the_ways_on_are_named() {
+    let qlnet = Qlnet::new();
+    let output = qlnet.run(&["classify", "samples/digits/1-21.png"]);
+    assert_error(
+        &output,
+        &[
+            "cannot reach the Hugging Face hub at http://127.0.0.1:9",
+            "qlnet-50-v0.pth.tar",
+            "--weights",
+            "qlnet-digits",
+        ],
+    );
+    let output =
+        qlnet.command().args(["classify", "samples/digits/1-21.png"]).env("HF_HUB_OFFLINE", "1").output().unwrap();
+    assert_error(&output, &["HF_HUB_OFFLINE is set", "--weights", "qlnet-digits"]);
+}
+
+#[test]
+fn what_a_hub_delivers_is_checked_and_the_token_stays_with_it() {
+    let qlnet = Qlnet::new();
+    // Of the right size, but not the published file.
+    let server = hub_server::HubServer::new(vec![0; 40_668_469], "593cd748", &[]);
+    let output = qlnet
+        .command()
+        .args(["classify", "samples/digits/1-21.png", "--model", "qlnet-10m"])
+        .env("HF_ENDPOINT", &server.endpoint)
+        .env("HF_HOME", qlnet.home.path().join("hf"))
+        .env("HF_TOKEN", "hf_secret")
+        .output()
+        .unwrap();
+    let message = stderr(&output);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(message.contains("expected 3ef3de79ee65221496ad99c3e79c50c297a7d1af5a4da11f239f0bf7ac98c0eb"), "{message}");
+    let blobs = qlnet.home.path().join("hf/hub/models--liuyao--QLNet/blobs");
+    assert_eq!(std::fs::read_dir(blobs).unwrap().count(), 0);
+    for request in server.requests() {
+        let sent = request.authorization.as_deref() == Some("Bearer hf_secret");
+        assert_eq!(sent, request.path != "/blob", "{request:?}");
+    }
+}
+
+#[test]
+fn bench_speaks_json() {
+    let args =
+        ["bench", "--batch-size", "1,3", "--duration", "0", "--repetitions", "2", "--json", DIGITS[0], DIGITS[1]];
+    let output = Qlnet::new().run(&args);
+    let timings: Value = serde_json::from_str(&stdout(&output)).unwrap();
+    let timings = timings.as_array().unwrap();
+    assert_eq!(timings.len(), 2);
+    for (timing, batch_size) in timings.iter().zip([1, 3]) {
+        assert_eq!(timing["batch_size"], batch_size);
+        let (ms, rate) = (timing["ms_per_image"].as_f64().unwrap(), timing["images_per_second"].as_f64().unwrap());
+        assert!(ms > 0.0 && (ms * rate - 1000.0).abs() < 1e-6);
+    }
+}
+
+#[test]
+fn a_reader_that_leaves_is_no_error() {
+    let qlnet = Qlnet::new();
+    let mut child = qlnet
+        .command()
+        .args(["classify", "samples/digits", "--batch-size", "1", DIGITS[0], DIGITS[1]])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert!(stderr(&output).is_empty(), "{}", stderr(&output));
+}
+
+/// All 1000 logits of every reference image, from the files.
+#[test]
+fn the_full_size_network_equals_pytorch_from_the_files() {
+    let Some(dir) = reference_dir() else { return };
+    let qlnet = Qlnet::new();
+    let expected: Value = serde_json::from_str(&std::fs::read_to_string(dir.join("expected.json")).unwrap()).unwrap();
+    let expected = expected["images"].as_array().unwrap();
+    let mut command = qlnet.command();
+    command.args(["classify", "--json", "--no-exif", "-k", "1000", "--weights"]);
+    command.arg(dir.join("qlnet-50-v0.digits.pth.tar"));
+    command.args(expected.iter().map(|image| dir.join(image["image"].as_str().unwrap())));
+    let records = records(&command.output().unwrap());
+    assert_eq!(records.len(), expected.len());
+    for (record, image) in records.iter().zip(expected) {
+        let wanted: Vec<f64> = image["logits"].as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect();
+        let largest = wanted.iter().fold(0f64, |m, v| m.max(v.abs()));
+        let tolerance = if image["lossless"].as_bool().unwrap() { 1e-4 } else { 5e-2 };
+        let predictions = record["predictions"].as_array().unwrap();
+        assert_eq!(predictions.len(), 1000);
+        for p in predictions {
+            let difference = p["logit"].as_f64().unwrap() - wanted[p["index"].as_u64().unwrap() as usize];
+            assert!(difference.abs() < tolerance * largest, "{}: {p} differs by {difference}", image["image"]);
+        }
+        let top = (0..1000).max_by(|a, b| wanted[*a].total_cmp(&wanted[*b])).unwrap();
+        assert_eq!(predictions[0]["index"], top, "{}", image["image"]);
+    }
+}

@@ -1,0 +1,265 @@
+//! Downloads with the real hf-hub client, from a server that answers as the hub does.
+
+#[path = "support/hub_server.rs"]
+mod hub_server;
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use hub_server::{Answer, HubServer};
+use qlnet::hub::{Event, Hub};
+use qlnet::registry::HubFile;
+use sha2::{Digest, Sha256};
+use tempfile::TempDir;
+
+/// Bytes that do not repeat.
+fn content(size: usize) -> Vec<u8> {
+    let mut state = 7u64;
+    (0..size)
+        .map(|_| {
+            state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            (state >> 56) as u8
+        })
+        .collect()
+}
+
+/// A pin of `content` that lives as long as the test process.
+fn pin(content: &[u8]) -> HubFile {
+    let sha256: String = Sha256::digest(content).iter().map(|b| format!("{b:02x}")).collect();
+    HubFile {
+        repository: "liuyao/QLNet",
+        revision: "c388ac008044564d491817aa30658481acfbc177",
+        file: "qlnet-50-v0.pth.tar",
+        size: content.len() as u64,
+        sha256: sha256.leak(),
+    }
+}
+
+struct Setting {
+    server: HubServer,
+    cache: TempDir,
+    hub: Hub,
+    file: HubFile,
+    content: Vec<u8>,
+}
+
+fn setting(size: usize, plan: &[Answer]) -> Setting {
+    let content = content(size);
+    let file = pin(&content);
+    let server = HubServer::new(content.clone(), file.sha256, plan);
+    let cache = tempfile::tempdir().unwrap();
+    let hub = Hub {
+        endpoint: Some(server.endpoint.clone()),
+        cache: cache.path().into(),
+        offline: false,
+        silence: Duration::from_millis(700),
+        attempts: 3,
+        pause: Duration::from_millis(10),
+    };
+    Setting { server, cache, hub, file, content }
+}
+
+impl Setting {
+    /// Fetches, and gives the path or the error, and the notices on the way.
+    fn fetch(&self) -> (Result<std::path::PathBuf, String>, Vec<String>) {
+        let (mut notices, mut last) = (Vec::new(), 0);
+        let result = self.hub.fetch(&self.file, &mut |event| match event {
+            Event::Notice(text) => notices.push(text.to_string()),
+            Event::Progress(bytes) => last = bytes,
+        });
+        assert!(result.is_err() || [0, self.file.size].contains(&last), "{last} bytes were reported at the end");
+        (result.map_err(|error| format!("{error:#}")), notices)
+    }
+
+    fn blobs(&self) -> std::path::PathBuf {
+        self.cache.path().join("models--liuyao--QLNet/blobs")
+    }
+
+    fn blob_names(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(self.blobs()).unwrap();
+        let mut names: Vec<_> = entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    fn assert_complete(&self, path: &Path) {
+        let expected =
+            self.cache.path().join("models--liuyao--QLNet/snapshots").join(self.file.revision).join(self.file.file);
+        assert_eq!(path, expected);
+        assert!(std::fs::read(path).unwrap() == self.content);
+        assert_eq!(self.blob_names(), [self.file.sha256]);
+        #[cfg(unix)]
+        assert_eq!(
+            std::fs::read_link(path).unwrap(),
+            Path::new("../../blobs").join(self.file.sha256),
+            "linked as huggingface_hub links"
+        );
+    }
+}
+
+#[test]
+fn a_file_is_fetched_once() {
+    let s = setting(300_000, &[]);
+    let (path, notices) = s.fetch();
+    s.assert_complete(&path.unwrap());
+    assert!(notices.is_empty(), "{notices:?}");
+    let asked = s.server.requests();
+    let resolve = "/liuyao/QLNet/resolve/c388ac008044564d491817aa30658481acfbc177/qlnet-50-v0.pth.tar";
+    assert!(asked.iter().any(|r| r.path == resolve), "{asked:?}");
+
+    let (path, _) = s.fetch();
+    s.assert_complete(&path.unwrap());
+    assert_eq!(s.server.requests().len(), asked.len(), "a file in the cache needs no request");
+}
+
+#[test]
+fn the_real_size_survives_cuts() {
+    let size = 80_405_585;
+    let s = setting(size, &[Answer::CutAfter(30_000_000), Answer::CutAfter(20_000_000)]);
+    let (path, notices) = s.fetch();
+    s.assert_complete(&path.unwrap());
+    assert_eq!(notices.len(), 2, "{notices:?}");
+    let ranges = s.server.ranges();
+    assert_eq!(ranges.len(), 3);
+    assert_eq!(ranges[0], None);
+    // What had arrived is not asked for again. How much of it had been delivered is up to the
+    // sockets, but each attempt begins later than the one before.
+    let starts: Vec<usize> = ranges[1..]
+        .iter()
+        .map(|range| {
+            let range = range.as_ref().unwrap().strip_prefix("bytes=").unwrap();
+            let (start, end) = range.split_once('-').unwrap();
+            assert_eq!(end.parse::<usize>().unwrap(), size - 1);
+            start.parse().unwrap()
+        })
+        .collect();
+    assert!(starts[0] > 20_000_000 && starts[1] > starts[0] + 10_000_000, "{starts:?}");
+}
+
+#[test]
+fn silence_is_not_waited_out() {
+    let s = setting(100_000, &[Answer::SilentAfter(40_000)]);
+    let start = Instant::now();
+    let (path, notices) = s.fetch();
+    s.assert_complete(&path.unwrap());
+    assert!(start.elapsed() < Duration::from_secs(20), "far from the server's minute");
+    assert!(notices[0].contains("no answer for 0.7 s"), "{notices:?}");
+    assert_eq!(s.server.ranges()[1].as_deref(), Some("bytes=40000-99999"));
+}
+
+#[test]
+fn a_connection_that_always_breaks_is_an_error_that_keeps_what_came() {
+    let mut plan = vec![Answer::CutAfter(50_000)];
+    plan.extend([Answer::CutAfter(0); 12]);
+    let s = setting(100_000, &plan);
+    let (result, notices) = s.fetch();
+    let error = result.unwrap_err();
+    assert!(error.contains("3 times in a row") && error.contains("50000 bytes"), "{error}");
+    assert!(!error.contains('\n'), "{error}");
+    assert!(!notices.is_empty());
+    assert_eq!(s.blob_names(), [format!("{}.incomplete", s.file.sha256)]);
+
+    // The next run goes on from there.
+    let mut s = s;
+    s.server = HubServer::new(s.content.clone(), s.file.sha256, &[]);
+    s.hub.endpoint = Some(s.server.endpoint.clone());
+    let (path, _) = s.fetch();
+    s.assert_complete(&path.unwrap());
+    assert_eq!(s.server.ranges(), [Some("bytes=50000-99999".to_string())]);
+}
+
+#[test]
+fn a_server_without_ranges_starts_over() {
+    let s = setting(100_000, &[Answer::CutAfter(60_000), Answer::IgnoreRange]);
+    let (path, _) = s.fetch();
+    s.assert_complete(&path.unwrap());
+}
+
+#[test]
+fn wrong_content_is_refused_and_removed() {
+    let s = setting(100_000, &[Answer::Corrupt]);
+    let (result, _) = s.fetch();
+    let error = result.unwrap_err();
+    assert!(error.contains("SHA-256") && error.contains(s.file.sha256) && error.contains("removed"), "{error}");
+    assert!(s.blob_names().is_empty());
+    let (path, _) = s.fetch();
+    s.assert_complete(&path.unwrap());
+}
+
+#[test]
+fn a_damaged_copy_in_the_cache_is_replaced() {
+    let s = setting(100_000, &[]);
+    let path = s.fetch().0.unwrap();
+    for damage in [|c: &mut Vec<u8>| c[5] ^= 1, |c: &mut Vec<u8>| c.truncate(99)] {
+        let mut content = s.content.clone();
+        damage(&mut content);
+        std::fs::write(s.blobs().join(s.file.sha256), content).unwrap();
+        let (again, notices) = s.fetch();
+        assert!(notices[0].contains("damaged"), "{notices:?}");
+        assert_eq!(again.unwrap(), path);
+        s.assert_complete(&path);
+    }
+}
+
+#[test]
+fn wrong_left_overs_do_not_spoil_a_download() {
+    let s = setting(100_000, &[]);
+    std::fs::create_dir_all(s.blobs()).unwrap();
+    for left_over in [vec![1; 70_000], vec![1; 100_000], vec![1; 200_000]] {
+        let _ = std::fs::remove_file(s.blobs().join(s.file.sha256));
+        std::fs::write(s.blobs().join(format!("{}.incomplete", s.file.sha256)), left_over).unwrap();
+        s.assert_complete(&s.fetch().0.unwrap());
+    }
+}
+
+#[test]
+fn passing_errors_of_the_server_are_retried_and_lasting_ones_told() {
+    let s = setting(1000, &[Answer::Status(503), Answer::Status(503)]);
+    s.assert_complete(&s.fetch().0.unwrap());
+
+    let mut s = setting(1000, &[]);
+    s.file.revision = "missing";
+    let error = s.fetch().0.unwrap_err();
+    assert!(error.contains("refuses"), "{error}");
+}
+
+#[test]
+fn no_connection_is_one_clear_line() {
+    let mut s = setting(1000, &[]);
+    s.hub.endpoint = Some("http://127.0.0.1:9".into());
+    s.hub.silence = Duration::from_secs(30);
+    let (result, notices) = s.fetch();
+    let error = result.unwrap_err();
+    assert!(error.contains("cannot reach the Hugging Face hub at http://127.0.0.1:9"), "{error}");
+    assert!(error.contains("refused"), "{error}");
+    assert!(!error.contains('\n') && notices.is_empty());
+}
+
+#[test]
+fn offline_asks_nobody() {
+    let mut s = setting(1000, &[]);
+    s.hub.offline = true;
+    let error = s.fetch().0.unwrap_err();
+    assert!(error.contains("HF_HUB_OFFLINE"), "{error}");
+    assert!(s.server.requests().is_empty());
+
+    s.hub.offline = false;
+    let path = s.fetch().0.unwrap();
+    let asked = s.server.requests().len();
+    s.hub.offline = true;
+    assert_eq!(s.fetch().0.unwrap(), path);
+    assert_eq!(s.server.requests().len(), asked);
+}
+
+#[test]
+fn two_at_once_download_once() {
+    let s = setting(2_000_000, &[]);
+    let paths: Vec<_> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..2).map(|_| scope.spawn(|| s.hub.fetch(&s.file, &mut |_| {}).unwrap())).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    for path in paths {
+        s.assert_complete(&path);
+    }
+    assert_eq!(s.server.ranges().len(), 1);
+}

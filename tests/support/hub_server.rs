@@ -1,0 +1,182 @@
+//! A stand-in for the Hugging Face hub: `resolve/<revision>/<file>` answers with a redirect and the
+//! hub's headers, another address serves the content, with ranges. It can be told to misbehave.
+#![allow(dead_code, reason = "each test file uses a part")]
+
+use std::collections::VecDeque;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+/// How the content server answers one GET. Those that are not planned are answered well.
+#[derive(Clone, Copy, Debug)]
+pub enum Answer {
+    /// Closes the connection after so many bytes.
+    CutAfter(usize),
+    /// Sends so many bytes, then nothing for longer than anybody waits.
+    SilentAfter(usize),
+    /// An error status without content.
+    Status(u16),
+    /// All of the file, whatever range was asked for.
+    IgnoreRange,
+    /// One byte is wrong.
+    Corrupt,
+}
+
+/// One request, as the servers saw it.
+#[derive(Clone, Debug)]
+pub struct Request {
+    pub method: String,
+    pub path: String,
+    pub range: Option<String>,
+    pub authorization: Option<String>,
+}
+
+pub struct HubServer {
+    /// What `HF_ENDPOINT` is set to.
+    pub endpoint: String,
+    state: Arc<State>,
+}
+
+struct State {
+    content: Vec<u8>,
+    sha256: String,
+    /// Path of the content on the other address.
+    location: String,
+    plan: Mutex<VecDeque<Answer>>,
+    requests: Mutex<Vec<Request>>,
+}
+
+impl HubServer {
+    /// Serves `content`, under every repository, revision and file name, as the blob `sha256`.
+    pub fn new(content: Vec<u8>, sha256: &str, plan: &[Answer]) -> Self {
+        let hub = TcpListener::bind("127.0.0.1:0").unwrap();
+        let storage = TcpListener::bind("127.0.0.1:0").unwrap();
+        let endpoint = format!("http://127.0.0.1:{}", hub.local_addr().unwrap().port());
+        let state = Arc::new(State {
+            content,
+            sha256: sha256.into(),
+            location: format!("http://localhost:{}/blob", storage.local_addr().unwrap().port()),
+            plan: Mutex::new(plan.iter().copied().collect()),
+            requests: Mutex::new(Vec::new()),
+        });
+        serve(hub, state.clone(), answer_as_hub);
+        serve(storage, state.clone(), answer_as_storage);
+        Self { endpoint, state }
+    }
+
+    /// All requests so far, to both addresses.
+    pub fn requests(&self) -> Vec<Request> {
+        self.state.requests.lock().unwrap().clone()
+    }
+
+    /// The `Range` of every GET for the content.
+    pub fn ranges(&self) -> Vec<Option<String>> {
+        let gets = self.requests().into_iter().filter(|r| r.method == "GET" && r.path == "/blob");
+        gets.map(|r| r.range).collect()
+    }
+}
+
+fn serve(
+    listener: TcpListener,
+    state: Arc<State>,
+    answer: fn(&State, &Request, &mut TcpStream) -> std::io::Result<()>,
+) {
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let (mut stream, state) = (stream.unwrap(), state.clone());
+            thread::spawn(move || {
+                if let Some(request) = read_request(&stream) {
+                    state.requests.lock().unwrap().push(request.clone());
+                    // The client may hang up; that is its right.
+                    let _ = answer(&state, &request, &mut stream);
+                }
+            });
+        }
+    });
+}
+
+fn read_request(stream: &TcpStream) -> Option<Request> {
+    let mut lines = BufReader::new(stream).lines().map_while(Result::ok);
+    let first = lines.next()?;
+    let mut words = first.split(' ');
+    let mut request =
+        Request { method: words.next()?.into(), path: words.next()?.into(), range: None, authorization: None };
+    for line in lines.take_while(|line| !line.is_empty()) {
+        let (name, value) = line.split_once(": ")?;
+        match name.to_lowercase().as_str() {
+            "range" => request.range = Some(value.into()),
+            "authorization" => request.authorization = Some(value.into()),
+            _ => {}
+        }
+    }
+    Some(request)
+}
+
+fn answer_as_hub(state: &State, request: &Request, out: &mut TcpStream) -> std::io::Result<()> {
+    let parts: Vec<_> = request.path.trim_start_matches('/').split('/').collect();
+    let [_owner, _name, "resolve", revision, _file] = parts[..] else {
+        return write!(out, "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+    };
+    if revision.contains("missing") {
+        return write!(
+            out,
+            "HTTP/1.1 404 Not Found\r\nX-Error-Code: RevisionNotFound\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        );
+    }
+    write!(
+        out,
+        "HTTP/1.1 302 Found\r\nLocation: {}\r\nX-Repo-Commit: {revision}\r\nX-Linked-Etag: \"{}\"\r\n\
+         X-Linked-Size: {}\r\nETag: \"{}\"\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+        state.location,
+        state.sha256,
+        state.content.len(),
+        state.sha256
+    )
+}
+
+fn answer_as_storage(state: &State, request: &Request, out: &mut TcpStream) -> std::io::Result<()> {
+    let total = state.content.len();
+    if request.method == "HEAD" {
+        return write!(
+            out,
+            "HTTP/1.1 200 OK\r\nContent-Length: {total}\r\nAccept-Ranges: bytes\r\nConnection: close\r\n\r\n"
+        );
+    }
+    let answer = state.plan.lock().unwrap().pop_front();
+    let start: usize = match (answer, &request.range) {
+        (Some(Answer::IgnoreRange), _) | (_, None) => 0,
+        (_, Some(range)) => range.trim_start_matches("bytes=").split('-').next().unwrap().parse().unwrap(),
+    };
+    if let Some(Answer::Status(status)) = answer {
+        return write!(out, "HTTP/1.1 {status} Error\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+    }
+    let mut body = state.content[start..].to_vec();
+    if start > 0 {
+        let length = body.len();
+        write!(
+            out,
+            "HTTP/1.1 206 Partial Content\r\nContent-Range: bytes {start}-{}/{total}\r\n\
+             Content-Length: {length}\r\nConnection: close\r\n\r\n",
+            total - 1
+        )?;
+    } else {
+        write!(out, "HTTP/1.1 200 OK\r\nContent-Length: {total}\r\nConnection: close\r\n\r\n")?;
+    }
+    match answer {
+        Some(Answer::CutAfter(n)) => out.write_all(&body[..n]),
+        Some(Answer::SilentAfter(n)) => {
+            out.write_all(&body[..n])?;
+            out.flush()?;
+            thread::sleep(Duration::from_secs(60));
+            Ok(())
+        }
+        Some(Answer::Corrupt) => {
+            let middle = body.len() / 2;
+            body[middle] ^= 1;
+            out.write_all(&body)
+        }
+        _ => out.write_all(&body),
+    }
+}
