@@ -122,3 +122,55 @@ impl Source<'_> {
         Ok(elements)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn digits() -> BTreeMap<String, Tensor> {
+        Checkpoint::from_bytes(include_bytes!("../models/qlnet-digits.safetensors")).unwrap().tensors
+    }
+
+    fn error(change: impl FnOnce(&mut BTreeMap<String, Tensor>)) -> String {
+        let mut tensors = digits();
+        change(&mut tensors);
+        format!("{:#}", Weights::from_checkpoint(&Checkpoint { tensors }).unwrap_err())
+    }
+
+    fn filled(value: f32, shape: &[usize]) -> Tensor {
+        Tensor::full(value, shape, &Device::Cpu).unwrap()
+    }
+
+    #[test]
+    fn the_tensor_at_fault_is_named() {
+        let name = "layer2.1.conv3.bn.running_mean";
+        let missing = error(|t| drop(t.remove(name)));
+        assert!(missing.contains(&format!("tensor `{name}` is missing (expected shape [24])")), "{missing}");
+        let misshapen = error(|t| drop(t.insert(name.into(), filled(0.0, &[23]))));
+        assert!(misshapen.contains(&format!("tensor `{name}` has shape [23], expected [24]")), "{misshapen}");
+        let extra = error(|t| drop(t.insert("layer2.1.skip.conv.weight".into(), filled(0.0, &[24, 24, 1, 1]))));
+        assert!(extra.contains("unexpected tensor `layer2.1.skip.conv.weight` of shape [24, 24, 1, 1]"), "{extra}");
+        for value in [f32::NAN, f32::INFINITY] {
+            let not_finite = error(|t| drop(t.insert(name.into(), filled(value, &[24]))));
+            assert!(not_finite.contains(&format!("tensor `{name}` has a weight that is not finite")), "{not_finite}");
+        }
+        let negative = error(|t| drop(t.insert("bn1.running_var".into(), filled(-1.0, &[16]))));
+        assert!(negative.contains("`bn1.running_var` has a negative variance"), "{negative}");
+        let overflow = error(|t| {
+            t.insert("bn1.weight".into(), filled(3e38, &[16]));
+            t.insert("bn1.running_var".into(), filled(0.0, &[16]));
+        });
+        assert!(overflow.contains("folding `bn1` overflows"), "{overflow}");
+    }
+
+    #[test]
+    fn folded_weights_fold_to_themselves() {
+        let once = Weights::from_checkpoint(&Checkpoint { tensors: digits() }).unwrap();
+        let twice = Weights::from_checkpoint(&Checkpoint { tensors: once.tensors.clone() }).unwrap();
+        assert_eq!(once.config, twice.config);
+        for (name, tensor) in &once.tensors {
+            let elements = |t: &Tensor| t.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+            assert_eq!(elements(tensor), elements(&twice.tensors[name]), "{name}");
+        }
+    }
+}

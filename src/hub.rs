@@ -125,7 +125,7 @@ impl Hub {
                     // The fault may lie in bytes that were there before this run.
                     ensure!(
                         left_over > 0,
-                        "{} delivered something else than the pinned file, and it was removed: {wrong}",
+                        "{} delivered something other than the pinned file, and it was removed: {wrong}",
                         client.endpoint()
                     );
                     report(Event::Notice(&format!(
