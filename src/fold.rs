@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, bail, ensure};
 use candle_core::{DType, Device, Tensor};
+use candle_nn::VarBuilder;
 
 use crate::checkpoint::Checkpoint;
 use crate::config::{Config, Conv, Naming};
@@ -54,6 +55,13 @@ impl Weights {
             bail!("unexpected tensor `{name}` of shape {:?}{more}: a QLNet with {config} has none", tensor.dims());
         }
         Ok(Self { config, tensors: folded })
+    }
+
+    /// The parameters as candle's layers take them, converted to a device and an element type as
+    /// they are asked for.
+    pub fn var_builder(&self, dtype: DType, device: &Device) -> VarBuilder<'static> {
+        let tensors = self.tensors.iter().map(|(name, t)| (name.clone(), t.clone())).collect();
+        VarBuilder::from_tensors(tensors, dtype, device)
     }
 }
 

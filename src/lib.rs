@@ -40,6 +40,7 @@ pub mod classifier;
 pub mod cli;
 pub mod commands;
 pub mod config;
+pub mod cpu;
 pub mod decode;
 pub mod device;
 pub mod digest;

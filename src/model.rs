@@ -39,6 +39,10 @@ impl Affine {
         Ok(Self { weight: weight.reshape((o, c))?, bias })
     }
 
+    fn pair(&self) -> (&Tensor, &Tensor) {
+        (&self.weight, &self.bias)
+    }
+
     /// `[..., c]` to `[..., o]`, without the bias.
     fn product(&self, x: &Tensor) -> Result<Tensor> {
         let mut shape = x.dims().to_vec();
@@ -56,7 +60,14 @@ impl Affine {
 
 /// One block: `y = skip(x) + conv3(conv2(a * b))`, where `a` and `b` are the halves of `conv1(x)`.
 #[derive(Clone, Debug)]
-struct Block {
+enum Block {
+    Plain(Parts),
+    /// The same in one pass, on the CPU.
+    Fused(ops::FusedBlock),
+}
+
+#[derive(Clone, Debug)]
+struct Parts {
     conv1: Affine,
     conv2: Depthwise,
     conv3: Affine,
@@ -66,28 +77,37 @@ struct Block {
 }
 
 impl Block {
-    fn new(config: &BlockConfig, vb: VarBuilder) -> Result<Self> {
+    fn new(config: &BlockConfig, fuse: bool, vb: VarBuilder) -> Result<Self> {
         let &BlockConfig { input, hidden, filters, output, stride, skip } = config;
         let rows = filters * hidden;
+        let conv1 = Affine::pointwise(input, 2 * hidden, vb.pp("conv1"))?;
         let conv2 = Affine::new(&[rows, 1, 3, 3], vb.pp("conv2"))?;
         let conv3 = Affine::pointwise(rows, output, vb.pp("conv3"))?;
-        Ok(Self {
-            conv1: Affine::pointwise(input, 2 * hidden, vb.pp("conv1"))?,
+        let skip = skip.then(|| Affine::pointwise(input, output, vb.pp("skip"))).transpose()?;
+        if fuse {
+            let [conv1, conv2, conv3] = [&conv1, &conv2, &conv3].map(Affine::pair);
+            return ops::FusedBlock::new(config, conv1, conv2, conv3, skip.as_ref().map(Affine::pair)).map(Self::Fused);
+        }
+        Ok(Self::Plain(Parts {
+            conv1,
             conv2: Depthwise::new(&conv2.weight, &conv2.bias, filters, stride)?,
             conv3: Affine { weight: Depthwise::reorder_columns(&conv3.weight, filters)?, ..conv3 },
-            skip: skip.then(|| Affine::pointwise(input, output, vb.pp("skip"))).transpose()?,
+            skip,
             stride,
-        })
+        }))
     }
 
     /// `[n, h, w, c]` to `[n, ceil(h / stride), ceil(w / stride), o]`.
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let hidden = ops::gate(&self.conv1.product(x)?, &self.conv1.bias)?;
-        let hidden = ops::depthwise(&hidden, &self.conv2)?;
-        let y = self.conv3.forward(&hidden)?;
-        match &self.skip {
+        let Parts { conv1, conv2, conv3, skip, stride } = match self {
+            Self::Plain(parts) => parts,
+            Self::Fused(block) => return block.forward(x),
+        };
+        let hidden = ops::gate(&conv1.product(x)?, &conv1.bias)?;
+        let y = conv3.forward(&ops::depthwise(&hidden, conv2)?)?;
+        match skip {
             None => y + x,
-            Some(skip) => ops::hardball(&(y + skip.forward(&every(x, self.stride)?)?)?),
+            Some(skip) => ops::hardball(&(y + skip.forward(&every(x, *stride)?)?)?),
         }
     }
 }
@@ -104,14 +124,28 @@ fn every(x: &Tensor, stride: usize) -> Result<Tensor> {
 }
 
 impl QLNet {
-    /// Builds the network from folded parameters, under the names that [`Config::convs`] gives.
+    /// Builds the network from folded parameters, under the names that [`Config::convs`] gives. On
+    /// the CPU in float32 its blocks are fused.
     ///
     /// # Errors
     /// If the `VarBuilder` lacks one of them or has it in another shape.
     pub fn new(config: &Config, vb: VarBuilder) -> Result<Self> {
+        let fuse = vb.device().is_cpu() && vb.dtype() == DType::F32;
+        Self::build(config, fuse, vb)
+    }
+
+    /// [`Self::new`] with blocks made of candle's and our single operations on every device.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn new_plain(config: &Config, vb: VarBuilder) -> Result<Self> {
+        Self::build(config, false, vb)
+    }
+
+    fn build(config: &Config, fuse: bool, vb: VarBuilder) -> Result<Self> {
         let layers = config.layers.iter().enumerate().map(|(i, blocks)| {
             let vb = vb.pp(format!("layer{}", i + 1));
-            blocks.iter().enumerate().map(|(j, block)| Block::new(block, vb.pp(j))).collect()
+            blocks.iter().enumerate().map(|(j, block)| Block::new(block, fuse, vb.pp(j))).collect()
         });
         Ok(Self {
             stem: Affine::new(&[config.stem, 3, 7, 7], vb.pp("stem"))?,
@@ -122,8 +156,7 @@ impl QLNet {
 
     /// Builds the network from folded weights, on a device and in an element type.
     pub fn from_weights(weights: &Weights, dtype: DType, device: &Device) -> Result<Self> {
-        let tensors = weights.tensors.iter().map(|(name, t)| (name.clone(), t.clone())).collect();
-        Self::new(&weights.config, VarBuilder::from_tensors(tensors, dtype, device))
+        Self::new(&weights.config, weights.var_builder(dtype, device))
     }
 
     /// Logits `[n, classes]` of normalised images `[n, 3, h, w]`, in the network's element type.

@@ -24,8 +24,15 @@ fn weights(file: &str) -> Weights {
 fn every_step_equals_pytorch() {
     for (name, file) in FIXTURES {
         let expected = tensors(&fixture(&format!("{name}.expected.safetensors")));
-        for (dtype, tolerance) in [(DType::F32, 2e-6), (DType::F64, 1e-6)] {
-            let net = QLNet::from_weights(&weights(file), dtype, &Device::Cpu).unwrap();
+        for (dtype, fused, tolerance) in
+            [(DType::F32, true, 2e-6), (DType::F32, false, 2e-6), (DType::F64, false, 1e-6)]
+        {
+            let weights = weights(file);
+            let net = if fused {
+                QLNet::from_weights(&weights, dtype, &Device::Cpu).unwrap()
+            } else {
+                QLNet::new_plain(&weights.config, weights.var_builder(dtype, &Device::Cpu)).unwrap()
+            };
             let input = expected["input"].to_dtype(dtype).unwrap();
             let mut seen = vec!["input".to_string()];
             let logits = net

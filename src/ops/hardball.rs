@@ -46,12 +46,14 @@ impl CustomOp1 for Hardball {
 }
 
 fn project<T: Float>(x: &[T], channels: usize) -> Vec<T> {
-    let radius = T::from_usize(channels).sqrt();
     let mut out = x.to_vec();
-    out.par_chunks_mut(channels * (1usize << 13).div_ceil(channels)).for_each(|pixels| {
-        project_pixels(pixels, channels, radius);
-    });
+    out.par_chunks_mut(channels * (1usize << 13).div_ceil(channels)).for_each(|pixels| project_all(pixels, channels));
     out
+}
+
+/// [`hardball`] of pixels in place, on one thread.
+pub(crate) fn project_all<T: Float>(pixels: &mut [T], channels: usize) {
+    project_pixels(pixels, channels, T::from_usize(channels).sqrt());
 }
 
 vectorised! {

@@ -5,12 +5,15 @@
 //! on contiguous channels.
 
 mod depthwise;
+mod fused;
 mod gate;
 mod hardball;
 mod stem;
 
 pub use depthwise::{Depthwise, depthwise, depthwise_plain};
+pub use fused::FusedBlock;
 pub use gate::{gate, gate_plain};
+pub(crate) use hardball::project_all;
 pub use hardball::{hardball, hardball_plain};
 pub use stem::{stem, stem_plain};
 
@@ -63,7 +66,7 @@ macro_rules! for_float {
 use for_float;
 
 /// float32 and float64, as far as the CPU kernels use them.
-trait Float: WithDType {
+pub(crate) trait Float: WithDType {
     const ZERO: Self;
     fn sqrt(self) -> Self;
     fn from_usize(n: usize) -> Self;

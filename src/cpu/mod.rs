@@ -1,0 +1,7 @@
+//! The fast path on the CPU, in float32.
+
+pub mod block;
+pub mod buffer;
+pub mod depthwise;
+pub mod matmul;
+pub mod vector;

@@ -1,0 +1,163 @@
+//! Vectors of float32, as wide as the CPU has them.
+//!
+//! Kernels are written once, over [`Vector`], and compiled for every instruction set by
+//! [`for_each_vector`]; [`crate::simd::level`] says at run time which of them the CPU can execute.
+
+#[cfg(target_arch = "aarch64")]
+use std::arch::aarch64::*;
+#[cfg(target_arch = "x86_64")]
+use std::arch::x86_64::*;
+
+/// A vector register of float32.
+///
+/// # Safety
+/// The methods may only be called, and are only fast, where they are inlined into a function that
+/// enables the instructions of the implementation.
+pub unsafe trait Vector: Copy {
+    const LANES: usize;
+    /// Broadcasts one value.
+    unsafe fn splat(value: f32) -> Self;
+    /// Loads [`Self::LANES`] values.
+    unsafe fn load(from: *const f32) -> Self;
+    /// Stores [`Self::LANES`] values.
+    unsafe fn store(self, to: *mut f32);
+    unsafe fn mul(self, other: Self) -> Self;
+    /// `self * a + b`; fused where the CPU can.
+    unsafe fn mul_add(self, a: Self, b: Self) -> Self;
+
+    /// Loads `count` values, fewer than [`Self::LANES`]; the other lanes are zero.
+    #[inline(always)]
+    unsafe fn load_part(from: *const f32, count: usize) -> Self {
+        let mut values = [0.0; 16];
+        // SAFETY: the caller vouches for `count` values, and no vector has more than 16.
+        unsafe {
+            std::ptr::copy_nonoverlapping(from, values.as_mut_ptr(), count);
+            Self::load(values.as_ptr())
+        }
+    }
+
+    /// Stores the first `count` values, fewer than [`Self::LANES`].
+    #[inline(always)]
+    unsafe fn store_part(self, to: *mut f32, count: usize) {
+        let mut values = [0.0; 16];
+        // SAFETY: as in `load_part`.
+        unsafe {
+            self.store(values.as_mut_ptr());
+            std::ptr::copy_nonoverlapping(values.as_ptr(), to, count);
+        }
+    }
+}
+
+/// Four lanes in plain Rust, for CPUs that have none of the vectors below.
+unsafe impl Vector for [f32; 4] {
+    const LANES: usize = 4;
+    #[inline(always)]
+    unsafe fn splat(value: f32) -> Self {
+        [value; 4]
+    }
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> Self {
+        unsafe { from.cast::<Self>().read_unaligned() }
+    }
+    #[inline(always)]
+    unsafe fn store(self, to: *mut f32) {
+        unsafe { to.cast::<Self>().write_unaligned(self) }
+    }
+    #[inline(always)]
+    unsafe fn mul(self, other: Self) -> Self {
+        std::array::from_fn(|i| self[i] * other[i])
+    }
+    #[inline(always)]
+    unsafe fn mul_add(self, a: Self, b: Self) -> Self {
+        std::array::from_fn(|i| self[i] * a[i] + b[i])
+    }
+}
+
+macro_rules! impl_vector {
+    ($Vector:ty, $lanes:literal, $splat:ident, $load:ident, $store:ident, $mul:ident, |$x:ident, $a:ident, $b:ident| $fma:expr) => {
+        unsafe impl Vector for $Vector {
+            const LANES: usize = $lanes;
+            #[inline(always)]
+            unsafe fn splat(value: f32) -> Self {
+                unsafe { $splat(value) }
+            }
+            #[inline(always)]
+            unsafe fn load(from: *const f32) -> Self {
+                unsafe { $load(from) }
+            }
+            #[inline(always)]
+            unsafe fn store(self, to: *mut f32) {
+                unsafe { $store(to, self) }
+            }
+            #[inline(always)]
+            unsafe fn mul(self, other: Self) -> Self {
+                unsafe { $mul(self, other) }
+            }
+            #[inline(always)]
+            unsafe fn mul_add(self, $a: Self, $b: Self) -> Self {
+                let $x = self;
+                unsafe { $fma }
+            }
+        }
+    };
+}
+
+#[cfg(target_arch = "x86_64")]
+impl_vector!(__m512, 16, _mm512_set1_ps, _mm512_loadu_ps, _mm512_storeu_ps, _mm512_mul_ps, |x, a, b| {
+    _mm512_fmadd_ps(x, a, b)
+});
+#[cfg(target_arch = "x86_64")]
+impl_vector!(__m256, 8, _mm256_set1_ps, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_mul_ps, |x, a, b| {
+    _mm256_fmadd_ps(x, a, b)
+});
+#[cfg(target_arch = "aarch64")]
+impl_vector!(float32x4_t, 4, vdupq_n_f32, vld1q_f32, vst1q_f32, vmulq_f32, |x, a, b| vfmaq_f32(b, x, a));
+
+/// Lanes of the vectors that kernels use on this CPU.
+pub fn lanes() -> usize {
+    #[cfg(target_arch = "x86_64")]
+    match crate::simd::level() {
+        crate::simd::Level::Avx512 => return 16,
+        crate::simd::Level::Avx2 => return 8,
+        crate::simd::Level::Portable => {}
+    }
+    4
+}
+
+/// Defines a function that calls a kernel `$kernel::<V, ROWS>` with the vector of the CPU at hand,
+/// and with as many rows per register tile as its registers hold: of 32 (AVX-512, NEON), 24 keep a
+/// tile of 12 x 2 vectors; of 16, 12 keep one of 6 x 2.
+macro_rules! for_each_vector {
+    ($(#[$meta:meta])* $vis:vis unsafe fn $name:ident($($arg:ident: $Type:ty),* $(,)?) = $kernel:ident) => {
+        $(#[$meta])*
+        $vis unsafe fn $name($($arg: $Type),*) {
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl")]
+            unsafe fn avx512($($arg: $Type),*) {
+                unsafe { $kernel::<std::arch::x86_64::__m512, 12>($($arg),*) }
+            }
+
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx2,fma")]
+            unsafe fn avx2($($arg: $Type),*) {
+                unsafe { $kernel::<std::arch::x86_64::__m256, 6>($($arg),*) }
+            }
+
+            // SAFETY: the caller's promise about the arguments is passed on, and `level` has found
+            // the instructions.
+            unsafe {
+                match $crate::simd::level() {
+                    #[cfg(target_arch = "x86_64")]
+                    $crate::simd::Level::Avx512 => avx512($($arg),*),
+                    #[cfg(target_arch = "x86_64")]
+                    $crate::simd::Level::Avx2 => avx2($($arg),*),
+                    #[cfg(target_arch = "aarch64")]
+                    _ => $kernel::<std::arch::aarch64::float32x4_t, 12>($($arg),*),
+                    #[cfg(not(target_arch = "aarch64"))]
+                    _ => $kernel::<[f32; 4], 6>($($arg),*),
+                }
+            }
+        }
+    };
+}
+pub(crate) use for_each_vector;
