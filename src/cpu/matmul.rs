@@ -64,6 +64,30 @@ pub fn accumulate(m: usize, a: Rows, b: &Panels, c: &mut [f32], c_stride: usize)
     unsafe { accumulate_any(m, a, b, c.as_mut_ptr(), c_stride) }
 }
 
+/// `c += a b`, where element `j` of row `i` of `a` is `a[i * stride + offsets[j]]`: the windows of a
+/// convolution.
+///
+/// # Panics
+/// If a slice is too short.
+pub fn accumulate_windows(
+    m: usize,
+    a: &[f32],
+    stride: usize,
+    offsets: &[usize],
+    b: &Panels,
+    c: &mut [f32],
+    c_stride: usize,
+) {
+    let Some(reach) = offsets.iter().max() else { return };
+    if m == 0 {
+        return;
+    }
+    assert!(offsets.len() == b.k && a.len() > (m - 1) * stride + reach, "too few pixels to multiply");
+    assert!(c.len() >= (m - 1) * c_stride + b.n, "too little room for a product");
+    // SAFETY: as in `accumulate`.
+    unsafe { accumulate_windows_any(m, Rows { data: a, stride }, offsets, b, c.as_mut_ptr(), c_stride) }
+}
+
 /// `c = (a b1 + bias1) * (a b2 + bias2)`, where panel `p` of `b` holds the vector `p` of `b1` and
 /// that of `b2`, as do the vectors of `bias`: [`Panels::new`] with [`gate_column`].
 ///
@@ -93,6 +117,17 @@ pub fn gate_column(j: usize) -> (usize, usize) {
 
 for_each_vector! {
     unsafe fn accumulate_any(m: usize, a: Rows<'_>, b: &Panels, c: *mut f32, c_stride: usize) = accumulate_with
+}
+
+for_each_vector! {
+    unsafe fn accumulate_windows_any(
+        m: usize,
+        a: Rows<'_>,
+        offsets: &[usize],
+        b: &Panels,
+        c: *mut f32,
+        c_stride: usize,
+    ) = accumulate_windows_with
 }
 
 for_each_vector! {
@@ -129,19 +164,50 @@ fn tiles<const ROWS: usize>(m: usize) -> impl Iterator<Item = (usize, usize)> {
 
 #[inline(always)]
 unsafe fn accumulate_with<V: Vector, const ROWS: usize>(m: usize, a: Rows, b: &Panels, c: *mut f32, c_stride: usize) {
-    let width = 2 * V::LANES;
     for start in (0..b.k).step_by(PART) {
         let part = PART.min(b.k - start);
-        for panel in 0..b.n.div_ceil(width) {
-            let columns = (b.n - panel * width).min(width);
-            for (row, rows) in tiles::<ROWS>(m) {
-                // SAFETY: inside the panels, and inside the rows that the caller vouches for.
-                unsafe {
-                    let weights = b.data.as_slice().as_ptr().add((panel * b.k + start) * width);
-                    let a_row = a.data.as_ptr().add(row * a.stride + start);
-                    let c = c.add(row * c_stride + panel * width);
-                    with_rows!(rows, accumulate_tile::<V>(part, a_row, a.stride, weights, c, c_stride, columns));
-                }
+        // SAFETY: passed on.
+        unsafe { accumulate_part::<V, ROWS>(m, a, |i| start + i, start, part, b, c, c_stride) }
+    }
+}
+
+#[inline(always)]
+unsafe fn accumulate_windows_with<V: Vector, const ROWS: usize>(
+    m: usize,
+    a: Rows,
+    offsets: &[usize],
+    b: &Panels,
+    c: *mut f32,
+    c_stride: usize,
+) {
+    // SAFETY: passed on; `i` stays below the number of offsets.
+    unsafe { accumulate_part::<V, ROWS>(m, a, |i| *offsets.get_unchecked(i), 0, b.k, b, c, c_stride) }
+}
+
+/// The steps `start..start + part` of `c += a b`. Step `i` of them reads element `at(i)` of the rows
+/// of `a`.
+#[inline(always)]
+#[allow(clippy::too_many_arguments, reason = "the operands of a product")]
+unsafe fn accumulate_part<V: Vector, const ROWS: usize>(
+    m: usize,
+    a: Rows,
+    at: impl Fn(usize) -> usize + Copy,
+    start: usize,
+    part: usize,
+    b: &Panels,
+    c: *mut f32,
+    c_stride: usize,
+) {
+    let width = 2 * V::LANES;
+    for panel in 0..b.n.div_ceil(width) {
+        let columns = (b.n - panel * width).min(width);
+        for (row, rows) in tiles::<ROWS>(m) {
+            // SAFETY: inside the panels, and inside the rows that the caller vouches for.
+            unsafe {
+                let weights = b.data.as_slice().as_ptr().add((panel * b.k + start) * width);
+                let a_row = a.data.as_ptr().add(row * a.stride);
+                let c = c.add(row * c_stride + panel * width);
+                with_rows!(rows, accumulate_tile::<V>(part, a_row, a.stride, at, weights, c, c_stride, columns));
             }
         }
     }
@@ -171,13 +237,15 @@ unsafe fn gate_with<V: Vector, const ROWS: usize>(
     }
 }
 
-/// The sums of one register tile: `R` pixels by two vectors, over `k` steps, from `sums` on.
+/// The sums of one register tile: `R` pixels by two vectors, over `k` steps, from `sums` on. Step `i`
+/// reads element `at(i)` of the rows of `a`.
 #[inline(always)]
 unsafe fn sum<V: Vector, const R: usize>(
     mut sums: [[V; 2]; R],
     k: usize,
     a: *const f32,
     a_stride: usize,
+    at: impl Fn(usize) -> usize,
     weights: *const f32,
 ) -> [[V; 2]; R] {
     for i in 0..k {
@@ -185,8 +253,9 @@ unsafe fn sum<V: Vector, const R: usize>(
         unsafe {
             let weights = weights.add(i * 2 * V::LANES);
             let (w0, w1) = (V::load(weights), V::load(weights.add(V::LANES)));
+            let a = a.add(at(i));
             for (row, sums) in sums.iter_mut().enumerate() {
-                let x = V::splat(*a.add(row * a_stride + i));
+                let x = V::splat(*a.add(row * a_stride));
                 sums[0] = x.mul_add(w0, sums[0]);
                 sums[1] = x.mul_add(w1, sums[1]);
             }
@@ -197,10 +266,12 @@ unsafe fn sum<V: Vector, const R: usize>(
 
 /// Adds one register tile to `c`, of which `columns` columns exist.
 #[inline(always)]
+#[allow(clippy::too_many_arguments, reason = "the operands of a product")]
 unsafe fn accumulate_tile<V: Vector, const R: usize>(
     k: usize,
     a: *const f32,
     a_stride: usize,
+    at: impl Fn(usize) -> usize,
     weights: *const f32,
     c: *mut f32,
     c_stride: usize,
@@ -208,7 +279,7 @@ unsafe fn accumulate_tile<V: Vector, const R: usize>(
 ) {
     // SAFETY: the caller vouches for `R` rows of `a` and `c`.
     unsafe {
-        let sums = sum([[V::splat(0.0); 2]; R], k, a, a_stride, weights);
+        let sums = sum([[V::splat(0.0); 2]; R], k, a, a_stride, at, weights);
         let one = V::splat(1.0);
         for (row, sums) in sums.into_iter().enumerate() {
             for (i, sum) in sums.into_iter().enumerate() {
@@ -238,7 +309,7 @@ unsafe fn gate_tile<V: Vector, const R: usize>(
     // SAFETY: as above.
     unsafe {
         let bias = [V::load(bias), V::load(bias.add(V::LANES))];
-        for (row, [x, y]) in sum([bias; R], k, a, a_stride, weights).into_iter().enumerate() {
+        for (row, [x, y]) in sum([bias; R], k, a, a_stride, |i| i, weights).into_iter().enumerate() {
             x.mul(y).store(c.add(row * c_stride));
         }
     }

@@ -4,4 +4,5 @@ pub mod block;
 pub mod buffer;
 pub mod depthwise;
 pub mod matmul;
+pub mod stem;
 pub mod vector;

@@ -1,0 +1,140 @@
+//! The stem: a 7x7 convolution of stride 2, ReLU and a 3x3 max pool of stride 2, from NCHW to NHWC.
+//!
+//! The convolution is a product whose "pixel" is a window of the image: the register tile of
+//! [`super::matmul`] broadcasts single values from wherever they are, so that a table of the 147
+//! offsets inside a window takes the place of an explicit im2col. A tile of pooled rows is one task:
+//! the image rows under it are copied with a border of zeros, convolved into a scratch buffer, and
+//! pooled from there.
+
+use std::cell::RefCell;
+
+use rayon::prelude::*;
+
+use super::buffer::Buffer;
+use super::matmul::{Panels, accumulate_windows};
+use crate::simd::vectorised;
+
+/// Side of the window, and what lies outside the image on each side.
+const SIDE: usize = 7;
+const BORDER: usize = 3;
+
+/// Pooled rows that one task makes at most. It convolves one row more than twice as many, so larger
+/// tiles repeat less, and smaller ones stay in the cache.
+const TILE: usize = 14;
+
+/// Images `[n, channels, height, width]` to `[n, pooled height, pooled width, outputs]`; `weight` is
+/// `[outputs, channels, 7, 7]`.
+pub fn forward(
+    x: &[f32],
+    (n, channels, height, width): (usize, usize, usize, usize),
+    weight: &[f32],
+    bias: &[f32],
+) -> Vec<f32> {
+    let shape = Shape::new(channels, height, width, bias.len());
+    let window = channels * SIDE * SIDE;
+    let weight = Panels::new(window, shape.outputs, |i, j| weight[j * window + i]);
+    let row = shape.pooled.1 * shape.outputs;
+    let mut y = vec![0.0; n * shape.pooled.0 * row];
+    // At least one tile for every thread.
+    let tiles = shape.pooled.0.div_ceil(TILE).max(rayon::current_num_threads().div_ceil(n));
+    let tile = shape.pooled.0.div_ceil(tiles);
+    let tiles: Vec<_> = y
+        .chunks_mut(shape.pooled.0 * row)
+        .zip(x.chunks_exact(channels * height * width))
+        .flat_map(|(y, x)| y.chunks_mut(tile * row).enumerate().map(move |(i, y)| (x, i * tile, y)))
+        .collect();
+    tiles.into_par_iter().for_each(|(x, first, y)| {
+        thread_local! {
+            static SCRATCH: RefCell<Scratch> = RefCell::default();
+        }
+        SCRATCH.with_borrow_mut(|scratch| pooled_rows(x, &shape, &weight, bias, first, y, scratch));
+    });
+    y
+}
+
+#[derive(Default)]
+struct Scratch {
+    image: Buffer,
+    convolved: Buffer,
+}
+
+struct Shape {
+    channels: usize,
+    height: usize,
+    width: usize,
+    outputs: usize,
+    /// Height and width after the convolution.
+    convolved: (usize, usize),
+    /// Height and width after the pool.
+    pooled: (usize, usize),
+}
+
+impl Shape {
+    fn new(channels: usize, height: usize, width: usize, outputs: usize) -> Self {
+        let convolved = (height.div_ceil(2), width.div_ceil(2));
+        let pooled = (convolved.0.div_ceil(2), convolved.1.div_ceil(2));
+        Self { channels, height, width, outputs, convolved, pooled }
+    }
+}
+
+/// The pooled rows from `first` on, as many as `out` has room for.
+fn pooled_rows(
+    x: &[f32],
+    s: &Shape,
+    weight: &Panels,
+    bias: &[f32],
+    first: usize,
+    out: &mut [f32],
+    scratch: &mut Scratch,
+) {
+    let rows = out.len() / (s.pooled.1 * s.outputs);
+    // The pool of row p reads the convolved rows 2p - 1 to 2p + 1.
+    let from = (2 * first).saturating_sub(1);
+    let to = (2 * (first + rows)).min(s.convolved.0);
+
+    // The image rows under them, 2 from - 3 to 2 (to - 1) + 3, with zeros around.
+    let (lines, line) = (2 * (to - from) + SIDE - 2, s.width + 2 * BORDER);
+    let image = scratch.image.take(s.channels * lines * line);
+    image.fill(0.0);
+    for (channel, image) in image.chunks_exact_mut(lines * line).enumerate() {
+        for (i, image) in image.chunks_exact_mut(line).enumerate() {
+            let y = 2 * from + i;
+            if (BORDER..s.height + BORDER).contains(&y) {
+                let x = &x[(channel * s.height + y - BORDER) * s.width..][..s.width];
+                image[BORDER..][..s.width].copy_from_slice(x);
+            }
+        }
+    }
+
+    let offsets: Vec<usize> = (0..s.channels * SIDE * SIDE)
+        .map(|i| (i / (SIDE * SIDE) * lines + i / SIDE % SIDE) * line + i % SIDE)
+        .collect();
+    let convolved = scratch.convolved.take((to - from) * s.convolved.1 * s.outputs);
+    convolved.chunks_exact_mut(s.outputs).for_each(|pixel| pixel.copy_from_slice(bias));
+    for (row, convolved) in convolved.chunks_exact_mut(s.convolved.1 * s.outputs).enumerate() {
+        accumulate_windows(s.convolved.1, &image[2 * row * line..], 2, &offsets, weight, convolved, s.outputs);
+    }
+    pool(out, convolved, first, from, s);
+}
+
+vectorised! {
+    /// ReLU and max pool of the convolved rows from `from` on, to the pooled rows from `first` on.
+    fn pool(out: &mut [f32], convolved: &[f32], first: usize, from: usize, s: &Shape) {
+        let (height, width) = s.convolved;
+        for (p, out) in out.chunks_exact_mut(s.pooled.1 * s.outputs).enumerate() {
+            let p = first + p;
+            for (q, out) in out.chunks_exact_mut(s.outputs).enumerate() {
+                // Starting from zero is ReLU, and the padding.
+                out.fill(0.0);
+                for row in (2 * p).saturating_sub(1)..(2 * p + 2).min(height) {
+                    for column in (2 * q).saturating_sub(1)..(2 * q + 2).min(width) {
+                        let y = &convolved[((row - from) * width + column) * s.outputs..][..s.outputs];
+                        for (out, y) in out.iter_mut().zip(y) {
+                            *out = if *y > *out { *y } else { *out };
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
