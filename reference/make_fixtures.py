@@ -136,11 +136,12 @@ def main():
     torch.save(timm_training_state(net), OUT / "two-filters.pth.tar")
     expect("two-filters", net, 11)
 
-    net = trained_looking(Config(**SMALL, filters=1), 2)
+    # A stem of another width than the first layer, whose first block then has a skip of stride 1.
+    net = trained_looking(Config(**{**SMALL, "stem": 5}, filters=1), 2)
     save_file(net.state_dict(), OUT / "one-filter.safetensors")
     expect("one-filter", net, 12)
 
-    net = trained_looking(Config(**SMALL, filters=1, kernels=4), 3)
+    net = trained_looking(Config(**SMALL, kernels=8), 3)
     torch.save(net.state_dict(), OUT / "shared-kernels.pth")
     expect("shared-kernels", net, 13)
 
@@ -149,7 +150,7 @@ def main():
     torch.save(OrderedDict((f"module.{k}", v) for k, v in net.state_dict().items()), OUT / "channels-last-half.pth")
     expect("channels-last-half", net, 14)
 
-    net = trained_looking(Config(**SMALL), 5).bfloat16()
+    net = trained_looking(Config(**SMALL, filters=3), 5).bfloat16()
     save_file(net.state_dict(), OUT / "bfloat16.safetensors")
     expect("bfloat16", net, 15)
 

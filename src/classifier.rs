@@ -1,6 +1,6 @@
 //! A network with all that belongs to it: from decoded images to named predictions.
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, anyhow, bail};
 use candle_core::{DType, Device, Tensor};
 use image::RgbImage;
 use serde::Serialize;
@@ -46,7 +46,6 @@ impl Classifier {
         dtype: DType,
     ) -> Result<Self> {
         preprocess.validate()?;
-        crate::device::require_dtype(&device, dtype)?;
         let classes = weights.config.classes;
         let labels = if labels.len() == classes {
             labels
@@ -54,39 +53,48 @@ impl Classifier {
             (0..classes).map(|index| Label { wnid: None, text: format!("class {index}") }).collect()
         };
         let net = QLNet::from_weights(weights, dtype, &device)?;
+        if dtype != DType::F32 {
+            // Not every device has every operation in half precision.
+            let probe = Tensor::zeros((1, 3, 32, 32), dtype, &device).and_then(|images| net.forward(&images));
+            probe.map_err(|error| {
+                let (device, dtype) = (crate::device::name(&device), dtype.as_str());
+                anyhow!("{device} does not compute in {dtype} ({error}); use --dtype f32")
+            })?;
+        }
         Ok(Self { net, labels, preprocess, device, dtype })
     }
 
     /// Logits `[n, classes]` in float32, on the CPU, of a normalised batch `[n, 3, h, w]`.
     ///
     /// # Errors
-    /// If the device fails, or a logit is not finite.
+    /// If the device fails.
     pub fn logits(&self, images: &Tensor) -> Result<Tensor> {
         let images = images.to_device(&self.device)?.to_dtype(self.dtype)?;
-        let logits = self.net.forward(&images)?.to_dtype(DType::F32)?.to_device(&Device::Cpu)?;
-        let finite = logits.flatten_all()?.to_vec1::<f32>()?.iter().all(|v| v.is_finite());
-        ensure!(finite, "the network overflows in {}; use --dtype f32 or bf16", self.dtype.as_str());
-        Ok(logits)
+        Ok(self.net.forward(&images)?.to_dtype(DType::F32)?.to_device(&Device::Cpu)?)
     }
 
-    /// The `top_k` most likely classes of each image, the most likely first. The images are crops
-    /// that [`Preprocess::apply`] made.
+    /// The `top_k` most likely classes of each image, the most likely first, or why an image has
+    /// none. The images are crops that [`Preprocess::apply`] made.
     ///
     /// # Errors
-    /// As [`Self::logits`].
-    pub fn classify(&self, crops: &[RgbImage], top_k: usize) -> Result<Vec<Vec<Prediction<'_>>>> {
+    /// If the device fails; and for a single image, if the network overflows on it.
+    pub fn classify(&self, crops: &[RgbImage], top_k: usize) -> Result<Vec<Result<Vec<Prediction<'_>>>>> {
         let logits = self.logits(&preprocess::to_tensor(crops)?)?.to_vec2::<f32>()?;
         Ok(logits.iter().map(|logits| self.top(logits, top_k)).collect())
     }
 
-    fn top(&self, logits: &[f32], k: usize) -> Vec<Prediction<'_>> {
+    fn top(&self, logits: &[f32], k: usize) -> Result<Vec<Prediction<'_>>> {
+        if logits.iter().any(|logit| !logit.is_finite()) {
+            let way_on = if self.dtype == DType::F32 { "the weights may be damaged" } else { "use --dtype f32" };
+            bail!("the network overflows in {}; {way_on}", self.dtype.as_str());
+        }
         let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         let exp = |logit: f32| f64::from(logit - largest).exp();
         let sum: f64 = logits.iter().map(|logit| exp(*logit)).sum();
         let mut order: Vec<usize> = (0..logits.len()).collect();
         // Stable: of equal logits the lower index comes first.
         order.sort_by(|a, b| logits[*b].total_cmp(&logits[*a]));
-        order
+        let predictions = order
             .into_iter()
             .take(k)
             .map(|index| Prediction {
@@ -96,6 +104,7 @@ impl Classifier {
                 probability: exp(logits[index]) / sum,
                 logit: logits[index],
             })
-            .collect()
+            .collect();
+        Ok(predictions)
     }
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::device::DeviceChoice;
+use crate::resample::Interpolation;
 
 /// QLNet, an image classifier with a continuous symmetry.
 #[derive(Debug, Parser)]
@@ -67,7 +68,7 @@ pub struct Bench {
     #[arg(long, default_value = "1,32", value_delimiter = ',', value_name = "N,...", value_parser = positive)]
     pub batch_size: Vec<usize>,
     /// Side of the square images; by default what the model was evaluated on.
-    #[arg(long, value_name = "PIXELS", value_parser = clap::value_parser!(u32).range(1..=16384))]
+    #[arg(long, value_name = "PIXELS", value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub input_size: Option<u32>,
     /// Passes that are run first and not counted.
     #[arg(long, default_value_t = 3, value_name = "N")]
@@ -118,14 +119,14 @@ pub struct PreprocessArgs {
     #[arg(long, default_value = "timm", value_name = "PRESET")]
     pub preprocess: Preset,
     /// Resize the shorter side to this many pixels instead.
-    #[arg(long, value_name = "PIXELS", value_parser = clap::value_parser!(u32).range(1..=16384))]
+    #[arg(long, value_name = "PIXELS", value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub resize: Option<u32>,
     /// Resize with this kernel instead.
     #[arg(long, value_name = "KERNEL")]
-    pub interpolation: Option<InterpolationChoice>,
+    pub interpolation: Option<Interpolation>,
     /// Crop the centre to a square of this many pixels instead. Without --resize, the resize is
     /// changed in proportion.
-    #[arg(long, value_name = "PIXELS", value_parser = clap::value_parser!(u32).range(1..=16384))]
+    #[arg(long, value_name = "PIXELS", value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub crop: Option<u32>,
 }
 
@@ -136,24 +137,17 @@ pub enum Preset {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum InterpolationChoice {
-    Bicubic,
-    Bilinear,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum DTypeChoice {
     F32,
     F16,
     Bf16,
 }
 
+/// A number that may be larger than is useful, but not so large that it cannot be meant.
 fn positive(text: &str) -> Result<usize, String> {
     match text.parse() {
-        Ok(0) => Err("must be at least 1".into()),
-        Ok(number) if number > 1 << 20 => Err("must be at most 1048576".into()),
-        Ok(number) => Ok(number),
-        Err(_) => Err("not a whole number".into()),
+        Ok(number) if (1..=4096).contains(&number) => Ok(number),
+        _ => Err("expected a whole number from 1 to 4096".into()),
     }
 }
 

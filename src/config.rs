@@ -162,11 +162,6 @@ impl Config {
     pub fn channels(&self) -> usize {
         self.layers.iter().flatten().last().map_or(self.stem, |block| block.output)
     }
-
-    /// Number of weights and biases once batch norm is folded.
-    pub fn folded_parameters(&self) -> usize {
-        self.convs().iter().map(|conv| conv.shape.iter().product::<usize>() + conv.shape[0]).sum()
-    }
 }
 
 /// Blocks per layer: one more than the largest index that a name mentions, up to the first layer
@@ -230,10 +225,12 @@ mod tests {
         for naming in [Naming::StateDict, Naming::Folded] {
             assert_eq!(infer(&shapes(&v0(), naming), naming).unwrap(), v0());
         }
-        // 9,993,640 parameters in the state_dict, whose batch norms have two per channel where the
-        // folded network has one bias.
-        let channels: usize = v0().convs().iter().filter(|c| c.name != "fc").map(|c| c.shape[0]).sum();
-        assert_eq!(v0().folded_parameters() + channels, 9_993_640);
+        // The parameters of the paper: a weight, and of its batch norm two values per channel.
+        let parameters = |conv: &Conv| {
+            let per_channel = if conv.name == "fc" { 1 } else { 2 };
+            conv.shape.iter().product::<usize>() + per_channel * conv.shape[0]
+        };
+        assert_eq!(v0().convs().iter().map(parameters).sum::<usize>(), 9_993_640);
     }
 
     #[test]

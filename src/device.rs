@@ -2,8 +2,8 @@
 
 use std::str::FromStr;
 
-use anyhow::{Context, Result, bail, ensure};
-use candle_core::{DType, Device, Tensor, utils};
+use anyhow::{Context, Result, ensure};
+use candle_core::{Device, utils};
 
 /// What `--device` asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,18 +70,6 @@ pub fn name(device: &Device) -> String {
         candle_core::DeviceLocation::Cuda { gpu_id } => format!("cuda:{gpu_id}"),
         candle_core::DeviceLocation::Metal { .. } => "metal".into(),
     }
-}
-
-/// Checks, by a small matrix product, that a device computes in an element type.
-///
-/// # Errors
-/// If it does not.
-pub fn require_dtype(device: &Device, dtype: DType) -> Result<()> {
-    let probe = || Tensor::ones((2, 2), dtype, device)?.matmul(&Tensor::ones((2, 2), dtype, device)?);
-    if let Err(error) = probe() {
-        bail!("{} does not compute in {} ({error}); use --dtype f32", name(device), dtype.as_str());
-    }
-    Ok(())
 }
 
 #[cfg(test)]

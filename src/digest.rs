@@ -1,4 +1,4 @@
-//! SHA-256 of files.
+//! SHA-256, in lower-case hexadecimal.
 
 use std::fs::File;
 use std::io::Read;
@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
 
-/// The SHA-256 of a file's content, in lower-case hexadecimal.
+/// The SHA-256 of a file's content.
 ///
 /// # Errors
 /// If the file cannot be read.
@@ -18,8 +18,17 @@ pub fn sha256(path: &Path) -> Result<String> {
     let mut buffer = vec![0; 1 << 18];
     loop {
         match file.read(&mut buffer).with_context(failed)? {
-            0 => return Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()),
+            0 => return Ok(hexadecimal(hasher)),
             n => hasher.update(&buffer[..n]),
         }
     }
+}
+
+/// The SHA-256 of bytes.
+pub fn sha256_of(bytes: &[u8]) -> String {
+    hexadecimal(Sha256::new_with_prefix(bytes))
+}
+
+fn hexadecimal(hasher: Sha256) -> String {
+    hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -9,7 +9,7 @@
 //! b' = beta - s running_mean
 //! ```
 //!
-//! The network, its symmetry and its exporters all work on these folded parameters.
+//! The network knows only these folded parameters.
 
 use std::collections::BTreeMap;
 
@@ -71,44 +71,46 @@ struct Source<'a> {
 }
 
 impl Source<'_> {
-    /// Weight and bias of one convolution, folded.
+    /// Weight and bias of one convolution, folded in float64 and rounded to float32.
     fn fold(&mut self, conv: &Conv, naming: Naming) -> Result<(Vec<f32>, Vec<f32>)> {
         let rows = conv.shape[0];
         let mut weight = self.weight(conv, naming)?;
-        let Some(norm) = naming.batch_norm(&conv.name) else {
-            let prefix = naming.weight(&conv.name).trim_end_matches("weight").to_string();
-            return Ok((weight, self.take(&format!("{prefix}bias"), &[rows])?));
+        let norm = naming.batch_norm(&conv.name);
+        let bias = match &norm {
+            None => self.take(&format!("{}bias", naming.weight(&conv.name).trim_end_matches("weight")), &[rows])?,
+            Some(norm) => {
+                let mut vector = |part: &str| self.take(&format!("{norm}.{part}"), &[rows]);
+                let (gamma, beta) = (vector("weight")?, vector("bias")?);
+                let (mean, variance) = (vector("running_mean")?, vector("running_var")?);
+                if let Some(row) = variance.iter().position(|v| v + BATCH_NORM_EPS <= 0.0) {
+                    bail!("tensor `{norm}.running_var` has a negative variance, {}, at index {row}", variance[row]);
+                }
+                let scale: Vec<f64> =
+                    gamma.iter().zip(&variance).map(|(gamma, v)| gamma / (v + BATCH_NORM_EPS).sqrt()).collect();
+                let columns = weight.len() / rows;
+                for (row, scale) in weight.chunks_exact_mut(columns).zip(&scale) {
+                    row.iter_mut().for_each(|w| *w *= scale);
+                }
+                (0..rows).map(|r| beta[r] - scale[r] * mean[r]).collect()
+            }
         };
-        let mut vector = |part: &str| self.take(&format!("{norm}.{part}"), &[rows]);
-        let (gamma, beta) = (vector("weight")?, vector("bias")?);
-        let (mean, variance) = (vector("running_mean")?, vector("running_var")?);
-        if let Some(row) = variance.iter().position(|v| f64::from(*v) + BATCH_NORM_EPS <= 0.0) {
-            bail!("tensor `{norm}.running_var` has a negative variance, {}, at index {row}", variance[row]);
-        }
-        let scale: Vec<f64> = gamma
-            .iter()
-            .zip(&variance)
-            .map(|(gamma, variance)| f64::from(*gamma) / (f64::from(*variance) + BATCH_NORM_EPS).sqrt())
-            .collect();
-        let bias: Vec<f32> = (0..rows).map(|r| (f64::from(beta[r]) - scale[r] * f64::from(mean[r])) as f32).collect();
-        let columns = weight.len() / rows;
-        for (row, scale) in weight.chunks_exact_mut(columns).zip(&scale) {
-            row.iter_mut().for_each(|w| *w = (f64::from(*w) * scale) as f32);
-        }
+        let round = |values: Vec<f64>| -> Vec<f32> { values.into_iter().map(|v| v as f32).collect() };
+        let (weight, bias) = (round(weight), round(bias));
         ensure!(
             weight.iter().chain(&bias).all(|v| v.is_finite()),
-            "folding `{norm}` overflows float32: its variances are too small for its weights"
+            "`{}` overflows float32 when its batch norm is folded: variances are too small, or weights too large",
+            naming.weight(&conv.name)
         );
         Ok((weight, bias))
     }
 
     /// The weight of a convolution. A depthwise weight may have fewer kernels than the convolution
     /// has rows: they then repeat along the channels (qlnet-10m-ks, where kernels are shared).
-    fn weight(&mut self, conv: &Conv, naming: Naming) -> Result<Vec<f32>> {
+    fn weight(&mut self, conv: &Conv, naming: Naming) -> Result<Vec<f64>> {
         let name = naming.weight(&conv.name);
         let rows = conv.shape[0];
         if let Some(&[kernels, 1, 3, 3]) = self.left.get(name.as_str()).map(|t| t.dims())
-            && conv.name.ends_with("conv2")
+            && conv.shape[1..] == [1, 3, 3]
             && kernels > 0
             && kernels < rows
             && rows.is_multiple_of(kernels)
@@ -118,12 +120,12 @@ impl Source<'_> {
         self.take(&name, &conv.shape)
     }
 
-    /// The elements of a tensor in float32, checked for shape and for values that are not finite.
-    fn take(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
+    /// The elements of a tensor, checked for shape and for values that are not finite.
+    fn take(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f64>> {
         let tensor =
             self.left.remove(name).with_context(|| format!("tensor `{name}` is missing (expected shape {shape:?})"))?;
         ensure!(tensor.dims() == shape, "tensor `{name}` has shape {:?}, expected {shape:?}", tensor.dims());
-        let elements = tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
+        let elements = tensor.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>()?;
         if let Some(at) = elements.iter().position(|v| !v.is_finite()) {
             bail!("tensor `{name}` has a weight that is not finite ({}, at index {at})", elements[at]);
         }
@@ -168,7 +170,7 @@ mod tests {
             t.insert("bn1.weight".into(), filled(3e38, &[16]));
             t.insert("bn1.running_var".into(), filled(0.0, &[16]));
         });
-        assert!(overflow.contains("folding `bn1` overflows"), "{overflow}");
+        assert!(overflow.contains("`conv1.weight` overflows float32"), "{overflow}");
     }
 
     #[test]

@@ -15,7 +15,7 @@
 //! .locks/models--owner--name/<sha256>.lock              held while downloading
 //! ```
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -61,7 +61,7 @@ impl Hub {
         let variable = |name: &str| std::env::var(name).unwrap_or_default();
         Self {
             endpoint: None,
-            cache: hf_hub::resolve_cache_dir(),
+            cache: cache_dir(),
             offline: ["1", "ON", "YES", "TRUE"].contains(&variable("HF_HUB_OFFLINE").to_uppercase().as_str()),
             silence: Duration::from_secs(variable("HF_HUB_DOWNLOAD_TIMEOUT").parse().unwrap_or(30)),
             attempts: 4,
@@ -77,25 +77,29 @@ impl Hub {
     /// or delivers something else.
     pub fn fetch(&self, file: &HubFile, report: &mut dyn FnMut(Event)) -> Result<PathBuf> {
         let place = Place::new(&self.cache, file);
-        if place.pointer.exists() {
-            match check(&place.pointer, file) {
-                Ok(()) => return Ok(place.pointer),
-                Err(wrong) => {
-                    report(Event::Notice(&format!("the cached copy is damaged and is removed: {wrong}")));
-                    place.discard()?;
-                }
-            }
+        if place.pointer.exists() && fault_of(&place.pointer, file)?.is_none() {
+            return Ok(place.pointer);
         }
         ensure!(
             !self.offline,
-            "{} is not in the cache ({}) and HF_HUB_OFFLINE is set",
+            "{} is not in the cache ({}), or damaged, and HF_HUB_OFFLINE is set",
             file.file,
             self.cache.display()
         );
         fs::create_dir_all(&place.blobs).with_context(|| format!("cannot write {}", place.blobs.display()))?;
         let _lock = place.lock(report)?;
-        // Another process may have finished while this one waited, or a snapshot lost its link.
-        if !place.blob.exists() || check(&place.blob, file).is_err() {
+        // Looked at again under the lock: another process may have finished in between.
+        if place.pointer.exists() {
+            match fault_of(&place.pointer, file)? {
+                None => return Ok(place.pointer),
+                Some(fault) => {
+                    report(Event::Notice(&format!("the cached copy is damaged and is removed: {fault}")));
+                    place.discard()?;
+                }
+            }
+        }
+        // A snapshot may have lost its link.
+        if !place.blob.exists() || fault_of(&place.blob, file)?.is_some() {
             self.download(file, &place, report)?;
         }
         place.link()?;
@@ -111,51 +115,51 @@ impl Hub {
         }
         let client = builder.build().map_err(|error| anyhow!("cannot set up the hub client: {error}"))?;
         let failed = || format!("cannot write {}", place.incomplete.display());
-        let mut left_over = fs::metadata(&place.incomplete).map_or(0, |m| m.len());
-        if left_over > file.size {
-            fs::remove_file(&place.incomplete).with_context(failed)?;
-            left_over = 0;
-        }
+        let mut resume = true;
         loop {
-            runtime.block_on(self.fill(&client, file, place, report))?;
-            match check(&place.incomplete, file) {
-                Ok(()) => return fs::rename(&place.incomplete, &place.blob).with_context(failed),
-                Err(wrong) => {
-                    fs::remove_file(&place.incomplete).with_context(failed)?;
-                    // The fault may lie in bytes that were there before this run.
-                    ensure!(
-                        left_over > 0,
-                        "{} delivered something other than the pinned file, and it was removed: {wrong}",
-                        client.endpoint()
-                    );
-                    report(Event::Notice(&format!(
-                        "what an interrupted download left was wrong, starting anew: {wrong}"
-                    )));
-                    left_over = 0;
-                }
-            }
+            let pieced = runtime.block_on(self.fill(&client, file, place, resume, report))?;
+            let Some(fault) = fault_of(&place.incomplete, file)? else {
+                return fs::rename(&place.incomplete, &place.blob).with_context(failed);
+            };
+            fs::remove_file(&place.incomplete).with_context(failed)?;
+            // What an earlier run left may have been wrong, or the server may not do ranges.
+            let endpoint = client.endpoint();
+            ensure!(pieced, "{endpoint} delivered something other than the pinned file, and it was removed: {fault}");
+            report(Event::Notice(&format!(
+                "what was put together from several attempts is wrong, starting anew: {fault}"
+            )));
+            resume = false;
         }
     }
 
-    /// Appends to the incomplete file until it has the full size.
+    /// Appends to the incomplete file until it has the full size; without `resume`, every request is
+    /// for the whole file. Tells whether it was pieced together from several requests.
     async fn fill(
         &self,
         client: &HFClient,
         file: &HubFile,
         place: &Place,
+        resume: bool,
         report: &mut dyn FnMut(Event<'_>),
-    ) -> Result<()> {
+    ) -> Result<bool> {
         let failed = || format!("cannot write {}", place.incomplete.display());
         let mut out = OpenOptions::new().create(true).append(true).open(&place.incomplete).with_context(failed)?;
         let length = |out: &File| anyhow::Ok(out.metadata().with_context(failed)?.len());
         let at_first = length(&out)?;
+        let mut pieced = at_first > 0;
         let mut attempt = 1;
         loop {
             let before = length(&out)?;
-            if before == file.size {
-                return out.sync_all().with_context(failed);
+            if before >= file.size {
+                out.sync_all().with_context(failed)?;
+                return Ok(pieced);
             }
-            let problem = match self.transfer(client, file, &mut out, before, report).await {
+            pieced = resume && before > 0;
+            if !resume {
+                out.set_len(0).with_context(failed)?;
+            }
+            let start = if resume { before } else { 0 };
+            let problem = match self.transfer(client, file, &mut out, start, report).await {
                 Ok(()) => continue,
                 Err(Fault::Final(error)) => return Err(error),
                 Err(Fault::Unreachable(problem)) if length(&out)? == at_first => {
@@ -182,7 +186,7 @@ impl Hub {
                 length(&out)?
             );
             report(Event::Notice(&format!("{problem}; trying again")));
-            tokio::time::sleep(self.pause * 2u32.saturating_pow(attempt - 1)).await;
+            tokio::time::sleep(self.pause * 2u32.saturating_pow(attempt.saturating_sub(2))).await;
         }
     }
 
@@ -205,23 +209,22 @@ impl Hub {
             .revision(file.revision)
             .maybe_range((start > 0).then_some(start..file.size))
             .send();
-        let (length, mut stream) = timeout(self.silence, request).await.map_err(silent)?.map_err(fault)?;
+        // The length that hf-hub tells is that of the file or that of the range, as the server has it.
+        let (_, mut stream) = timeout(self.silence, request).await.map_err(silent)?.map_err(fault)?;
         let mut here = start;
-        if start > 0 && length == Some(file.size) {
-            // The server does not do ranges, and begins from the beginning.
-            out.set_len(0).map_err(cannot_write)?;
-            here = 0;
-        }
         report(Event::Progress(here));
         while let Some(chunk) = timeout(self.silence, stream.next()).await.map_err(silent)? {
             let chunk = chunk.map_err(fault)?;
             here += chunk.len() as u64;
-            if here > file.size {
+            out.write_all(&chunk).map_err(cannot_write)?;
+            report(Event::Progress(here.min(file.size)));
+            if here > file.size && start == 0 {
                 let (from, size) = (client.endpoint(), file.size);
                 return Err(Fault::Final(anyhow!("{from} sends more than the {size} bytes of {}", file.file)));
+            } else if here > file.size {
+                // The server does not do ranges and has begun from the beginning.
+                return Ok(());
             }
-            out.write_all(&chunk).map_err(cannot_write)?;
-            report(Event::Progress(here));
         }
         if here < file.size {
             return Err(Fault::Passing(format!("the connection was cut after {here} of {} bytes", file.size)));
@@ -294,9 +297,15 @@ impl Place {
             fs::create_dir_all(parent).with_context(failed)?;
         }
         let file = OpenOptions::new().create(true).truncate(false).write(true).open(&self.lock).with_context(failed)?;
-        if file.try_lock().is_err() {
-            report(Event::Notice("another process is downloading the same file; waiting for it"));
-            file.lock().with_context(failed)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                report(Event::Notice("another process is downloading the same file; waiting for it"));
+                file.lock().with_context(failed)?;
+            }
+            // A file system without locks. Two downloads at once would spoil each other, which the
+            // check of the content finds.
+            Err(TryLockError::Error(_)) => {}
         }
         Ok(file)
     }
@@ -304,20 +313,18 @@ impl Place {
     /// Points the snapshot at the blob. Windows, where links need privileges, gets a copy.
     fn link(&self) -> Result<()> {
         let failed = || format!("cannot write {}", self.pointer.display());
-        if let Some(parent) = self.pointer.parent() {
-            fs::create_dir_all(parent).with_context(failed)?;
-        }
-        if self.pointer.symlink_metadata().is_ok() {
-            fs::remove_file(&self.pointer).with_context(failed)?;
-        }
+        let parent = self.pointer.parent().unwrap_or(&self.repository);
+        fs::create_dir_all(parent).with_context(failed)?;
+        let made = parent.join(format!(".{}.new", std::process::id()));
         #[cfg(unix)]
         {
             // From snapshots/<revision>/<file>, as huggingface_hub links.
             let target = Path::new("../../blobs").join(self.blob.file_name().unwrap_or_default());
-            std::os::unix::fs::symlink(target, &self.pointer).with_context(failed)
+            std::os::unix::fs::symlink(target, &made).with_context(failed)?;
         }
         #[cfg(not(unix))]
-        fs::copy(&self.blob, &self.pointer).map(drop).with_context(failed)
+        fs::copy(&self.blob, &made).with_context(failed)?;
+        fs::rename(&made, &self.pointer).with_context(failed)
     }
 
     /// Removes a damaged copy: the blob that the snapshot points at, and the pointer.
@@ -336,11 +343,27 @@ impl Place {
     }
 }
 
-/// Whether a file has the size and content that its pin says.
-fn check(path: &Path, file: &HubFile) -> Result<()> {
+/// How a file differs from what its pin says, if it does.
+///
+/// # Errors
+/// If it cannot be read.
+fn fault_of(path: &Path, file: &HubFile) -> Result<Option<String>> {
     let size = fs::metadata(path).with_context(|| format!("cannot read {}", path.display()))?.len();
-    ensure!(size == file.size, "{} has {size} bytes, expected {}", file.file, file.size);
+    if size != file.size {
+        return Ok(Some(format!("{} has {size} bytes, expected {}", file.file, file.size)));
+    }
     let found = sha256(path)?;
-    ensure!(found == file.sha256, "{} has SHA-256 {found}, expected {}", file.file, file.sha256);
-    Ok(())
+    Ok((found != file.sha256).then(|| format!("{} has SHA-256 {found}, expected {}", file.file, file.sha256)))
+}
+
+/// The cache that `huggingface_hub` uses. Where `HOME` is not set, as on Windows, hf-hub would look
+/// elsewhere.
+fn cache_dir() -> PathBuf {
+    let set = ["HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HOME", "XDG_CACHE_HOME", "HOME"];
+    match dirs::home_dir() {
+        Some(home) if set.iter().all(|name| std::env::var_os(name).is_none()) => {
+            home.join(".cache").join("huggingface").join("hub")
+        }
+        _ => hf_hub::resolve_cache_dir(),
+    }
 }

@@ -6,14 +6,16 @@
 //! There is one way through, and a module for each step, which knows only the steps before it:
 //!
 //! ```text
-//! registry, hub    which file holds the weights, and how it gets here
-//! checkpoint       file -> named tensors
-//! config, fold     -> folded weights: convolutions with biases, batch norm gone
-//! weights          the three above behind a cache
-//! model, ops       -> the network
 //! decode, resample, preprocess    image file -> pixels -> the network's input
-//! classifier       -> logits -> named predictions
-//! cli, commands    what the program parses and prints
+//! registry, hub                   which file holds the weights, and how it gets here
+//! checkpoint                      file -> named tensors
+//! config, fold                    -> folded weights: convolutions with biases, batch norm gone
+//! weights                         the four above behind a cache
+//! model, ops                      -> the network, in candle's operations and ours
+//! cpu, simd                       the fast ones for the CPU
+//! classifier                      -> logits -> named predictions
+//! cli, commands                   what the program parses and prints
+//! bench, device, digest, threads  what they call besides
 //! ```
 //!
 //! ```
@@ -29,8 +31,8 @@
 //!     candle_core::DType::F32,
 //! )?;
 //! let image = decode(&std::fs::read("samples/digits/3-45.png")?, "3-45.png".as_ref(), true)?;
-//! let predictions = classifier.classify(&[classifier.preprocess.apply(&image)?], 1)?;
-//! assert_eq!(predictions[0][0].label, "3");
+//! let predictions = classifier.classify(&[classifier.preprocess.apply(&image)?], 1)?.remove(0)?;
+//! assert_eq!(predictions[0].label, "3");
 //! # anyhow::Ok(())
 //! ```
 

@@ -7,13 +7,13 @@ use qlnet::{commands, threads};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    threads::configure(cli.threads());
-    match commands::run(&cli) {
+    // SAFETY: no other thread has been started.
+    match unsafe { threads::configure(cli.threads()) }.and_then(|()| commands::run(&cli)) {
         Ok(code) => code,
         // Whoever read our output has seen enough, as `head` does.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {}", commands::one_line(&error));
+            commands::say("error", &commands::one_line(&error));
             ExitCode::FAILURE
         }
     }

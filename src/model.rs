@@ -8,9 +8,12 @@ use crate::config::{BlockConfig, Config};
 use crate::fold::Weights;
 use crate::ops::{self, Depthwise};
 
-/// Images of one batch that run together on the CPU. More would not be faster, and their
-/// activations would leave the cache.
-const CPU_BATCH: usize = 4;
+/// Images of one batch that run together. On the CPU more than there are threads would not be faster,
+/// and need more memory; elsewhere the number keeps tensors below 2^32 elements, which is as far as
+/// candle's kernels count.
+fn batch(device: &Device) -> usize {
+    if device.is_cpu() { rayon::current_num_threads().max(4) } else { 256 }
+}
 
 /// The network. Activations between the stem and the head are NHWC.
 #[derive(Clone, Debug)]
@@ -161,12 +164,12 @@ impl QLNet {
 
     /// Logits `[n, classes]` of normalised images `[n, 3, h, w]`, in the network's element type.
     pub fn forward(&self, images: &Tensor) -> Result<Tensor> {
-        let n = images.dim(0)?;
-        if !images.device().is_cpu() || n <= CPU_BATCH {
+        let (n, batch) = (images.dim(0)?, batch(images.device()));
+        if n <= batch {
             return self.forward_observed(images, &mut |_, _| {});
         }
-        let parts = (0..n).step_by(CPU_BATCH).map(|start| {
-            let part = images.narrow(0, start, CPU_BATCH.min(n - start))?;
+        let parts = (0..n).step_by(batch).map(|start| {
+            let part = images.narrow(0, start, batch.min(n - start))?;
             self.forward_observed(&part, &mut |_, _| {})
         });
         Tensor::cat(&parts.collect::<Result<Vec<_>>>()?, 0)

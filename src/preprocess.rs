@@ -1,7 +1,5 @@
 //! From a decoded image to the network's input: resize, crop, normalise.
 
-use std::fmt;
-
 use anyhow::{Result, ensure};
 use candle_core::{Device, Tensor};
 use image::RgbImage;
@@ -39,7 +37,7 @@ impl Preprocess {
     /// If one of the sizes is zero or absurd, or the crop is larger than the resized image.
     pub fn validate(&self) -> Result<()> {
         let Self { resize, crop, .. } = *self;
-        ensure!(crop > 0 && resize <= 16384, "resize and crop must lie between 1 and 16384, found {resize} and {crop}");
+        ensure!(crop > 0 && resize <= 8192, "resize and crop must lie between 1 and 8192, found {resize} and {crop}");
         ensure!(crop <= resize, "the crop ({crop}) is larger than the resized image's shorter side ({resize})");
         Ok(())
     }
@@ -60,17 +58,6 @@ impl Preprocess {
         let crop =
             Rect { x: centre(width, self.crop), y: centre(height, self.crop), width: self.crop, height: self.crop };
         Ok(resize_crop(image, (width, height), self.interpolation, crop))
-    }
-}
-
-impl fmt::Display for Preprocess {
-    /// `resize 235 bicubic, crop 224`
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let interpolation = match self.interpolation {
-            Interpolation::Bilinear => "bilinear",
-            Interpolation::Bicubic => "bicubic",
-        };
-        write!(f, "resize {} {interpolation}, crop {}", self.resize, self.crop)
     }
 }
 

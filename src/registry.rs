@@ -9,8 +9,6 @@ use crate::resample::Interpolation;
 #[derive(Debug)]
 pub struct Model {
     pub name: &'static str,
-    /// One line for people.
-    pub about: &'static str,
     pub source: Source,
     /// Side of the square that the network was evaluated on, in pixels.
     pub input_size: u32,
@@ -59,7 +57,6 @@ const DIGITS: &str = include_str!("../data/digits.tsv");
 pub const MODELS: &[Model] = &[
     Model {
         name: "qlnet-50-v0",
-        about: "ImageNet-1k, top-1 78.40, 9.99 million parameters",
         source: Source::Hub(HubFile {
             repository: "liuyao/QLNet",
             // The commit before 809645d6, which deleted the file from `main`.
@@ -75,7 +72,6 @@ pub const MODELS: &[Model] = &[
     },
     Model {
         name: "qlnet-10m",
-        about: "ImageNet-1k, top-1 78.61, 10.06 million parameters",
         source: Source::Hub(HubFile {
             repository: "liuyao/QLNet",
             revision: "3a6393b790afec081f8a1dabf463d83994059381",
@@ -89,8 +85,8 @@ pub const MODELS: &[Model] = &[
         labels: IMAGENET,
     },
     Model {
+        // Experimental: how the kernels are shared is read off the shapes, see `fold`.
         name: "qlnet-10m-ks",
-        about: "ImageNet-1k, qlnet-10m with shared depthwise kernels (experimental)",
         source: Source::Hub(HubFile {
             repository: "liuyao/QLNet",
             revision: "c201790bf58560ff9b8d92b620383dd75bdb01d4",
@@ -105,7 +101,6 @@ pub const MODELS: &[Model] = &[
     },
     Model {
         name: "qlnet-digits",
-        about: "handwritten digits, built into the program",
         source: Source::Embedded(include_bytes!("../models/qlnet-digits.safetensors")),
         input_size: 64,
         crop_pct: 1.0,

@@ -8,15 +8,17 @@
 //! the directory cannot be written the program works without it.
 
 use std::collections::HashMap;
+use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use candle_core::Storage;
 use safetensors::SafeTensors;
 
-use crate::checkpoint::{Checkpoint, map_file};
+use crate::checkpoint::{Checkpoint, read_file};
 use crate::config::{Config, Naming};
-use crate::digest::sha256;
+use crate::digest::sha256_of;
 use crate::fold::Weights;
 use crate::hub::{Event, Hub};
 use crate::registry::{Model, Source};
@@ -29,10 +31,8 @@ const FORMAT: &str = "v1";
 /// # Errors
 /// If it cannot be read or is not a QLNet's.
 pub fn from_file(path: &Path) -> Result<Weights> {
-    // Opened first: what cannot be mapped has an error that says why.
-    drop(map_file(path)?);
-    let sha256 = sha256(path)?;
-    cached(cache_dir().as_deref(), &sha256, || fold(path))
+    let bytes = read_file(path)?;
+    cached(cache_dir().as_deref(), &sha256_of(&bytes), || fold(&bytes, path))
 }
 
 /// The folded weights of a known model, downloaded if need be.
@@ -49,18 +49,21 @@ pub fn from_model(model: &Model, report: &mut dyn FnMut(Event)) -> Result<Weight
                     file.file
                 )
             })?;
-            fold(&path)
+            fold(&read_file(&path)?, &path)
         }),
     }
 }
 
-fn fold(path: &Path) -> Result<Weights> {
-    Weights::from_checkpoint(&Checkpoint::open(path)?).with_context(|| path.display().to_string())
+fn fold(bytes: &[u8], path: &Path) -> Result<Weights> {
+    Checkpoint::from_bytes(bytes)
+        .and_then(|checkpoint| Weights::from_checkpoint(&checkpoint))
+        .with_context(|| path.display().to_string())
 }
 
-/// Where folded weights are kept, if the platform has a place for caches.
+/// Where folded weights are kept: what `QLNET_CACHE` names, else `qlnet` in the platform's place for
+/// caches, if it has one.
 pub fn cache_dir() -> Option<PathBuf> {
-    dirs::cache_dir().map(|dir| dir.join("qlnet"))
+    std::env::var_os("QLNET_CACHE").map(PathBuf::from).or_else(|| Some(dirs::cache_dir()?.join("qlnet")))
 }
 
 /// The folded copy of the checkpoint with that hash, made by `make` where there is none.
@@ -78,34 +81,47 @@ fn cached(dir: Option<&Path>, sha256: &str, make: impl FnOnce() -> Result<Weight
 
 /// Reads a folded copy, by memory map.
 fn read(path: &Path) -> Result<Weights> {
-    let bytes = map_file(path)?;
-    let (header, metadata) = SafeTensors::read_metadata(&bytes)?;
-    let recorded = metadata.metadata().as_ref().and_then(|m| m.get(CHECKSUM)).context("no checksum")?;
-    ensure!(*recorded == checksum(&bytes[8 + header..]), "damaged");
+    let file = File::open(path)?;
+    // SAFETY: the map is read-only and short-lived, and this program replaces these files by rename;
+    // it never changes one in place.
+    let bytes = unsafe { memmap2::Mmap::map(&file)? };
+    let (_, metadata) = SafeTensors::read_metadata(&bytes)?;
+    let recorded = metadata.metadata().as_ref().and_then(|m| m.get(CHECKSUM)).context("no checksum")?.clone();
     let Checkpoint { tensors } = Checkpoint::from_bytes(&bytes)?;
     let shape = |name: &str| tensors.get(name).map(|t| t.dims());
     let config = Config::infer(Naming::Folded, tensors.keys().map(String::as_str), shape)?;
-    Ok(Weights { config, tensors })
+    let weights = Weights { config, tensors };
+    ensure!(checksum(&weights)? == recorded, "damaged");
+    Ok(weights)
 }
 
-/// Writes a folded copy, with the checksum of its elements in the header.
+/// Writes a folded copy, with the checksum of all tensors in the header.
 fn write(dir: &Path, path: &Path, weights: &Weights) -> Result<()> {
     std::fs::create_dir_all(dir)?;
-    let bare = safetensors::serialize(&weights.tensors, None)?;
-    let (header, _) = SafeTensors::read_metadata(&bare)?;
-    let metadata = HashMap::from([(CHECKSUM.to_string(), checksum(&bare[8 + header..]))]);
-    drop(bare);
+    let metadata = HashMap::from([(CHECKSUM.to_string(), checksum(weights)?)]);
     let mut file = tempfile::NamedTempFile::new_in(dir)?;
     file.write_all(&safetensors::serialize(&weights.tensors, Some(metadata))?)?;
     file.persist(path)?;
     Ok(())
 }
 
-/// The entry of the header's metadata that holds the CRC-32 of all that follows the header.
+/// The entry of the header's metadata that holds the [`checksum`].
 const CHECKSUM: &str = "crc32";
 
-fn checksum(elements: &[u8]) -> String {
-    format!("{:08x}", crc32fast::hash(elements))
+/// The CRC-32 of names, shapes and elements of all tensors.
+fn checksum(weights: &Weights) -> Result<String> {
+    let mut hasher = crc32fast::Hasher::new();
+    for (name, tensor) in &weights.tensors {
+        hasher.update(format!("{name} {:?} {:?} ", tensor.dtype(), tensor.dims()).as_bytes());
+        let (storage, layout) = tensor.storage_and_layout();
+        let (Storage::Cpu(storage), Some((start, end))) = (&*storage, layout.contiguous_offsets()) else {
+            bail!("`{name}` is not a contiguous tensor on the CPU");
+        };
+        let elements = &storage.as_slice::<f32>()?[start..end];
+        // SAFETY: every float32 is four bytes, all of them initialised.
+        hasher.update(unsafe { std::slice::from_raw_parts(elements.as_ptr().cast(), size_of_val(elements)) });
+    }
+    Ok(format!("{:08x}", hasher.finalize()))
 }
 
 #[cfg(test)]
@@ -142,7 +158,13 @@ mod tests {
         let good = std::fs::read(&path).unwrap();
         let mut flipped = good.clone();
         flipped[good.len() / 2] ^= 1;
-        for bad in [&flipped[..], &good[..good.len() / 2], b"", b"{}"] {
+        // Two tensors of one shape exchange their names.
+        let (one, other) = (&b"layer2.1.conv1.bias"[..], &b"layer3.0.conv1.bias"[..]);
+        let at = |name: &[u8]| good.windows(name.len()).position(|w| w == name).unwrap();
+        let mut exchanged = good.clone();
+        exchanged[at(one)..][..one.len()].copy_from_slice(other);
+        exchanged[at(other)..][..one.len()].copy_from_slice(one);
+        for bad in [&flipped[..], &exchanged, &good[..good.len() / 2], b"", b"{}"] {
             let before = made.get();
             std::fs::write(&path, bad).unwrap();
             assert_eq!(elements(&load()), elements(&first));

@@ -52,7 +52,7 @@ fn setting(size: usize, plan: &[Answer]) -> Setting {
         endpoint: Some(server.endpoint.clone()),
         cache: cache.path().into(),
         offline: false,
-        silence: Duration::from_millis(700),
+        silence: Duration::from_secs(20),
         attempts: 3,
         pause: Duration::from_millis(10),
     };
@@ -138,7 +138,8 @@ fn the_real_size_survives_cuts() {
 
 #[test]
 fn silence_is_not_waited_out() {
-    let s = setting(100_000, &[Answer::SilentAfter(40_000)]);
+    let mut s = setting(100_000, &[Answer::SilentAfter(40_000)]);
+    s.hub.silence = Duration::from_millis(700);
     let start = Instant::now();
     let (path, notices) = s.fetch();
     s.assert_complete(&path.unwrap());
@@ -170,9 +171,11 @@ fn a_connection_that_always_breaks_is_an_error_that_keeps_what_came() {
 
 #[test]
 fn a_server_without_ranges_starts_over() {
-    let s = setting(100_000, &[Answer::CutAfter(60_000), Answer::IgnoreRange]);
-    let (path, _) = s.fetch();
+    let s = setting(100_000, &[Answer::CutAfter(60_000), Answer::IgnoreRange, Answer::CutAfter(10)]);
+    let (path, notices) = s.fetch();
     s.assert_complete(&path.unwrap());
+    assert!(notices.iter().any(|n| n.contains("starting anew")), "{notices:?}");
+    assert_eq!(s.server.ranges(), [None, Some("bytes=60000-99999".to_string()), None, None]);
 }
 
 #[test]

@@ -16,10 +16,11 @@ mod torch;
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
-use candle_core::{DType, Device, Tensor};
+use candle_core::Tensor;
 
 /// The floating-point tensors of a checkpoint, by name, on the CPU.
 pub struct Checkpoint {
@@ -30,10 +31,9 @@ impl Checkpoint {
     /// Reads the checkpoint file at `path`.
     ///
     /// # Errors
-    /// If the file cannot be opened or mapped, or for any reason that [`Self::from_bytes`] has.
+    /// If the file cannot be read, or for any reason that [`Self::from_bytes`] has.
     pub fn open(path: &Path) -> Result<Self> {
-        let bytes = map_file(path)?;
-        Self::from_bytes(&bytes).with_context(|| path.display().to_string())
+        Self::from_bytes(&read_file(path)?).with_context(|| path.display().to_string())
     }
 
     /// Reads a checkpoint from the bytes of a file.
@@ -60,19 +60,24 @@ impl Checkpoint {
     }
 }
 
-/// Maps a file read-only into memory.
+/// Reads a whole file, of at most 16 GiB.
 ///
 /// # Errors
-/// If it cannot be opened, is a directory or is empty.
-pub(crate) fn map_file(path: &Path) -> Result<memmap2::Mmap> {
+/// If it cannot be read, is a directory, is empty or does not end.
+pub(crate) fn read_file(path: &Path) -> Result<Vec<u8>> {
+    const LIMIT: u64 = 16 << 30;
     let name = path.display();
     let file = File::open(path).with_context(|| format!("cannot open {name}"))?;
     let metadata = file.metadata().with_context(|| format!("cannot read {name}"))?;
     ensure!(!metadata.is_dir(), "{name} is a directory, not a checkpoint file");
-    ensure!(metadata.len() > 0, "{name} is empty");
-    // SAFETY: as with every memory map, another process that cuts the file short while it is
-    // mapped raises SIGBUS. Checkpoints and our cache files are replaced by rename, not rewritten.
-    unsafe { memmap2::Mmap::map(&file) }.with_context(|| format!("cannot map {name}"))
+    let mut bytes = Vec::new();
+    if metadata.is_file() {
+        bytes.try_reserve_exact(metadata.len() as usize).with_context(|| format!("no memory for {name}"))?;
+    }
+    file.take(LIMIT).read_to_end(&mut bytes).with_context(|| format!("cannot read {name}"))?;
+    ensure!(!bytes.is_empty(), "{name} is empty");
+    ensure!((bytes.len() as u64) < LIMIT, "{name} is larger than any checkpoint");
+    Ok(bytes)
 }
 
 /// What a file of no known form most likely is, and what to do about it.
@@ -91,11 +96,6 @@ fn explain_unknown(bytes: &[u8]) -> String {
     } else {
         "not a checkpoint: neither a zip that torch.save writes nor safetensors".into()
     }
-}
-
-/// A tensor from little-endian bytes; `None` for element types that weights do not have.
-fn tensor_from_bytes(bytes: &[u8], dtype: DType, shape: &[usize]) -> Result<Tensor> {
-    Ok(Tensor::from_raw_buffer(bytes, dtype, shape, &Device::Cpu)?)
 }
 
 #[cfg(test)]

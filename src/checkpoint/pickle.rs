@@ -376,11 +376,8 @@ impl Machine<'_> {
             return Ok(());
         };
         match (&**module, &**name) {
-            ("collections", "OrderedDict") => {
-                let items = arguments.first().and_then(|list| self.items_of_pairs(list)).unwrap_or_default();
-                self.push(Object::Dict(items));
-            }
-            ("collections", "defaultdict") => self.push(Object::Dict(Vec::new())),
+            // Their items follow as SETITEMS.
+            ("collections", "OrderedDict" | "defaultdict") => self.push(Object::Dict(Vec::new())),
             ("torch._utils", "_rebuild_tensor_v2") => {
                 let tensor = self.tensor(arguments)?;
                 self.push(Object::Tensor(tensor));
@@ -392,24 +389,6 @@ impl Machine<'_> {
             _ => self.push(Object::Opaque),
         }
         Ok(())
-    }
-
-    /// `[(key, value), ...]`, as old Pythons give an `OrderedDict` its items.
-    fn items_of_pairs(&self, list: &Value) -> Option<Vec<(Value, Value)>> {
-        let Value::Object(index) = list else { return None };
-        let Object::List(list) = &self.heap[*index] else { return None };
-        list.iter()
-            .map(|pair| {
-                let Value::Object(index) = pair else { return None };
-                match &self.heap[*index] {
-                    Object::Tuple(pair) | Object::List(pair) => match &pair[..] {
-                        [key, value] => Some((key.clone(), value.clone())),
-                        _ => None,
-                    },
-                    _ => None,
-                }
-            })
-            .collect()
     }
 
     /// The persistent id of a storage: `("storage", type, key, location, number of elements)`.
@@ -443,6 +422,7 @@ impl Machine<'_> {
         let malformed = "malformed pickle: a shape that is not a tuple of sizes";
         let Value::Object(index) = tuple else { bail!(malformed) };
         let Object::Tuple(sizes) = &self.heap[*index] else { bail!(malformed) };
+        ensure!(sizes.len() <= 8, "a tensor of {} dimensions, which no network has", sizes.len());
         sizes
             .iter()
             .map(|size| match size {

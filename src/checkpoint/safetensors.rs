@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context, Result, bail};
-use candle_core::{DType, Tensor};
+use anyhow::{Result, bail};
+use candle_core::{DType, Device, Tensor};
 use safetensors::{Dtype, SafeTensors};
 
 /// Whether the file begins as safetensors do: eight bytes of length, then a JSON object.
@@ -26,7 +26,7 @@ pub fn read(bytes: &[u8]) -> Result<BTreeMap<String, Tensor>> {
             Dtype::I8 | Dtype::I16 | Dtype::I32 | Dtype::I64 | Dtype::U8 | Dtype::BOOL => continue,
             other => bail!("tensor `{name}` has elements of type {other:?}; floating-point ones are needed"),
         };
-        let tensor = super::tensor_from_bytes(view.data(), dtype, view.shape()).with_context(|| name.to_string())?;
+        let tensor = Tensor::from_raw_buffer(view.data(), dtype, view.shape(), &Device::Cpu)?;
         tensors.insert(name.to_string(), tensor);
     }
     Ok(tensors)

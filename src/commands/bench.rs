@@ -14,7 +14,7 @@ use crate::preprocess::Preprocess;
 pub fn run(args: &Bench) -> Result<ExitCode> {
     let model = args.model.registered()?;
     let crop = args.input_size.unwrap_or(model.input_size);
-    let classifier = args.model.load(Preprocess::timm(crop, model.crop_pct, model.interpolation))?;
+    let classifier = args.model.load(Preprocess { resize: crop, crop, interpolation: model.interpolation })?;
     let effort =
         Effort { warmup: args.warmup, repetitions: args.repetitions, duration: Duration::from_secs_f64(args.duration) };
     if !args.json {

@@ -6,13 +6,13 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use image::RgbImage;
 use indicatif::ProgressBar;
 use rayon::prelude::*;
 use serde::Serialize;
 
-use super::{bar_style, one_line, print, to_json};
+use super::{bar_style, one_line, print, say, to_json};
 use crate::classifier::Prediction;
 use crate::cli::Classify;
 use crate::decode::{decode, has_image_extension};
@@ -30,15 +30,12 @@ pub fn run(args: &Classify) -> Result<ExitCode> {
     let mut failed = false;
     let mut report = |bar: &ProgressBar, error: &anyhow::Error| {
         failed = true;
-        bar.suspend(|| eprintln!("error: {}", one_line(error)));
+        bar.suspend(|| say("error", &one_line(error)));
     };
     let bar = ProgressBar::hidden();
     let mut images = Vec::new();
     for path in &args.images {
-        match expand(path) {
-            Ok(found) => images.extend(found),
-            Err(error) => report(&bar, &error),
-        }
+        expand(path, &mut images, &mut |error| report(&bar, &error));
     }
     if images.is_empty() {
         return Ok(ExitCode::FAILURE);
@@ -66,6 +63,13 @@ pub fn run(args: &Classify) -> Result<ExitCode> {
         }
         if !good.is_empty() {
             for (image, predictions) in names.iter().zip(classifier.classify(&good, args.top_k)?) {
+                let predictions = match predictions {
+                    Ok(predictions) => predictions,
+                    Err(error) => {
+                        report(&bar, &error.context(image.clone()));
+                        continue;
+                    }
+                };
                 let text = if args.json {
                     to_json(&Record { image, model: &model, predictions: &predictions })?
                 } else {
@@ -80,32 +84,38 @@ pub fn run(args: &Classify) -> Result<ExitCode> {
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-/// A file as it is; a directory as the images below it, in order of their paths.
-fn expand(path: &Path) -> Result<Vec<PathBuf>> {
+/// Adds a file as it is; a directory as the images below it, in order of their paths. A directory
+/// that cannot be read is reported, and the others are still searched.
+fn expand(path: &Path, images: &mut Vec<PathBuf>, report: &mut dyn FnMut(anyhow::Error)) {
     if !path.is_dir() {
-        return Ok(vec![path.to_path_buf()]);
+        images.push(path.to_path_buf());
+        return;
     }
-    let mut images = Vec::new();
+    let mut found = Vec::new();
+    let mut failed = false;
     let mut directories = vec![path.to_path_buf()];
     while let Some(directory) = directories.pop() {
-        let entries = std::fs::read_dir(&directory).with_context(|| format!("cannot read {}", directory.display()))?;
+        let entries = std::fs::read_dir(&directory).and_then(Iterator::collect::<std::io::Result<Vec<_>>>);
+        let entries = entries.with_context(|| format!("cannot read {}", directory.display())).unwrap_or_else(|error| {
+            failed = true;
+            report(error);
+            Vec::new()
+        });
         for entry in entries {
-            let entry = entry.with_context(|| format!("cannot read {}", directory.display()))?;
             // Not through links: they may lead in circles.
-            if entry.file_type()?.is_dir() {
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
                 directories.push(entry.path());
             } else if has_image_extension(&entry.path()) {
-                images.push(entry.path());
+                found.push(entry.path());
             }
         }
     }
-    ensure!(
-        !images.is_empty(),
-        "{}: no images in this directory (known by their extension, such as .jpg)",
-        path.display()
-    );
-    images.sort();
-    Ok(images)
+    if found.is_empty() && !failed {
+        let path = path.display();
+        report(anyhow!("{path}: no images in this directory (known by their extension, such as .jpg)"));
+    }
+    found.sort();
+    images.append(&mut found);
 }
 
 /// Reads, decodes, resizes and crops one image.

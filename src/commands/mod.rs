@@ -12,12 +12,11 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 use crate::classifier::Classifier;
-use crate::cli::{Cli, Command, DTypeChoice, InterpolationChoice, ModelArgs, PreprocessArgs, Preset};
+use crate::cli::{Cli, Command, DTypeChoice, ModelArgs, PreprocessArgs, Preset};
 use crate::fold::Weights;
 use crate::hub::Event;
 use crate::preprocess::Preprocess;
 use crate::registry::{self, Model, Source};
-use crate::resample::Interpolation;
 use crate::weights;
 
 /// Runs a command.
@@ -69,11 +68,7 @@ impl PreprocessArgs {
         };
         let mut preprocess = preset(self.crop.unwrap_or(model.input_size));
         preprocess.resize = self.resize.unwrap_or(preprocess.resize);
-        preprocess.interpolation = match self.interpolation {
-            None => preprocess.interpolation,
-            Some(InterpolationChoice::Bicubic) => Interpolation::Bicubic,
-            Some(InterpolationChoice::Bilinear) => Interpolation::Bilinear,
-        };
+        preprocess.interpolation = self.interpolation.unwrap_or(preprocess.interpolation);
         preprocess.validate()?;
         Ok(preprocess)
     }
@@ -90,7 +85,7 @@ fn with_download_bar(model: &Model) -> Result<Weights> {
         Event::Progress(bytes) => {
             let bar = bar.get_or_insert_with(|| {
                 if !std::io::stderr().is_terminal() {
-                    eprintln!("downloading {} ({:.1} MB)", model.name, size as f64 / 1e6);
+                    say("note", &format!("downloading {} ({:.1} MB)", model.name, size as f64 / 1e6));
                 }
                 let style = "{msg} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta}";
                 ProgressBar::new(size).with_style(bar_style(style)).with_message(model.name)
@@ -98,14 +93,19 @@ fn with_download_bar(model: &Model) -> Result<Weights> {
             bar.set_position(bytes);
         }
         Event::Notice(text) => match &bar {
-            Some(bar) => bar.suspend(|| eprintln!("note: {text}")),
-            None => eprintln!("note: {text}"),
+            Some(bar) => bar.suspend(|| say("note", text)),
+            None => say("note", text),
         },
     });
     if let Some(bar) = bar {
         bar.finish_and_clear();
     }
     weights
+}
+
+/// Writes a line to standard error. If nobody listens there, there is nobody to tell.
+pub fn say(kind: &str, text: &str) {
+    let _ = writeln!(std::io::stderr(), "{kind}: {text}");
 }
 
 /// An error and its causes in one line. Some libraries repeat their cause in their own message, or

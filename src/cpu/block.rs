@@ -103,7 +103,7 @@ impl Block {
         let image = height * shape.row;
         // Whole images if there are many, otherwise parts, so that every thread has work.
         let threads = rayon::current_num_threads();
-        let parts = if n % threads == 0 || n > 4 * threads { 1 } else { threads.min(shape.out_height) };
+        let parts = if n.is_multiple_of(threads) || n > 4 * threads { 1 } else { threads.min(shape.out_height) };
         let rows = shape.out_height.div_ceil(parts);
         let segments: Vec<_> = y
             .chunks_mut(shape.out_height * shape.out_row)

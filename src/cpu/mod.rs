@@ -5,4 +5,4 @@ pub mod buffer;
 pub mod depthwise;
 pub mod matmul;
 pub mod stem;
-pub mod vector;
+pub(crate) mod vector;

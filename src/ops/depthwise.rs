@@ -66,7 +66,7 @@ pub fn depthwise_plain(x: &Tensor, conv: &Depthwise) -> Result<Tensor> {
     let (ph, pw) = (s * (oh + 2), s * (ow + 2));
     let x = x.pad_with_zeros(1, 1, ph - h - 1)?.pad_with_zeros(2, 1, pw - w - 1)?;
     let x = x.reshape(&[n, ph / s, s, pw / s, s, c][..])?;
-    let mut sum = None;
+    let mut sum = conv.bias.reshape((1, 1, 1, filters, c))?.broadcast_as((n, oh, ow, filters, c))?;
     for tap in 0..9 {
         let (ky, kx) = (tap / 3, tap % 3);
         let view = x
@@ -75,14 +75,9 @@ pub fn depthwise_plain(x: &Tensor, conv: &Depthwise) -> Result<Tensor> {
             .narrow(3, kx / s, ow)?
             .narrow(4, kx % s, 1)?
             .reshape((n, oh, ow, 1, c))?;
-        let term = view.broadcast_mul(&conv.weight.get(tap)?)?;
-        sum = Some(match sum {
-            Some(sum) => (sum + term)?,
-            None => term,
-        });
+        sum = (sum + view.broadcast_mul(&conv.weight.get(tap)?)?)?;
     }
-    let Some(sum) = sum else { bail!("a filter without taps") };
-    sum.reshape((n, oh, ow, filters * c))?.broadcast_add(&conv.bias)
+    sum.reshape((n, oh, ow, filters * c))
 }
 
 struct Kernel {

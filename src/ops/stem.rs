@@ -45,8 +45,11 @@ impl CustomOp3 for Stem {
         let (outputs, weight_channels, 7, 7) = wl.shape().dims4()? else {
             bail!("a stem of 7x7 filters is needed, found {:?}", wl.dims());
         };
-        if channels != weight_channels {
-            bail!("images of {weight_channels} channels are needed, found {channels}");
+        if channels != weight_channels || height == 0 || width == 0 {
+            bail!("images of {weight_channels} channels are needed, found {:?}", xl.dims());
+        }
+        if bl.dims() != [outputs] {
+            bail!("{outputs} biases are needed, found {:?}", bl.dims());
         }
         let y = cpu::stem::forward(slice(x, xl)?, (n, channels, height, width), slice(w, wl)?, slice(b, bl)?);
         Ok((CpuStorage::F32(y), (n, height.div_ceil(4), width.div_ceil(4), outputs).into()))
