@@ -66,7 +66,7 @@ impl Affine {
 enum Block {
     Plain(Parts),
     /// The same in one pass, on the CPU.
-    Fused(ops::FusedBlock),
+    Fused(Box<ops::FusedBlock>),
 }
 
 #[derive(Clone, Debug)]
@@ -89,7 +89,8 @@ impl Block {
         let skip = skip.then(|| Affine::pointwise(input, output, vb.pp("skip"))).transpose()?;
         if fuse {
             let [conv1, conv2, conv3] = [&conv1, &conv2, &conv3].map(Affine::pair);
-            return ops::FusedBlock::new(config, conv1, conv2, conv3, skip.as_ref().map(Affine::pair)).map(Self::Fused);
+            return ops::FusedBlock::new(config, conv1, conv2, conv3, skip.as_ref().map(Affine::pair))
+                .map(|block| Self::Fused(Box::new(block)));
         }
         Ok(Self::Plain(Parts {
             conv1,

@@ -18,7 +18,7 @@ use safetensors::SafeTensors;
 
 use crate::checkpoint::{Checkpoint, read_file};
 use crate::config::{Config, Naming};
-use crate::digest::sha256_of;
+use crate::digest::{sha256, sha256_of};
 use crate::fold::Weights;
 use crate::hub::{Event, Hub};
 use crate::registry::{Model, Source};
@@ -31,8 +31,17 @@ const FORMAT: &str = "v1";
 /// # Errors
 /// If it cannot be read or is not a QLNet's.
 pub fn from_file(path: &Path) -> Result<Weights> {
+    let dir = cache_dir();
+    // Hashed as it streams by, which is all that a warm start needs of a file.
+    if let Some(dir) = dir.as_deref().filter(|_| path.is_file())
+        && let Ok(weights) = read(&copy(dir, &sha256(path)?))
+    {
+        return Ok(weights);
+    }
+    // Hashed again: what is kept under a hash is made of the very bytes that have it, even if
+    // somebody writes to the file.
     let bytes = read_file(path)?;
-    cached(cache_dir().as_deref(), &sha256_of(&bytes), || fold(&bytes, path))
+    cached(dir.as_deref(), &sha256_of(&bytes), || fold(&bytes, path))
 }
 
 /// The folded weights of a known model, downloaded if need be.
@@ -69,7 +78,7 @@ pub fn cache_dir() -> Option<PathBuf> {
 /// The folded copy of the checkpoint with that hash, made by `make` where there is none.
 fn cached(dir: Option<&Path>, sha256: &str, make: impl FnOnce() -> Result<Weights>) -> Result<Weights> {
     let Some(dir) = dir else { return make() };
-    let path = dir.join(format!("{sha256}.{FORMAT}.safetensors"));
+    let path = copy(dir, sha256);
     if let Ok(weights) = read(&path) {
         return Ok(weights);
     }
@@ -77,6 +86,11 @@ fn cached(dir: Option<&Path>, sha256: &str, make: impl FnOnce() -> Result<Weight
     // A cache that cannot be written is no reason to fail.
     let _ = write(dir, &path, &weights);
     Ok(weights)
+}
+
+/// Where the folded copy of a checkpoint with that hash is.
+fn copy(dir: &Path, sha256: &str) -> PathBuf {
+    dir.join(format!("{sha256}.{FORMAT}.safetensors"))
 }
 
 /// Reads a folded copy, by memory map.

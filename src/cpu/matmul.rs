@@ -10,6 +10,8 @@
 //! is taken in parts of at most [`PART`] for that ([`accumulate`]). The products that [`gate`]
 //! multiplies need their sums whole; `k` is then a block's input width, at most 512.
 
+use rayon::prelude::*;
+
 use super::buffer::Buffer;
 use super::vector::{Vector, for_each_vector, lanes};
 
@@ -28,17 +30,19 @@ pub struct Panels {
 
 impl Panels {
     /// Packs the matrix `[k, n]` whose element at row `i` and column `j` is `element(i, j)`.
-    pub fn new(k: usize, n: usize, element: impl Fn(usize, usize) -> f32) -> Self {
+    pub fn new(k: usize, n: usize, element: impl Fn(usize, usize) -> f32 + Sync) -> Self {
         let width = 2 * lanes();
         let mut data = Buffer::zeros(n.div_ceil(width) * k * width);
-        for (panel, values) in data.as_mut_slice().chunks_exact_mut(k * width).take(n.div_ceil(width)).enumerate() {
-            for (i, row) in values.chunks_exact_mut(width).enumerate() {
-                for (j, value) in row.iter_mut().enumerate() {
-                    let column = panel * width + j;
-                    *value = if column < n { element(i, column) } else { 0.0 };
+        let panels = data.as_mut_slice()[..n.div_ceil(width) * k * width].par_chunks_exact_mut(k * width);
+        panels.enumerate().for_each(|(panel, values)| {
+            let columns = panel * width..n.min((panel + 1) * width);
+            // Column by column: that is how PyTorch's weights lie in memory.
+            for (j, column) in columns.enumerate() {
+                for (i, row) in values.chunks_exact_mut(width).enumerate() {
+                    row[j] = element(i, column);
                 }
             }
-        }
+        });
         Self { data, k, n }
     }
 }
