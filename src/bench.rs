@@ -37,24 +37,85 @@ pub struct Timing {
 /// If the network cannot run.
 pub fn time(classifier: &Classifier, batch_size: usize, effort: &Effort) -> Result<Timing> {
     let images = noise(batch_size, classifier.preprocess.crop as usize)?;
-    for _ in 0..effort.warmup {
-        classifier.logits(&images)?;
-    }
     let mut times = Vec::new();
-    let start = Instant::now();
-    while times.len() < effort.repetitions || start.elapsed() < effort.duration {
+    repeat(effort, |counted| {
         let pass = Instant::now();
         classifier.logits(&images)?;
-        times.push(pass.elapsed().as_secs_f64());
-    }
-    times.sort_by(f64::total_cmp);
-    let median = (times[(times.len() - 1) / 2] + times[times.len() / 2]) / 2.0;
+        if counted {
+            times.push(pass.elapsed().as_secs_f64());
+        }
+        Ok(())
+    })?;
+    let repetitions = times.len();
+    let median = median(&mut times);
     Ok(Timing {
         batch_size,
         ms_per_image: 1e3 * median / batch_size as f64,
         images_per_second: batch_size as f64 / median,
-        repetitions: times.len(),
+        repetitions,
     })
+}
+
+/// The time of one step of the network.
+#[derive(Clone, Debug, Serialize)]
+pub struct StepTiming {
+    /// `stem`, `layer1.0`, ..., `act`, `head`.
+    pub step: String,
+    /// Median over the counted passes.
+    pub ms_per_image: f64,
+}
+
+/// Times the steps of the network, on one batch as [`time`] does. On a GPU, which works while the
+/// program goes on, a step's time is that of giving it the work.
+///
+/// # Errors
+/// If the network cannot run.
+pub fn time_steps(classifier: &Classifier, batch_size: usize, effort: &Effort) -> Result<Vec<StepTiming>> {
+    let images = noise(batch_size, classifier.preprocess.crop as usize)?;
+    let images = images.to_device(&classifier.device)?.to_dtype(classifier.dtype)?;
+    let mut steps: Vec<(String, Vec<f64>)> = Vec::new();
+    repeat(effort, |counted| {
+        let mut laps = Vec::new();
+        let mut last = Instant::now();
+        let mut lap = |step: &str| {
+            laps.push((step.to_string(), last.elapsed().as_secs_f64()));
+            last = Instant::now();
+        };
+        classifier.net.forward_observed(&images, &mut |step, _| lap(step))?;
+        lap("head");
+        if counted {
+            steps.resize(laps.len(), Default::default());
+            for ((name, times), (step, seconds)) in steps.iter_mut().zip(laps) {
+                *name = step;
+                times.push(seconds);
+            }
+        }
+        Ok(())
+    })?;
+    let timing = |(step, mut times): (String, Vec<f64>)| StepTiming {
+        step,
+        ms_per_image: 1e3 * median(&mut times) / batch_size as f64,
+    };
+    Ok(steps.into_iter().map(timing).collect())
+}
+
+/// Runs `pass` as often as `effort` says; `pass` is told whether it counts.
+fn repeat(effort: &Effort, mut pass: impl FnMut(bool) -> Result<()>) -> Result<()> {
+    for _ in 0..effort.warmup {
+        pass(false)?;
+    }
+    let start = Instant::now();
+    let mut counted = 0;
+    while counted < effort.repetitions || start.elapsed() < effort.duration {
+        pass(true)?;
+        counted += 1;
+    }
+    Ok(())
+}
+
+fn median(times: &mut [f64]) -> f64 {
+    times.sort_by(f64::total_cmp);
+    (times[(times.len() - 1) / 2] + times[times.len() / 2]) / 2.0
 }
 
 /// `[n, 3, side, side]`, uniform in -2..2, the range of normalised images; the same on every run.

@@ -12,7 +12,7 @@ use crate::registry::Label;
 
 /// A network, its preprocessing and the meaning of its outputs.
 pub struct Classifier {
-    net: QLNet,
+    pub net: QLNet,
     labels: Vec<Label>,
     pub preprocess: Preprocess,
     pub device: Device,

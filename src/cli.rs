@@ -79,7 +79,11 @@ pub struct Bench {
     /// The least time to measure each batch size for, in seconds.
     #[arg(long, default_value_t = 2.0, value_name = "SECONDS", value_parser = seconds)]
     pub duration: f64,
-    /// Print a JSON array: [{"batch_size", "ms_per_image", "images_per_second", "repetitions"}].
+    /// Time each step of the network instead of the whole.
+    #[arg(long)]
+    pub layers: bool,
+    /// Print a JSON array: [{"batch_size", "ms_per_image", "images_per_second", "repetitions"}], with
+    /// --layers [{"batch_size", "steps": [{"step", "ms_per_image"}]}].
     #[arg(long)]
     pub json: bool,
     #[command(flatten)]

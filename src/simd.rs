@@ -51,10 +51,10 @@ fn detected() -> Level {
 macro_rules! vectorised {
     (
         $(#[$meta:meta])*
-        fn $name:ident $(<$T:ident: $Bound:path>)? ($($arg:ident: $Type:ty),* $(,)?) $body:block
+        $vis:vis fn $name:ident $(<$T:ident: $Bound:path>)? ($($arg:ident: $Type:ty),* $(,)?) $body:block
     ) => {
         $(#[$meta])*
-        fn $name $(<$T: $Bound>)? ($($arg: $Type),*) {
+        $vis fn $name $(<$T: $Bound>)? ($($arg: $Type),*) {
             #[inline(always)]
             fn body $(<$T: $Bound>)? ($($arg: $Type),*) $body
 

@@ -405,6 +405,16 @@ fn bench_speaks_json() {
 }
 
 #[test]
+fn bench_times_every_step() {
+    let args = ["bench", "--layers", "--batch-size", "2", "--duration", "0", "--json", DIGITS[0], DIGITS[1]];
+    let output = Qlnet::new().run(&args);
+    let batches: Value = serde_json::from_str(&stdout(&output)).unwrap();
+    let steps: Vec<_> = batches[0]["steps"].as_array().unwrap().iter().map(|s| s["step"].as_str().unwrap()).collect();
+    let expected = ["stem", "layer1.0", "layer2.0", "layer2.1", "layer3.0", "layer3.1", "layer4.0", "act", "head"];
+    assert_eq!(steps, expected);
+}
+
+#[test]
 fn a_reader_that_leaves_is_no_error() {
     let qlnet = Qlnet::new();
     let mut child = qlnet

@@ -25,10 +25,10 @@ use rayon::prelude::*;
 
 use super::buffer::Buffer;
 use super::depthwise::{self, Filters};
+use super::hardball::project;
 use super::matmul::{Panels, Rows, accumulate, gate, gate_column};
 use super::vector::lanes;
 use crate::config::BlockConfig;
-use crate::ops::project_all;
 
 /// The folded parameters of a block in PyTorch's order, `conv1.weight` [2w, c] and so on.
 pub struct Parameters<'a> {
@@ -158,7 +158,7 @@ impl Block {
             let spread = Rows { data: spread, stride: shape.spread_pixel };
             accumulate(pixels, spread, &self.conv3, y, self.config.output);
             if self.config.skip {
-                project_all(y, self.config.output);
+                project(y, self.config.output);
             }
         }
     }

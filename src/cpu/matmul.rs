@@ -68,28 +68,24 @@ pub fn accumulate(m: usize, a: Rows, b: &Panels, c: &mut [f32], c_stride: usize)
     unsafe { accumulate_any(m, a, b, c.as_mut_ptr(), c_stride) }
 }
 
-/// `c += a b`, where element `j` of row `i` of `a` is `a[i * stride + offsets[j]]`: the windows of a
-/// convolution.
+/// Values from one window to the next in [`accumulate_windows`]. A constant, so that the twelve
+/// addresses of a register tile need one register.
+const WINDOW_STRIDE: usize = 2;
+
+/// `c += a b`, where element `j` of row `i` of `a` is `a[2 * i + offsets[j]]`: the windows of a
+/// convolution of stride 2 over one row of pixels.
 ///
 /// # Panics
 /// If a slice is too short.
-pub fn accumulate_windows(
-    m: usize,
-    a: &[f32],
-    stride: usize,
-    offsets: &[usize],
-    b: &Panels,
-    c: &mut [f32],
-    c_stride: usize,
-) {
+pub fn accumulate_windows(m: usize, a: &[f32], offsets: &[usize], b: &Panels, c: &mut [f32], c_stride: usize) {
     let Some(reach) = offsets.iter().max() else { return };
     if m == 0 {
         return;
     }
-    assert!(offsets.len() == b.k && a.len() > (m - 1) * stride + reach, "too few pixels to multiply");
+    assert!(offsets.len() == b.k && a.len() > (m - 1) * WINDOW_STRIDE + reach, "too few pixels to multiply");
     assert!(c.len() >= (m - 1) * c_stride + b.n, "too little room for a product");
     // SAFETY: as in `accumulate`.
-    unsafe { accumulate_windows_any(m, Rows { data: a, stride }, offsets, b, c.as_mut_ptr(), c_stride) }
+    unsafe { accumulate_windows_any(m, a, offsets, b, c.as_mut_ptr(), c_stride) }
 }
 
 /// `c = (a b1 + bias1) * (a b2 + bias2)`, where panel `p` of `b` holds the vector `p` of `b1` and
@@ -126,7 +122,7 @@ for_each_vector! {
 for_each_vector! {
     unsafe fn accumulate_windows_any(
         m: usize,
-        a: Rows<'_>,
+        a: &[f32],
         offsets: &[usize],
         b: &Panels,
         c: *mut f32,
@@ -178,12 +174,13 @@ unsafe fn accumulate_with<V: Vector, const ROWS: usize>(m: usize, a: Rows, b: &P
 #[inline(always)]
 unsafe fn accumulate_windows_with<V: Vector, const ROWS: usize>(
     m: usize,
-    a: Rows,
+    a: &[f32],
     offsets: &[usize],
     b: &Panels,
     c: *mut f32,
     c_stride: usize,
 ) {
+    let a = Rows { data: a, stride: WINDOW_STRIDE };
     // SAFETY: passed on; `i` stays below the number of offsets.
     unsafe { accumulate_part::<V, ROWS>(m, a, |i| *offsets.get_unchecked(i), 0, b.k, b, c, c_stride) }
 }

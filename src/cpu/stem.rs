@@ -112,7 +112,7 @@ fn pooled_rows(
     let convolved = scratch.convolved.take((to - from) * s.convolved.1 * s.outputs);
     convolved.chunks_exact_mut(s.outputs).for_each(|pixel| pixel.copy_from_slice(bias));
     for (row, convolved) in convolved.chunks_exact_mut(s.convolved.1 * s.outputs).enumerate() {
-        accumulate_windows(s.convolved.1, &image[2 * row * line..], 2, &offsets, weight, convolved, s.outputs);
+        accumulate_windows(s.convolved.1, &image[2 * row * line..], &offsets, weight, convolved, s.outputs);
     }
     pool(out, convolved, first, from, s);
 }

@@ -10,10 +10,10 @@
 //! [`Depthwise::reorder_columns`] convert, once, at load.
 
 use candle_core::backend::BackendStorage;
-use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
+use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, WithDType, bail};
 use rayon::prelude::*;
 
-use super::{Float, for_float, on_cpu, slice};
+use super::{on_cpu, slice};
 use crate::simd::vectorised;
 
 /// The parameters of a depthwise convolution, padding 1.
@@ -105,10 +105,12 @@ impl CustomOp3 for Kernel {
         }
         let (oh, ow) = (height.div_ceil(self.stride), width.div_ceil(self.stride));
         let geometry = Geometry { height, width, channels, filters, stride: self.stride, oh, ow };
-        for_float!(x, T => {
-            let out = convolve(slice::<T>(x, xl)?, slice(w, wl)?, slice(b, bl)?, n, &geometry);
-            Ok((<T as candle_core::WithDType>::to_cpu_storage_owned(out), (n, oh, ow, filters * channels).into()))
-        })
+        let out = match x {
+            CpuStorage::F32(_) => CpuStorage::F32(convolve(slice(x, xl)?, slice(w, wl)?, slice(b, bl)?, n, &geometry)),
+            CpuStorage::F64(_) => CpuStorage::F64(convolve(slice(x, xl)?, slice(w, wl)?, slice(b, bl)?, n, &geometry)),
+            other => bail!("no depthwise kernel for {:?}", other.dtype()),
+        };
+        Ok((out, (n, oh, ow, filters * channels).into()))
     }
 }
 
@@ -122,9 +124,9 @@ struct Geometry {
     ow: usize,
 }
 
-fn convolve<T: Float>(x: &[T], weight: &[T], bias: &[T], n: usize, g: &Geometry) -> Vec<T> {
+fn convolve<T: WithDType>(x: &[T], weight: &[T], bias: &[T], n: usize, g: &Geometry) -> Vec<T> {
     let outputs = g.filters * g.channels;
-    let mut out = vec![T::ZERO; n * g.oh * g.ow * outputs];
+    let mut out = vec![T::zero(); n * g.oh * g.ow * outputs];
     out.par_chunks_mut(g.ow * outputs).enumerate().for_each(|(row, out)| {
         let image = &x[row / g.oh * g.height * g.width * g.channels..][..g.height * g.width * g.channels];
         convolve_row(out, image, weight, bias, row % g.oh, g);
@@ -137,7 +139,7 @@ const LANES: usize = 32;
 
 vectorised! {
     /// One row of outputs, `[ow, f * channels]`.
-    fn convolve_row<T: Float>(out: &mut [T], image: &[T], weight: &[T], bias: &[T], oy: usize, g: &Geometry) {
+    fn convolve_row<T: WithDType>(out: &mut [T], image: &[T], weight: &[T], bias: &[T], oy: usize, g: &Geometry) {
         let c = g.channels;
         for (ox, pixel) in out.chunks_exact_mut(g.filters * c).enumerate() {
             // The taps inside the image: where each reads, and its weights.
@@ -155,7 +157,7 @@ vectorised! {
                 let (out, bias) = (&mut pixel[k * c..][..c], &bias[k * c..][..c]);
                 let mut start = 0;
                 while start + LANES <= c {
-                    let mut sum = [T::ZERO; LANES];
+                    let mut sum = [T::zero(); LANES];
                     sum.copy_from_slice(&bias[start..start + LANES]);
                     for (input, filter) in taps {
                         let input = &image[input + start..][..LANES];

@@ -1,5 +1,6 @@
-//! The operations of the network, one a file, each with a plain candle version that every device
-//! runs and a fast one for the CPU that is tested against it.
+//! The operations of the network, one a file, in candle's operations, which every device runs. Where
+//! the CPU has a faster way ([`crate::cpu`], and [`depthwise`]'s own kernel), it is tested against
+//! the plain one.
 //!
 //! Activations are NHWC: a 1x1 convolution is then one matrix product, and everything else works
 //! on contiguous channels.
@@ -12,9 +13,8 @@ mod stem;
 
 pub use depthwise::{Depthwise, depthwise, depthwise_plain};
 pub use fused::FusedBlock;
-pub use gate::{gate, gate_plain};
-pub(crate) use hardball::project_all;
-pub use hardball::{hardball, hardball_plain};
+pub use gate::gate;
+pub use hardball::hardball;
 pub use stem::{stem, stem_plain};
 
 use candle_core::{CpuStorage, DType, Layout, Result, Tensor, WithDType, bail};
@@ -46,44 +46,3 @@ fn slice<'a, T: WithDType>(storage: &'a CpuStorage, layout: &Layout) -> Result<&
         None => bail!("a contiguous tensor is needed, found strides {:?}", layout.stride()),
     }
 }
-
-/// Runs `$body` with `$T` as `f32` or `f64`, after the element type of the storage.
-macro_rules! for_float {
-    ($storage:expr, $T:ident => $body:expr) => {
-        match $storage.dtype() {
-            candle_core::DType::F32 => {
-                type $T = f32;
-                $body
-            }
-            candle_core::DType::F64 => {
-                type $T = f64;
-                $body
-            }
-            other => candle_core::bail!("no CPU kernel for {other:?}"),
-        }
-    };
-}
-use for_float;
-
-/// float32 and float64, as far as the CPU kernels use them.
-pub(crate) trait Float: WithDType {
-    const ZERO: Self;
-    fn sqrt(self) -> Self;
-    fn from_usize(n: usize) -> Self;
-}
-
-macro_rules! impl_float {
-    ($($T:ident),*) => {$(
-        impl Float for $T {
-            const ZERO: Self = 0.0;
-            #[inline(always)]
-            fn sqrt(self) -> Self {
-                $T::sqrt(self)
-            }
-            fn from_usize(n: usize) -> Self {
-                n as $T
-            }
-        }
-    )*};
-}
-impl_float!(f32, f64);
