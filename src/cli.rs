@@ -28,6 +28,7 @@ impl Cli {
             Command::Classify(args) => args.model.threads,
             Command::Bench(args) => args.model.threads,
         }
+        .map(usize::from)
     }
 }
 
@@ -37,7 +38,8 @@ impl Cli {
 /// read is reported and the others are still classified; the exit code is then 1.
 #[derive(Debug, Args)]
 pub struct Classify {
-    /// Image files, directories of them (searched to any depth), or `-` for standard input.
+    /// Image files, directories of them (searched to any depth, but not through links), or `-` for
+    /// standard input.
     #[arg(required = true, value_name = "IMAGE")]
     pub images: Vec<PathBuf>,
     /// How many classes to print for an image.
@@ -110,8 +112,8 @@ pub struct ModelArgs {
     pub dtype: DTypeChoice,
     /// Threads to compute with; by default as many as the process may use processors, or
     /// RAYON_NUM_THREADS.
-    #[arg(long, value_name = "N", value_parser = positive)]
-    pub threads: Option<usize>,
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub threads: Option<u16>,
 }
 
 /// How an image becomes the network's input.

@@ -1,5 +1,6 @@
 //! Decodes image files to 8-bit RGB, as Pillow's `Image.open(f).convert("RGB")` does: alpha is
-//! dropped, grey and palette are expanded, and of 16 bits the upper 8 are kept.
+//! dropped, grey and palette are expanded, and of 16 bits the upper 8 are kept. (Pillow keeps them of
+//! colour; of 16-bit grey it makes white what exceeds 255, which nobody wants.)
 
 use std::io::Cursor;
 
@@ -36,6 +37,7 @@ pub fn decode(bytes: &[u8], name: &Path, exif: bool) -> Result<RgbImage> {
     let Some(format) = reader.format() else {
         bail!("not an image of a known format (JPEG, PNG, GIF, WebP, TIFF, BMP and others)");
     };
+    ensure!(format != ImageFormat::Jpeg || jpeg_is_whole(bytes), "damaged or incomplete JPEG: it is cut short");
     let mut limits = Limits::default();
     limits.max_alloc = Some(8 * MAX_PIXELS);
     reader.limits(limits);
@@ -45,11 +47,32 @@ pub fn decode(bytes: &[u8], name: &Path, exif: bool) -> Result<RgbImage> {
     let pixels = u64::from(width) * u64::from(height);
     ensure!(pixels > 0, "the image has no pixels ({width}x{height})");
     ensure!(pixels <= MAX_PIXELS, "the image is too large: {width}x{height}, at most {MAX_PIXELS} pixels are decoded");
-    let orientation =
-        if exif { decoder.orientation().unwrap_or(Orientation::NoTransforms) } else { Orientation::NoTransforms };
+    // Pillow applies it to TIFF files whether asked or not.
+    let orientation = if exif || format == ImageFormat::Tiff { decoder.orientation().ok() } else { None };
     let mut image = DynamicImage::from_decoder(decoder).with_context(|| format!("damaged or incomplete {name}"))?;
-    image.apply_orientation(orientation);
+    image.apply_orientation(orientation.unwrap_or(Orientation::NoTransforms));
     Ok(to_rgb8(image))
+}
+
+/// Whether a JPEG file has its end-of-image marker. The decoder fills what is missing with grey, and
+/// the network would classify that.
+fn jpeg_is_whole(bytes: &[u8]) -> bool {
+    let mut at = 2;
+    loop {
+        // To the next marker: in a scan, 0xff is followed by 0 where it is data, or by a restart.
+        let Some(found) = bytes.get(at..).and_then(|rest| {
+            rest.windows(2).position(|w| w[0] == 0xff && !matches!(w[1], 0 | 0xff | 0x01 | 0xd0..=0xd7))
+        }) else {
+            return false;
+        };
+        at += found;
+        if bytes[at + 1] == 0xd9 {
+            return true;
+        }
+        // Over the segment, whose length counts itself. It may hold a thumbnail with markers.
+        let Some(&[high, low]) = bytes.get(at + 2..at + 4) else { return false };
+        at += 2 + usize::from(u16::from_be_bytes([high, low])).max(2);
+    }
 }
 
 fn to_rgb8(image: DynamicImage) -> RgbImage {
@@ -86,6 +109,20 @@ mod tests {
         chunk(b"IDAT", b"");
         let error = format!("{:#}", decode(&png, "a.png".as_ref(), true).unwrap_err());
         assert!(error.contains("too large") || error.contains("limit"), "{error}");
+    }
+
+    #[test]
+    fn a_jpeg_cut_anywhere_is_refused() {
+        for name in ["rgb.jpg", "progressive.jpg", "grey.jpg", "cmyk.jpg"] {
+            let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/decode").join(name);
+            let whole = std::fs::read(path).unwrap();
+            assert!(decode(&whole, name.as_ref(), true).is_ok());
+            // What follows the end is nobody's business.
+            assert!(decode(&[&whole[..], b"trailer"].concat(), name.as_ref(), true).is_ok());
+            for length in 0..whole.len() {
+                assert!(decode(&whole[..length], name.as_ref(), true).is_err(), "{name}, {length} bytes");
+            }
+        }
     }
 
     #[test]

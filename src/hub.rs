@@ -209,8 +209,13 @@ impl Hub {
             .revision(file.revision)
             .maybe_range((start > 0).then_some(start..file.size))
             .send();
-        // The length that hf-hub tells is that of the file or that of the range, as the server has it.
-        let (_, mut stream) = timeout(self.silence, request).await.map_err(silent)?.map_err(fault)?;
+        let (length, mut stream) = timeout(self.silence, request).await.map_err(silent)?.map_err(fault)?;
+        // hf-hub tells the length of the file or that of the range, as the server has it. Anything
+        // else is something else: a page that asks for a login, for example.
+        if let Some(length) = length.filter(|length| *length != file.size && *length != file.size - start) {
+            let (from, size) = (client.endpoint(), file.size);
+            return Err(Fault::Final(anyhow!("{from} answers with {length} bytes, where {} has {size}", file.file)));
+        }
         let mut here = start;
         report(Event::Progress(here));
         while let Some(chunk) = timeout(self.silence, stream.next()).await.map_err(silent)? {

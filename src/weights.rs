@@ -11,6 +11,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use candle_core::Storage;
@@ -112,10 +113,23 @@ fn read(path: &Path) -> Result<Weights> {
 /// Writes a folded copy, with the checksum of all tensors in the header.
 fn write(dir: &Path, path: &Path, weights: &Weights) -> Result<()> {
     std::fs::create_dir_all(dir)?;
+    remove_abandoned(dir)?;
     let metadata = HashMap::from([(CHECKSUM.to_string(), checksum(weights)?)]);
     let mut file = tempfile::NamedTempFile::new_in(dir)?;
     file.write_all(&safetensors::serialize(&weights.tensors, Some(metadata))?)?;
     file.persist(path)?;
+    Ok(())
+}
+
+/// Removes what runs that were killed while they wrote have left.
+fn remove_abandoned(dir: &Path) -> Result<()> {
+    for entry in std::fs::read_dir(dir)? {
+        let entry = entry?;
+        let age = entry.metadata()?.modified()?.elapsed().unwrap_or_default();
+        if entry.file_name().to_string_lossy().starts_with(".tmp") && age > Duration::from_secs(600) {
+            std::fs::remove_file(entry.path())?;
+        }
+    }
     Ok(())
 }
 

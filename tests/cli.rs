@@ -246,24 +246,36 @@ fn one_bad_image_does_not_stop_the_others() {
 }
 
 #[test]
+#[cfg(target_os = "linux")]
+fn results_survive_a_standard_error_that_cannot_be_written() {
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let args = ["classify", "nowhere.png", "samples/digits/3-45.png", "--json", DIGITS[0], DIGITS[1]];
+    let output = Qlnet::new().command().args(args).stderr(full).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(records(&output)[0]["predictions"][0]["label"], "3");
+}
+
+#[test]
 fn bad_images_are_explained() {
     let qlnet = Qlnet::new();
     let jpeg = std::fs::read(fixture("decode/rgb.jpg")).unwrap();
     let png = std::fs::read(fixture("decode/rgb.png")).unwrap();
     let empty_dir = qlnet.home.path().join("empty");
     std::fs::create_dir(&empty_dir).unwrap();
-    let cases: [(PathBuf, &str); 7] = [
+    let cases: [(PathBuf, &str); 8] = [
         (qlnet.home.path().join("nowhere.png"), "No such file"),
         (empty_dir, "no images in this directory"),
         (qlnet.file("empty.jpg", b""), "empty"),
         (qlnet.file("text.png", b"not an image"), "not an image of a known format"),
-        (qlnet.file("short.jpg", &jpeg[..jpeg.len() / 3]), "JPG"),
+        (qlnet.file("short.jpg", &jpeg[..jpeg.len() * 2 / 3]), "damaged or incomplete JPEG"),
         (qlnet.file("short.png", &png[..png.len() / 2]), "damaged or incomplete PNG"),
         (qlnet.file("magic.png", &png[..8]), "PNG"),
+        (qlnet.file("new\nline.png", b"text"), "not an image"),
     ];
     for (path, part) in cases {
         let path = path.to_str().unwrap();
-        assert_error(&qlnet.run(&["classify", path, DIGITS[0], DIGITS[1]]), &[path, part]);
+        let output = qlnet.run(&["classify", path, DIGITS[0], DIGITS[1]]);
+        assert_error(&output, &[&path.replace('\n', "\\n"), part]);
     }
 }
 

@@ -179,6 +179,18 @@ fn a_server_without_ranges_starts_over() {
 }
 
 #[test]
+fn a_page_instead_of_the_file_ends_the_download() {
+    let mut s = setting(100_000, &[Answer::CutAfter(30_000), Answer::Page]);
+    let error = s.fetch().0.unwrap_err();
+    assert!(error.contains("answers with 20 bytes"), "{error}");
+    // What came before it is kept, and good.
+    s.server = HubServer::new(s.content.clone(), s.file.sha256, &[]);
+    s.hub.endpoint = Some(s.server.endpoint.clone());
+    s.assert_complete(&s.fetch().0.unwrap());
+    assert_eq!(s.server.ranges(), [Some("bytes=30000-99999".to_string())]);
+}
+
+#[test]
 fn wrong_content_is_refused_and_removed() {
     let s = setting(100_000, &[Answer::Corrupt]);
     let (result, _) = s.fetch();

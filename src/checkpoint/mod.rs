@@ -87,7 +87,7 @@ fn explain_unknown(bytes: &[u8]) -> String {
     let contains = |needle: &[u8]| start.windows(needle.len()).any(|w| w == needle);
     if contains(&LEGACY_MAGIC) || bytes.get(257..262) == Some(b"ustar") {
         "this is the format that PyTorch wrote before version 1.6; re-save it with a current one: \
-         torch.save(torch.load(FILE, weights_only=False)['state_dict'], 'weights.pth')"
+         torch.save(torch.load(FILE, weights_only=False), 'weights.pth')"
             .into()
     } else if start.starts_with(b"version https://git-lfs") {
         "this is a Git LFS pointer, not the weights; fetch them with `git lfs pull`".into()

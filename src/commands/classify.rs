@@ -12,7 +12,7 @@ use indicatif::ProgressBar;
 use rayon::prelude::*;
 use serde::Serialize;
 
-use super::{bar_style, one_line, print, say, to_json};
+use super::{bar_style, one_line, print, printable, say, to_json};
 use crate::classifier::Prediction;
 use crate::cli::Classify;
 use crate::decode::{decode, has_image_extension};
@@ -105,7 +105,7 @@ fn expand(path: &Path, images: &mut Vec<PathBuf>, report: &mut dyn FnMut(anyhow:
             // Not through links: they may lead in circles.
             if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
                 directories.push(entry.path());
-            } else if has_image_extension(&entry.path()) {
+            } else if has_image_extension(&entry.path()) && entry.path().is_file() {
                 found.push(entry.path());
             }
         }
@@ -147,7 +147,7 @@ const BAR: usize = 20;
 /// ```
 fn table(image: &str, predictions: &[Prediction], first: bool) -> String {
     let mut text = if first { String::new() } else { "\n".to_string() };
-    text.push_str(image);
+    text.push_str(&printable(image));
     for p in predictions {
         let wnid = p.wnid.map_or(String::new(), |wnid| format!("{wnid}  "));
         let _ = write!(text, "\n  {:6.2} %  {}  {wnid}{}", 100.0 * p.probability, bar(p.probability), p.label);

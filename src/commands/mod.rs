@@ -108,18 +108,23 @@ pub fn say(kind: &str, text: &str) {
     let _ = writeln!(std::io::stderr(), "{kind}: {text}");
 }
 
-/// An error and its causes in one line. Some libraries repeat their cause in their own message, or
-/// add lines (candle a backtrace, where `RUST_BACKTRACE` is set): both are left out.
+/// An error and its causes in one line. Some libraries repeat their cause in their own message, and
+/// candle adds a backtrace where `RUST_BACKTRACE` is set: both are left out.
 pub fn one_line(error: &anyhow::Error) -> String {
     let mut text = String::new();
     for cause in error.chain() {
         let cause = cause.to_string();
-        let cause = cause.lines().next().unwrap_or_default().trim();
+        let cause = cause.split("\n   0: ").next().unwrap_or_default().trim();
         if !text.contains(cause) {
             text = if text.is_empty() { cause.to_string() } else { format!("{text}: {cause}") };
         }
     }
-    text
+    printable(&text)
+}
+
+/// Text with its control characters escaped: file names may hold any.
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { c.escape_default().to_string() } else { c.to_string() }).collect()
 }
 
 fn bar_style(template: &str) -> ProgressStyle {
@@ -145,5 +150,6 @@ mod tests {
         let cause = anyhow::anyhow!("no such thing\n   0: some::frame\n   1: another");
         let error = cause.context("cannot do it: no such thing").context("photo.png");
         assert_eq!(one_line(&error), "photo.png: cannot do it: no such thing");
+        assert_eq!(one_line(&anyhow::anyhow!("bad").context("a\nb.png")), r"a\nb.png: bad");
     }
 }

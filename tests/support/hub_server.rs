@@ -22,6 +22,8 @@ pub enum Answer {
     IgnoreRange,
     /// One byte is wrong.
     Corrupt,
+    /// A short page instead, as captive portals send.
+    Page,
 }
 
 /// One request, as the servers saw it.
@@ -151,6 +153,9 @@ fn answer_as_storage(state: &State, request: &Request, out: &mut TcpStream) -> s
     };
     if let Some(Answer::Status(status)) = answer {
         return write!(out, "HTTP/1.1 {status} Error\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+    }
+    if let Some(Answer::Page) = answer {
+        return write!(out, "HTTP/1.1 200 OK\r\nContent-Length: 20\r\nConnection: close\r\n\r\n<html>log in</html>  ");
     }
     let mut body = state.content[start..].to_vec();
     if start > 0 {
