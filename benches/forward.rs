@@ -6,29 +6,13 @@ use std::hint::black_box;
 
 use candle_core::{DType, Device, Tensor};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use qlnet::config::{BlockConfig, Config};
+use qlnet::config::Config;
 use qlnet::fold::Weights;
 use qlnet::model::QLNet;
 use qlnet::ops::{self, Depthwise, FusedBlock};
 
 fn random(shape: &[usize], scale: f64) -> Tensor {
     (Tensor::randn(0f32, 1.0, shape, &Device::Cpu).unwrap() * scale).unwrap()
-}
-
-fn qlnet_50_v0() -> Config {
-    let mut layers = Vec::new();
-    let mut input = 64;
-    for (i, (output, depth)) in [(64, 3), (128, 4), (256, 6), (512, 3)].into_iter().enumerate() {
-        let mut blocks = Vec::new();
-        for j in 0..depth {
-            let hidden = if input <= 128 { 4 * input } else { 2 * input };
-            let stride = if i > 0 && j == 0 { 2 } else { 1 };
-            blocks.push(BlockConfig { input, hidden, filters: 2, output, stride, skip: stride == 2 });
-            input = output;
-        }
-        layers.push(blocks);
-    }
-    Config { stem: 64, layers, classes: 1000 }
 }
 
 fn weights(config: &Config) -> Weights {
@@ -42,7 +26,7 @@ fn weights(config: &Config) -> Weights {
 }
 
 fn network(c: &mut Criterion) {
-    let weights = weights(&qlnet_50_v0());
+    let weights = weights(&Config::qlnet_50_v0());
     let net = QLNet::from_weights(&weights, DType::F32, &Device::Cpu).unwrap();
     let plain = QLNet::new_plain(&weights.config, weights.var_builder(DType::F32, &Device::Cpu)).unwrap();
     let mut group = c.benchmark_group("forward 224x224");
@@ -56,7 +40,7 @@ fn network(c: &mut Criterion) {
 }
 
 fn blocks(c: &mut Criterion) {
-    let config = qlnet_50_v0();
+    let config = Config::qlnet_50_v0();
     let weights = weights(&config);
     let mut group = c.benchmark_group("block");
     let mut side = 56;

@@ -73,6 +73,23 @@ impl Naming {
 }
 
 impl Config {
+    /// The dimensions of qlnet-50-v0, as the paper has them.
+    pub fn qlnet_50_v0() -> Self {
+        let mut layers = Vec::new();
+        let mut input = 64;
+        for (i, (output, depth)) in [(64, 3), (128, 4), (256, 6), (512, 3)].into_iter().enumerate() {
+            let mut blocks = Vec::new();
+            for j in 0..depth {
+                let hidden = if input <= 128 { 4 * input } else { 2 * input };
+                let stride = if i > 0 && j == 0 { 2 } else { 1 };
+                blocks.push(BlockConfig { input, hidden, filters: 2, output, stride, skip: stride == 2 });
+                input = output;
+            }
+            layers.push(blocks);
+        }
+        Self { stem: 64, layers, classes: 1000 }
+    }
+
     /// Reads the configuration off the tensors of a checkpoint: `names` are all it has, `shape`
     /// answers for one of them.
     ///
@@ -195,23 +212,6 @@ mod tests {
     use super::*;
     use std::collections::BTreeMap;
 
-    /// qlnet-50-v0 as the paper has it.
-    fn v0() -> Config {
-        let mut layers = Vec::new();
-        let mut input = 64;
-        for (i, (output, depth)) in [(64, 3), (128, 4), (256, 6), (512, 3)].into_iter().enumerate() {
-            let mut blocks = Vec::new();
-            for j in 0..depth {
-                let hidden = if input <= 128 { 4 * input } else { 2 * input };
-                let stride = if i > 0 && j == 0 { 2 } else { 1 };
-                blocks.push(BlockConfig { input, hidden, filters: 2, output, stride, skip: stride == 2 });
-                input = output;
-            }
-            layers.push(blocks);
-        }
-        Config { stem: 64, layers, classes: 1000 }
-    }
-
     fn shapes(config: &Config, naming: Naming) -> BTreeMap<String, Vec<usize>> {
         config.convs().into_iter().map(|conv| (naming.weight(&conv.name), conv.shape)).collect()
     }
@@ -223,19 +223,19 @@ mod tests {
     #[test]
     fn a_config_is_read_back_from_its_own_shapes() {
         for naming in [Naming::StateDict, Naming::Folded] {
-            assert_eq!(infer(&shapes(&v0(), naming), naming).unwrap(), v0());
+            assert_eq!(infer(&shapes(&Config::qlnet_50_v0(), naming), naming).unwrap(), Config::qlnet_50_v0());
         }
         // The parameters of the paper: a weight, and of its batch norm two values per channel.
         let parameters = |conv: &Conv| {
             let per_channel = if conv.name == "fc" { 1 } else { 2 };
             conv.shape.iter().product::<usize>() + per_channel * conv.shape[0]
         };
-        assert_eq!(v0().convs().iter().map(parameters).sum::<usize>(), 9_993_640);
+        assert_eq!(Config::qlnet_50_v0().convs().iter().map(parameters).sum::<usize>(), 9_993_640);
     }
 
     #[test]
     fn the_tensor_at_fault_is_named() {
-        let good = shapes(&v0(), Naming::StateDict);
+        let good = shapes(&Config::qlnet_50_v0(), Naming::StateDict);
         type Shapes = BTreeMap<String, Vec<usize>>;
         let message = |change: fn(&mut Shapes)| {
             let mut shapes = good.clone();

@@ -2,8 +2,11 @@
 
 mod support;
 
+use std::collections::BTreeMap;
+
 use candle_core::{DType, Device, Tensor};
 use qlnet::checkpoint::Checkpoint;
+use qlnet::config::Config;
 use qlnet::fold::Weights;
 use qlnet::model::QLNet;
 use support::{fixture, nchw, reference_dir, relative_difference, tensors};
@@ -116,4 +119,45 @@ fn full_size_network_equals_pytorch() {
         compared += 1;
     }
     assert_eq!(compared, 17);
+}
+
+/// A network of full width, so that blocks take several strips and their rings of rows wrap around.
+#[test]
+fn fused_blocks_equal_plain_ones_at_full_width() {
+    let mut one_filter = Config::qlnet_50_v0();
+    for block in one_filter.layers.iter_mut().flatten() {
+        block.filters = 1;
+    }
+    for (config, images) in [(Config::qlnet_50_v0(), 1), (Config::qlnet_50_v0(), 3), (one_filter, 2)] {
+        let weights = random_weights(&config);
+        let fused = QLNet::from_weights(&weights, DType::F32, &Device::Cpu).unwrap();
+        let plain = QLNet::new_plain(&config, weights.var_builder(DType::F32, &Device::Cpu)).unwrap();
+        for (height, width) in [(224, 224), (97, 130), (225, 33)] {
+            let x = Tensor::randn(0f32, 1.0, (images, 3, height, width), &Device::Cpu).unwrap();
+            let mut expected = Vec::new();
+            plain.forward_observed(&x, &mut |step, x| expected.push((step.to_string(), x.clone()))).unwrap();
+            let mut expected = expected.into_iter();
+            fused
+                .forward_observed(&x, &mut |step, x| {
+                    let (name, wanted) = expected.next().unwrap();
+                    assert_eq!(name, step);
+                    let difference = relative_difference(x, &wanted);
+                    assert!(difference < 1e-4, "{images} of {height}x{width}, {step}: {difference:e}");
+                })
+                .unwrap();
+        }
+    }
+}
+
+/// Folded weights that keep activations near one.
+fn random_weights(config: &Config) -> Weights {
+    let mut tensors = BTreeMap::new();
+    for conv in config.convs() {
+        let random =
+            |shape: &[usize], scale: f64| (Tensor::randn(0f32, 1.0, shape, &Device::Cpu).unwrap() * scale).unwrap();
+        let inputs: usize = conv.shape[1..].iter().product();
+        tensors.insert(format!("{}.bias", conv.name), random(&conv.shape[..1], 0.1));
+        tensors.insert(format!("{}.weight", conv.name), random(&conv.shape, (1.0 / inputs as f64).sqrt()));
+    }
+    Weights { config: config.clone(), tensors }
 }

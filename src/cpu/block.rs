@@ -101,9 +101,11 @@ impl Block {
         let shape = Shape::new(&self.config, height, width);
         let mut y = vec![0.0; n * shape.out_height * shape.out_row];
         let image = height * shape.row;
-        // Whole images if there are many, otherwise parts, so that every thread has work.
+        // Whole images if there are many, otherwise parts, so that every thread has work; but not
+        // of so few rows that what neighbours both compute outweighs it.
         let threads = rayon::current_num_threads();
-        let parts = if n.is_multiple_of(threads) || n > 4 * threads { 1 } else { threads.min(shape.out_height) };
+        let whole = n.is_multiple_of(threads) || n > 4 * threads;
+        let parts = if whole { 1 } else { threads.min(shape.out_height.div_ceil(4)) };
         let rows = shape.out_height.div_ceil(parts);
         let segments: Vec<_> = y
             .chunks_mut(shape.out_height * shape.out_row)
