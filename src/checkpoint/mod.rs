@@ -60,12 +60,12 @@ impl Checkpoint {
     }
 }
 
-/// Reads a whole file, of at most 16 GiB.
+/// Reads a whole file, of less than 2 GiB.
 ///
 /// # Errors
 /// If it cannot be read, is a directory, is empty or does not end.
 pub(crate) fn read_file(path: &Path) -> Result<Vec<u8>> {
-    const LIMIT: u64 = 16 << 30;
+    const LIMIT: u64 = 2 << 30;
     let name = path.display();
     let file = File::open(path).with_context(|| format!("cannot open {name}"))?;
     let metadata = file.metadata().with_context(|| format!("cannot read {name}"))?;
