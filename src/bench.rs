@@ -65,7 +65,8 @@ pub struct StepTiming {
     pub ms_per_image: f64,
 }
 
-/// Times the steps of the network, on one batch as [`time`] does. On a GPU, which works while the
+/// Times the steps of the network on a whole batch at once, where [`time`] runs a large one in parts.
+/// On a GPU, which works while the
 /// program goes on, a step's time is that of giving it the work.
 ///
 /// # Errors

@@ -52,9 +52,10 @@ pub struct Classify {
     /// Take the pixels as they are stored, without the orientation that a camera noted.
     #[arg(long)]
     pub no_exif: bool,
-    /// Images that run through the network together.
-    #[arg(long, default_value_t = 8, value_name = "N", value_parser = positive)]
-    pub batch_size: usize,
+    /// Images that are decoded, and then run through the network, together; by default 8, or as many
+    /// as there are threads.
+    #[arg(long, value_name = "N", value_parser = positive)]
+    pub batch_size: Option<usize>,
     #[command(flatten)]
     pub preprocess: PreprocessArgs,
     #[command(flatten)]

@@ -8,11 +8,19 @@ use crate::config::{BlockConfig, Config};
 use crate::fold::Weights;
 use crate::ops::{self, Depthwise};
 
-/// Images of one batch that run together. On the CPU more than there are threads would not be faster,
-/// and need more memory; elsewhere the number keeps tensors below 2^32 elements, which is as far as
-/// candle's kernels count.
-fn batch(device: &Device) -> usize {
-    if device.is_cpu() { rayon::current_num_threads().max(4) } else { 256 }
+/// How many of a batch's images run together. On the CPU, so many that every thread has work, and not
+/// many more: their activations would need more memory and leave the cache. Elsewhere, so many that
+/// tensors stay below 2^32 elements, which is as far as candle's kernels count.
+fn batch(images: &Tensor) -> Result<usize> {
+    /// Four images of 224x224.
+    const PIXELS: usize = 4 * 224 * 224;
+    let (_, _, height, width) = images.dims4()?;
+    Ok(if images.device().is_cpu() {
+        let threads = rayon::current_num_threads();
+        (PIXELS / (height * width).max(1)).max(1).next_multiple_of(threads)
+    } else {
+        256
+    })
 }
 
 /// The network. Activations between the stem and the head are NHWC.
@@ -165,7 +173,7 @@ impl QLNet {
 
     /// Logits `[n, classes]` of normalised images `[n, 3, h, w]`, in the network's element type.
     pub fn forward(&self, images: &Tensor) -> Result<Tensor> {
-        let (n, batch) = (images.dim(0)?, batch(images.device()));
+        let (n, batch) = (images.dim(0)?, batch(images)?);
         if n <= batch {
             return self.forward_observed(images, &mut |_, _| {});
         }

@@ -145,6 +145,24 @@ fn fused_blocks_equal_plain_ones_at_full_width() {
                     assert!(difference < 1e-4, "{images} of {height}x{width}, {step}: {difference:e}");
                 })
                 .unwrap();
+            assert!(expected.next().is_none());
+        }
+    }
+}
+
+#[test]
+fn the_number_of_threads_changes_nothing() {
+    let config = Config::qlnet_50_v0();
+    let weights = random_weights(&config);
+    let net = QLNet::from_weights(&weights, DType::F32, &Device::Cpu).unwrap();
+    let plain = QLNet::new_plain(&config, weights.var_builder(DType::F32, &Device::Cpu)).unwrap();
+    for images in [1, 5] {
+        let x = Tensor::randn(0f32, 1.0, (images, 3, 96, 65), &Device::Cpu).unwrap();
+        let expected = plain.forward(&x).unwrap();
+        for threads in [1, 3, 16, 64] {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            let difference = relative_difference(&pool.install(|| net.forward(&x)).unwrap(), &expected);
+            assert!(difference < 1e-4, "{images} images, {threads} threads: {difference:e}");
         }
     }
 }

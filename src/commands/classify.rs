@@ -43,13 +43,14 @@ pub fn run(args: &Classify) -> Result<ExitCode> {
 
     let classifier = args.model.load(preprocess)?;
     let model = args.model.shown_name();
-    let bar = if images.len() > args.batch_size {
+    let batch_size = args.batch_size.unwrap_or_else(|| rayon::current_num_threads().max(8));
+    let bar = if images.len() > batch_size {
         ProgressBar::new(images.len() as u64).with_style(bar_style("{wide_bar} {pos}/{len} images {per_sec} {eta}"))
     } else {
         bar
     };
     let mut first = true;
-    for batch in images.chunks(args.batch_size) {
+    for batch in images.chunks(batch_size) {
         let crops: Vec<_> = batch.par_iter().map(|path| load(path, !args.no_exif, &preprocess)).collect();
         let (mut names, mut good) = (Vec::new(), Vec::new());
         for (path, crop) in batch.iter().zip(crops) {

@@ -1,9 +1,9 @@
 //! The depthwise 3x3 convolution of one row of pixels.
 //!
 //! Its input is three rows of the block's hidden activation, which the caller keeps in a ring. A row
-//! of outputs is made four pixels at a time; for each vector of channels the 3 x 6 inputs under
-//! them (3 x 9 with stride 2) and each filter's nine weights are loaded once, for 36 multiply-adds a
-//! filter. Several filters per channel share the inputs.
+//! of outputs is made four pixels at a time: for each vector of channels and each filter, the 3 x 6
+//! inputs under them (3 x 9 with stride 2) and the nine weights are loaded once, for 36
+//! multiply-adds. A second filter finds the inputs in the first-level cache.
 
 use super::buffer::Buffer;
 use super::vector::{Vector, for_each_vector};

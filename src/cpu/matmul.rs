@@ -30,7 +30,11 @@ pub struct Panels {
 
 impl Panels {
     /// Packs the matrix `[k, n]` whose element at row `i` and column `j` is `element(i, j)`.
+    ///
+    /// # Panics
+    /// If one of the sides is zero.
     pub fn new(k: usize, n: usize, element: impl Fn(usize, usize) -> f32 + Sync) -> Self {
+        assert!(k > 0 && n > 0, "a matrix without elements");
         let width = 2 * lanes();
         let mut data = Buffer::zeros(n.div_ceil(width) * k * width);
         let panels = data.as_mut_slice()[..n.div_ceil(width) * k * width].par_chunks_exact_mut(k * width);
@@ -45,6 +49,11 @@ impl Panels {
         });
         Self { data, k, n }
     }
+}
+
+/// How many values `rows` rows of `len` values reach over, `stride` apart.
+fn extent(rows: usize, stride: usize, len: usize) -> usize {
+    (rows - 1).checked_mul(stride).and_then(|start| start.checked_add(len)).expect("a matrix larger than the memory")
 }
 
 /// Rows of a matrix in memory: element `j` of row `i` is at `data[i * stride + j]`.
@@ -62,8 +71,8 @@ pub fn accumulate(m: usize, a: Rows, b: &Panels, c: &mut [f32], c_stride: usize)
     if m == 0 {
         return;
     }
-    assert!(a.data.len() >= (m - 1) * a.stride + b.k, "too few pixels to multiply");
-    assert!(c.len() >= (m - 1) * c_stride + b.n, "too little room for a product");
+    assert!(a.data.len() >= extent(m, a.stride, b.k), "too few pixels to multiply");
+    assert!(c.len() >= extent(m, c_stride, b.n), "too little room for a product");
     // SAFETY: the assertions are what the kernel needs; the panels are whole by construction.
     unsafe { accumulate_any(m, a, b, c.as_mut_ptr(), c_stride) }
 }
@@ -82,8 +91,8 @@ pub fn accumulate_windows(m: usize, a: &[f32], offsets: &[usize], b: &Panels, c:
     if m == 0 {
         return;
     }
-    assert!(offsets.len() == b.k && a.len() > (m - 1) * WINDOW_STRIDE + reach, "too few pixels to multiply");
-    assert!(c.len() >= (m - 1) * c_stride + b.n, "too little room for a product");
+    assert!(offsets.len() == b.k && a.len() > extent(m, WINDOW_STRIDE, *reach), "too few pixels to multiply");
+    assert!(c.len() >= extent(m, c_stride, b.n), "too little room for a product");
     // SAFETY: as in `accumulate`.
     unsafe { accumulate_windows_any(m, a, offsets, b, c.as_mut_ptr(), c_stride) }
 }
@@ -101,9 +110,9 @@ pub fn gate(m: usize, a: Rows, b: &Panels, bias: &[f32], c: &mut [f32], c_stride
         return;
     }
     let columns = b.n.div_ceil(2 * lanes()) * lanes();
-    assert!(a.data.len() >= (m - 1) * a.stride + b.k, "too few pixels to multiply");
+    assert!(a.data.len() >= extent(m, a.stride, b.k), "too few pixels to multiply");
     assert!(bias.len() >= 2 * columns, "too few biases");
-    assert!(c.len() >= (m - 1) * c_stride + columns, "too little room for a product");
+    assert!(c.len() >= extent(m, c_stride, columns), "too little room for a product");
     // SAFETY: as in `accumulate`.
     unsafe { gate_any(m, a, b, bias.as_ptr(), c.as_mut_ptr(), c_stride) }
 }
@@ -134,7 +143,8 @@ for_each_vector! {
     unsafe fn gate_any(m: usize, a: Rows<'_>, b: &Panels, bias: *const f32, c: *mut f32, c_stride: usize) = gate_with
 }
 
-/// Calls `$tile::<V, r>($args)` for a number of rows `r` that is known only at run time.
+/// Calls `$tile::<V, r>($args)` for a number of rows `r` of at most `ROWS` that is known only at run
+/// time.
 macro_rules! with_rows {
     ($rows:expr, $tile:ident::<$V:ident>($($arg:expr),*)) => {
         match $rows {
@@ -144,12 +154,13 @@ macro_rules! with_rows {
             4 => $tile::<$V, 4>($($arg),*),
             5 => $tile::<$V, 5>($($arg),*),
             6 => $tile::<$V, 6>($($arg),*),
-            7 => $tile::<$V, 7>($($arg),*),
-            8 => $tile::<$V, 8>($($arg),*),
-            9 => $tile::<$V, 9>($($arg),*),
-            10 => $tile::<$V, 10>($($arg),*),
-            11 => $tile::<$V, 11>($($arg),*),
-            _ => $tile::<$V, 12>($($arg),*),
+            7 if ROWS > 6 => $tile::<$V, 7>($($arg),*),
+            8 if ROWS > 6 => $tile::<$V, 8>($($arg),*),
+            9 if ROWS > 6 => $tile::<$V, 9>($($arg),*),
+            10 if ROWS > 6 => $tile::<$V, 10>($($arg),*),
+            11 if ROWS > 6 => $tile::<$V, 11>($($arg),*),
+            12 if ROWS > 6 => $tile::<$V, 12>($($arg),*),
+            _ => unreachable!("`tiles` makes none of more rows"),
         }
     };
 }
@@ -283,9 +294,13 @@ unsafe fn accumulate_tile<V: Vector, const R: usize>(
         let sums = sum([[V::splat(0.0); 2]; R], k, a, a_stride, at, weights);
         let one = V::splat(1.0);
         for (row, sums) in sums.into_iter().enumerate() {
+            let c = c.add(row * c_stride);
             for (i, sum) in sums.into_iter().enumerate() {
-                let c = c.add(row * c_stride + i * V::LANES);
                 let here = columns.saturating_sub(i * V::LANES);
+                if here == 0 {
+                    break;
+                }
+                let c = c.add(i * V::LANES);
                 if here >= V::LANES {
                     sum.mul_add(one, V::load(c)).store(c);
                 } else {

@@ -1,9 +1,9 @@
 //! The fast path on the CPU, in float32.
 
-pub mod block;
-pub mod buffer;
-pub mod depthwise;
+pub(crate) mod block;
+pub(crate) mod buffer;
+pub(crate) mod depthwise;
 pub mod hardball;
 pub mod matmul;
-pub mod stem;
+pub(crate) mod stem;
 pub(crate) mod vector;

@@ -4,7 +4,7 @@
 //! [`super::matmul`] broadcasts single values from wherever they are, so that a table of the 147
 //! offsets inside a window takes the place of an explicit im2col. A tile of pooled rows is one task:
 //! the image rows under it are copied with a border of zeros, convolved into a scratch buffer, and
-//! pooled from there.
+//! pooled from there. The weight is small and is packed at every call.
 
 use std::cell::RefCell;
 

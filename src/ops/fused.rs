@@ -8,10 +8,7 @@ use crate::cpu::block::{Block, Parameters};
 
 /// A block with its weights packed.
 #[derive(Clone, Debug)]
-pub struct FusedBlock {
-    block: Block,
-    config: BlockConfig,
-}
+pub struct FusedBlock(Block);
 
 impl FusedBlock {
     /// Packs the folded parameters of a block, weight and bias of each convolution in PyTorch's
@@ -36,7 +33,7 @@ impl FusedBlock {
         }
         let parameters =
             Parameters { conv1: view(&conv1), conv2: view(&conv2), conv3: view(&conv3), skip: skip.as_ref().map(view) };
-        Ok(Self { block: Block::new(config, &parameters), config: config.clone() })
+        Ok(Self(Block::new(config, &parameters)))
     }
 
     /// `[n, h, w, c]` to `[n, ceil(h / stride), ceil(w / stride), o]`.
@@ -55,11 +52,11 @@ impl CustomOp1 for FusedBlock {
 
     fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         let (n, h, w, c) = layout.shape().dims4()?;
-        let BlockConfig { input, output, stride, .. } = self.config;
-        if c != input {
-            candle_core::bail!("a block for {input} channels, found {c}");
+        let &BlockConfig { input, output, stride, .. } = self.0.config();
+        if c != input || n * h * w == 0 {
+            candle_core::bail!("a block for [n, h, w, {input}], found {:?}", layout.dims());
         }
-        let y = self.block.forward(slice(x, layout)?, n, h, w);
+        let y = self.0.forward(slice(x, layout)?, n, h, w);
         Ok((CpuStorage::F32(y), (n, h.div_ceil(stride), w.div_ceil(stride), output).into()))
     }
 }

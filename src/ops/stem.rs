@@ -45,7 +45,7 @@ impl CustomOp3 for Stem {
         let (outputs, weight_channels, 7, 7) = wl.shape().dims4()? else {
             bail!("a stem of 7x7 filters is needed, found {:?}", wl.dims());
         };
-        if channels != weight_channels || height == 0 || width == 0 {
+        if channels != weight_channels || n * height * width == 0 {
             bail!("images of {weight_channels} channels are needed, found {:?}", xl.dims());
         }
         if bl.dims() != [outputs] {
