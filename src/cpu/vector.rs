@@ -49,6 +49,7 @@ pub unsafe trait Vector: Copy {
 }
 
 /// Four lanes in plain Rust, for CPUs that have none of the vectors below.
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 unsafe impl Vector for [f32; 4] {
     const LANES: usize = 4;
     #[inline(always)]
@@ -102,6 +103,12 @@ macro_rules! impl_vector {
     };
 }
 
+// SSE2, which every x86-64 CPU has.
+#[cfg(target_arch = "x86_64")]
+impl_vector!(__m128, 4, _mm_set1_ps, _mm_loadu_ps, _mm_storeu_ps, _mm_mul_ps, |x, a, b| _mm_add_ps(
+    _mm_mul_ps(x, a),
+    b
+));
 #[cfg(target_arch = "x86_64")]
 impl_vector!(__m512, 16, _mm512_set1_ps, _mm512_loadu_ps, _mm512_storeu_ps, _mm512_mul_ps, |x, a, b| {
     _mm512_fmadd_ps(x, a, b)
@@ -153,7 +160,9 @@ macro_rules! for_each_vector {
                     $crate::simd::Level::Avx2 => avx2($($arg),*),
                     #[cfg(target_arch = "aarch64")]
                     _ => $kernel::<std::arch::aarch64::float32x4_t, 12>($($arg),*),
-                    #[cfg(not(target_arch = "aarch64"))]
+                    #[cfg(target_arch = "x86_64")]
+                    $crate::simd::Level::Portable => $kernel::<std::arch::x86_64::__m128, 6>($($arg),*),
+                    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
                     _ => $kernel::<[f32; 4], 6>($($arg),*),
                 }
             }
