@@ -40,8 +40,7 @@ impl Weights {
     pub fn from_checkpoint(checkpoint: &Checkpoint) -> Result<Self> {
         let tensors = &checkpoint.tensors;
         let naming = if tensors.contains_key("stem.weight") { Naming::Folded } else { Naming::StateDict };
-        let shape = |name: &str| tensors.get(name).map(|t| t.dims());
-        let config = Config::infer(naming, tensors.keys().map(String::as_str), shape)?;
+        let config = infer_config(naming, tensors)?;
         let mut source = Source { left: tensors.iter().map(|(name, t)| (name.as_str(), t)).collect() };
         let mut folded = BTreeMap::new();
         for conv in config.convs() {
@@ -63,6 +62,11 @@ impl Weights {
         let tensors = self.tensors.iter().map(|(name, t)| (name.clone(), t.clone())).collect();
         VarBuilder::from_tensors(tensors, dtype, device)
     }
+}
+
+/// [`Config::infer`] from the tensors themselves.
+pub(crate) fn infer_config(naming: Naming, tensors: &BTreeMap<String, Tensor>) -> Result<Config> {
+    Config::infer(naming, tensors.keys().map(String::as_str), |name| tensors.get(name).map(|t| t.dims()))
 }
 
 /// The tensors of a checkpoint that no convolution has taken yet.

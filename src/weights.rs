@@ -18,9 +18,9 @@ use candle_core::Storage;
 use safetensors::SafeTensors;
 
 use crate::checkpoint::{Checkpoint, read_file};
-use crate::config::{Config, Naming};
+use crate::config::Naming;
 use crate::digest::{sha256, sha256_of};
-use crate::fold::Weights;
+use crate::fold::{Weights, infer_config};
 use crate::hub::{Event, Hub};
 use crate::registry::{Model, Source};
 
@@ -103,9 +103,7 @@ fn read(path: &Path) -> Result<Weights> {
     let (_, metadata) = SafeTensors::read_metadata(&bytes)?;
     let recorded = metadata.metadata().as_ref().and_then(|m| m.get(CHECKSUM)).context("no checksum")?.clone();
     let Checkpoint { tensors } = Checkpoint::from_bytes(&bytes)?;
-    let shape = |name: &str| tensors.get(name).map(|t| t.dims());
-    let config = Config::infer(Naming::Folded, tensors.keys().map(String::as_str), shape)?;
-    let weights = Weights { config, tensors };
+    let weights = Weights { config: infer_config(Naming::Folded, &tensors)?, tensors };
     ensure!(checksum(&weights)? == recorded, "damaged");
     Ok(weights)
 }
