@@ -20,14 +20,11 @@
 //! scratch buffers to an odd number of cache lines, so that neighbouring pixels do not fall into
 //! the same set of the cache.
 
-use std::cell::RefCell;
-
-use rayon::prelude::*;
-
 use super::buffer::Buffer;
 use super::depthwise::{self, Filters};
 use super::hardball::project;
 use super::matmul::{Panels, Rows, accumulate, gate, gate_column};
+use super::segments;
 use super::vector::lanes;
 use crate::config::BlockConfig;
 
@@ -109,29 +106,21 @@ impl Block {
         assert_eq!(x.len(), n * image, "another number of values than the images have");
         let parts = parts(n, shape.out_height, rayon::current_num_threads());
         let rows = shape.out_height.div_ceil(parts);
-        let segments: Vec<_> = y
-            .chunks_mut(shape.out_height * shape.out_row)
-            .zip(x.chunks_exact(image))
-            .flat_map(|(y, x)| y.chunks_mut(rows * shape.out_row).enumerate().map(move |(i, y)| (x, i * rows, y)))
-            .collect();
-        segments.into_par_iter().for_each(|(x, first, y)| {
-            thread_local! {
-                static SCRATCH: RefCell<Scratch> = RefCell::default();
-            }
-            SCRATCH.with_borrow_mut(|scratch| self.segment(x, &shape, first, y, scratch));
+        segments::for_each(x, image, &mut y, (shape.out_height, shape.out_row), rows, |x, first, y, scratch| {
+            self.segment(x, &shape, first, y, scratch);
         });
         y
     }
 
     /// The output rows from `first` on, as many as `y` has room for, of the image `x`.
-    fn segment(&self, x: &[f32], shape: &Shape, first: usize, y: &mut [f32], scratch: &mut Scratch) {
+    fn segment(&self, x: &[f32], shape: &Shape, first: usize, y: &mut [f32], [hidden, spread]: &mut [Buffer; 2]) {
         let s = self.config.stride;
         let rows = y.len() / shape.out_row;
         let strips = rows.div_ceil(shape.strip);
         let strip = rows.div_ceil(strips);
         let ring = ((strip - 1) * s + 3).min(shape.height);
-        let hidden = scratch.hidden.take(ring * shape.hidden_row);
-        let spread = scratch.spread.take(strip * shape.spread_row);
+        let hidden = hidden.take(ring * shape.hidden_row);
+        let spread = spread.take(strip * shape.spread_row);
         // The next row of the hidden activation that the ring does not have yet.
         let mut next = (first * s).saturating_sub(1);
         for (start, y) in (first..first + rows).step_by(strip).zip(y.chunks_mut(strip * shape.out_row)) {
@@ -196,13 +185,6 @@ fn parts(n: usize, height: usize, threads: usize) -> usize {
         (n * parts).div_ceil(threads) * rows
     };
     (1..=height).min_by_key(cost).unwrap_or(1)
-}
-
-/// What one thread needs to make a strip. It grows to what the largest block takes and stays.
-#[derive(Default)]
-struct Scratch {
-    hidden: Buffer,
-    spread: Buffer,
 }
 
 /// Sizes in pixels and in values.

@@ -5,5 +5,6 @@ pub(crate) mod buffer;
 pub(crate) mod depthwise;
 pub mod hardball;
 pub mod matmul;
+pub(crate) mod segments;
 pub(crate) mod stem;
 pub(crate) mod vector;

@@ -6,12 +6,9 @@
 //! the image rows under it are copied with a border of zeros, convolved into a scratch buffer, and
 //! pooled from there. The weight is small and is packed at every call.
 
-use std::cell::RefCell;
-
-use rayon::prelude::*;
-
 use super::buffer::Buffer;
 use super::matmul::{Panels, accumulate_windows};
+use super::segments;
 use crate::simd::vectorised;
 
 /// Side of the window, and what lies outside the image on each side.
@@ -38,24 +35,10 @@ pub fn forward(
     // At least one tile for every thread.
     let tiles = shape.pooled.0.div_ceil(TILE).max(rayon::current_num_threads().div_ceil(n));
     let tile = shape.pooled.0.div_ceil(tiles);
-    let tiles: Vec<_> = y
-        .chunks_mut(shape.pooled.0 * row)
-        .zip(x.chunks_exact(channels * height * width))
-        .flat_map(|(y, x)| y.chunks_mut(tile * row).enumerate().map(move |(i, y)| (x, i * tile, y)))
-        .collect();
-    tiles.into_par_iter().for_each(|(x, first, y)| {
-        thread_local! {
-            static SCRATCH: RefCell<Scratch> = RefCell::default();
-        }
-        SCRATCH.with_borrow_mut(|scratch| pooled_rows(x, &shape, &weight, bias, first, y, scratch));
+    segments::for_each(x, channels * height * width, &mut y, (shape.pooled.0, row), tile, |x, first, y, scratch| {
+        pooled_rows(x, &shape, &weight, bias, first, y, scratch);
     });
     y
-}
-
-#[derive(Default)]
-struct Scratch {
-    image: Buffer,
-    convolved: Buffer,
 }
 
 struct Shape {
@@ -85,7 +68,7 @@ fn pooled_rows(
     bias: &[f32],
     first: usize,
     out: &mut [f32],
-    scratch: &mut Scratch,
+    [image, convolved]: &mut [Buffer; 2],
 ) {
     let rows = out.len() / (s.pooled.1 * s.outputs);
     // The pool of row p reads the convolved rows 2p - 1 to 2p + 1.
@@ -94,7 +77,7 @@ fn pooled_rows(
 
     // The image rows under them, 2 from - 3 to 2 (to - 1) + 3, with zeros around.
     let (lines, line) = (2 * (to - from) + SIDE - 2, s.width + 2 * BORDER);
-    let image = scratch.image.take(s.channels * lines * line);
+    let image = image.take(s.channels * lines * line);
     image.fill(0.0);
     for (channel, image) in image.chunks_exact_mut(lines * line).enumerate() {
         for (i, image) in image.chunks_exact_mut(line).enumerate() {
@@ -109,7 +92,7 @@ fn pooled_rows(
     let offsets: Vec<usize> = (0..s.channels * SIDE * SIDE)
         .map(|i| (i / (SIDE * SIDE) * lines + i / SIDE % SIDE) * line + i % SIDE)
         .collect();
-    let convolved = scratch.convolved.take((to - from) * s.convolved.1 * s.outputs);
+    let convolved = convolved.take((to - from) * s.convolved.1 * s.outputs);
     convolved.chunks_exact_mut(s.outputs).for_each(|pixel| pixel.copy_from_slice(bias));
     for (row, convolved) in convolved.chunks_exact_mut(s.convolved.1 * s.outputs).enumerate() {
         accumulate_windows(s.convolved.1, &image[2 * row * line..], &offsets, weight, convolved, s.outputs);
