@@ -66,8 +66,7 @@ pub struct StepTiming {
 }
 
 /// Times the steps of the network on a whole batch at once, where [`time`] runs a large one in parts.
-/// On a GPU, which works while the
-/// program goes on, a step's time is that of giving it the work.
+/// On a GPU, which works while the program goes on, a step's time is that of giving it the work.
 ///
 /// # Errors
 /// If the network cannot run.

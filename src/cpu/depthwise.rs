@@ -60,31 +60,40 @@ unsafe fn row_with<V: Vector, const ROWS: usize>(
     let outputs = width.div_ceil(f.stride);
     let mut x = 0;
     while x < outputs {
-        // SAFETY: `group` is given as many pixels as the row still has, and told where it ends.
+        // SAFETY: the caller vouches for the rows; `x` and its neighbours stay below `outputs`.
         unsafe {
             let out = out.add(x * out_pixel);
             // All inputs of these four pixels lie inside the row.
             let inside = x > 0 && (x + PIXELS - 1) * f.stride + 1 < width && x + PIXELS <= outputs;
-            if inside && f.stride == 1 {
-                inner::<V, 1>(f, rows, x, pixel, out, out_pixel);
-                x += PIXELS;
-            } else if inside && f.stride == 2 {
-                inner::<V, 2>(f, rows, x, pixel, out, out_pixel);
-                x += PIXELS;
-            } else {
-                border::<V>(f, rows, x, width, pixel, out);
-                x += 1;
-            }
+            // Strides are given as literals, so that each has code of its own.
+            x += match f.stride {
+                1 if inside => {
+                    pixels::<V, PIXELS>(f, 1, rows, x, None, pixel, out, out_pixel);
+                    PIXELS
+                }
+                2 if inside => {
+                    pixels::<V, PIXELS>(f, 2, rows, x, None, pixel, out, out_pixel);
+                    PIXELS
+                }
+                stride => {
+                    pixels::<V, 1>(f, stride, rows, x, Some(width), pixel, out, out_pixel);
+                    1
+                }
+            };
         }
     }
 }
 
-/// Four output pixels from `x` on, whose inputs all lie inside the rows.
+/// `N` output pixels from `x` on. Inputs outside a row of the given width count as zero; without
+/// one, all lie inside.
 #[inline(always)]
-unsafe fn inner<V: Vector, const STRIDE: usize>(
+#[allow(clippy::too_many_arguments, reason = "the operands of a convolution")]
+unsafe fn pixels<V: Vector, const N: usize>(
     f: &Filters,
+    stride: usize,
     rows: [Option<*const f32>; 3],
     x: usize,
+    width: Option<usize>,
     pixel: usize,
     out: *mut f32,
     out_pixel: usize,
@@ -95,52 +104,23 @@ unsafe fn inner<V: Vector, const STRIDE: usize>(
             unsafe {
                 let weight = f.weight.as_slice().as_ptr().add(filter * 9 * f.channels + channel);
                 let bias = f.bias.as_slice().as_ptr().add(filter * f.channels + channel);
-                let mut sums = [V::load(bias); PIXELS];
+                let mut sums = [V::load(bias); N];
                 for (ky, row) in rows.into_iter().enumerate() {
                     let Some(row) = row else { continue };
-                    let row = row.add((x * STRIDE - 1) * pixel + channel);
                     for kx in 0..3 {
                         let weight = V::load(weight.add((ky * 3 + kx) * f.channels));
                         for (i, sum) in sums.iter_mut().enumerate() {
-                            *sum = V::load(row.add((i * STRIDE + kx) * pixel)).mul_add(weight, *sum);
+                            // One more than the column, which may be -1.
+                            let column = (x + i) * stride + kx;
+                            if width.is_none_or(|width| (1..=width).contains(&column)) {
+                                *sum = V::load(row.add((column - 1) * pixel + channel)).mul_add(weight, *sum);
+                            }
                         }
                     }
                 }
                 for (i, sum) in sums.into_iter().enumerate() {
                     sum.store(out.add(i * out_pixel + filter * f.channels + channel));
                 }
-            }
-        }
-    }
-}
-
-/// One output pixel, some of whose inputs may lie outside.
-#[inline(always)]
-unsafe fn border<V: Vector>(
-    f: &Filters,
-    rows: [Option<*const f32>; 3],
-    x: usize,
-    width: usize,
-    pixel: usize,
-    out: *mut f32,
-) {
-    for channel in (0..f.channels).step_by(V::LANES) {
-        for filter in 0..f.filters {
-            // SAFETY: as above; columns outside the row are skipped.
-            unsafe {
-                let weight = f.weight.as_slice().as_ptr().add(filter * 9 * f.channels + channel);
-                let mut sum = V::load(f.bias.as_slice().as_ptr().add(filter * f.channels + channel));
-                for (ky, row) in rows.into_iter().enumerate() {
-                    let Some(row) = row else { continue };
-                    for kx in 0..3 {
-                        let column = x * f.stride + kx;
-                        if (1..=width).contains(&column) {
-                            let weight = V::load(weight.add((ky * 3 + kx) * f.channels));
-                            sum = V::load(row.add((column - 1) * pixel + channel)).mul_add(weight, sum);
-                        }
-                    }
-                }
-                sum.store(out.add(filter * f.channels + channel));
             }
         }
     }
