@@ -33,8 +33,7 @@ pub struct Prediction<'a> {
 }
 
 impl Classifier {
-    /// Puts a network on a device. Labels that do not fit the number of outputs are replaced by
-    /// `class 0`, `class 1`, ...
+    /// Puts a network on a device. [`Label::for_outputs`] replaces labels that do not fit.
     ///
     /// # Errors
     /// If the device lacks the memory or the element type.
@@ -46,12 +45,7 @@ impl Classifier {
         dtype: DType,
     ) -> Result<Self> {
         preprocess.validate()?;
-        let classes = weights.config.classes;
-        let labels = if labels.len() == classes {
-            labels
-        } else {
-            (0..classes).map(|index| Label { wnid: None, text: format!("class {index}") }).collect()
-        };
+        let labels = Label::for_outputs(labels, weights.config.classes);
         let net = QLNet::from_weights(weights, dtype, &device)?;
         if dtype != DType::F32 {
             // Not every device has every operation in half precision.
@@ -83,11 +77,25 @@ impl Classifier {
         Ok(logits.iter().map(|logits| self.top(logits, top_k)).collect())
     }
 
-    fn top(&self, logits: &[f32], k: usize) -> Result<Vec<Prediction<'_>>> {
+    /// What each output means.
+    pub fn labels(&self) -> &[Label] {
+        &self.labels
+    }
+
+    /// Refuses logits that are not finite.
+    ///
+    /// # Errors
+    /// If the network overflowed.
+    pub(crate) fn check_finite(&self, logits: &[f32]) -> Result<()> {
         if logits.iter().any(|logit| !logit.is_finite()) {
             let way_on = if self.dtype == DType::F32 { "the weights may be damaged" } else { "use --dtype f32" };
             bail!("the network overflows in {}; {way_on}", self.dtype.as_str());
         }
+        Ok(())
+    }
+
+    fn top(&self, logits: &[f32], k: usize) -> Result<Vec<Prediction<'_>>> {
+        self.check_finite(logits)?;
         let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         let exp = |logit: f32| f64::from(logit - largest).exp();
         let sum: f64 = logits.iter().map(|logit| exp(*logit)).sum();

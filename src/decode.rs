@@ -2,8 +2,7 @@
 //! dropped, grey and palette are expanded, and of 16 bits the upper 8 are kept. (Pillow keeps them of
 //! colour; of 16-bit grey it makes white what exceeds 255, which nobody wants.)
 
-use std::io::Cursor;
-
+use std::io::{Cursor, Read};
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -13,6 +12,21 @@ use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits, RgbIma
 /// The most pixels that an image may have: the number from which Pillow refuses one as a
 /// decompression bomb.
 pub const MAX_PIXELS: u64 = 178_956_970;
+
+/// What decodes JPEG files.
+pub const JPEG_DECODER: &str = if cfg!(feature = "libjpeg-turbo") { "libjpeg-turbo" } else { "zune-jpeg" };
+
+/// Everything that an image file holds, unless it is endless, as devices and pipes may be.
+///
+/// # Errors
+/// If it cannot be read, or is larger than 1 GiB.
+pub fn read_image(file: impl Read) -> Result<Vec<u8>> {
+    const LIMIT: u64 = 1 << 30;
+    let mut bytes = Vec::new();
+    file.take(LIMIT + 1).read_to_end(&mut bytes)?;
+    ensure!(bytes.len() as u64 <= LIMIT, "larger than 1 GiB, which no image is");
+    Ok(bytes)
+}
 
 /// File name extensions of the formats that can be decoded.
 pub fn has_image_extension(path: &Path) -> bool {

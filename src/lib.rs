@@ -14,8 +14,10 @@
 //! model, ops                      -> the network, in candle's operations and ours
 //! cpu, simd                       the fast ones for the CPU
 //! classifier                      -> logits -> named predictions
+//! dataset, eval                   many images with labels -> accuracy, predictions, report
 //! cli, commands                   what the program parses and prints
-//! bench, device, digest, threads  what they call besides
+//! bench, device, digest, output,  what they call besides
+//! threads
 //! ```
 //!
 //! ```
@@ -43,13 +45,16 @@ pub mod cli;
 pub mod commands;
 pub mod config;
 pub mod cpu;
+pub mod dataset;
 pub mod decode;
 pub mod device;
 pub mod digest;
+pub mod eval;
 pub mod fold;
 pub mod hub;
 pub mod model;
 pub mod ops;
+pub mod output;
 pub mod preprocess;
 pub mod registry;
 pub mod resample;

@@ -197,6 +197,13 @@ impl QLNet {
         }
         x = ops::hardball(&x)?;
         observe("act", &x);
-        self.fc.forward(&x.flatten(1, 2)?.mean(1)?)
+        let features = x.flatten(1, 2)?.mean(1)?;
+        if !features.device().is_cpu() {
+            return self.fc.forward(&features);
+        }
+        // How a product of several rows is rounded depends on their number, and an image's logits must
+        // not depend on its batch: one row at a time.
+        let logits = (0..features.dim(0)?).map(|image| self.fc.forward(&features.narrow(0, image, 1)?));
+        Tensor::cat(&logits.collect::<Result<Vec<_>>>()?, 0)
     }
 }

@@ -3,6 +3,7 @@
 use anyhow::{Result, ensure};
 use candle_core::{Device, Tensor};
 use image::RgbImage;
+use rayon::prelude::*;
 
 use crate::resample::{Interpolation, Rect, resize_crop};
 
@@ -11,7 +12,7 @@ pub const IMAGENET_MEAN: [f32; 3] = [0.485, 0.456, 0.406];
 pub const IMAGENET_STD: [f32; 3] = [0.229, 0.224, 0.225];
 
 /// How an image becomes the network's input.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Preprocess {
     /// Pixels of the shorter side after the resize.
     pub resize: u32,
@@ -61,6 +62,13 @@ impl Preprocess {
     }
 }
 
+impl std::fmt::Display for Preprocess {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        let Self { resize, interpolation, crop } = self;
+        write!(f, "resize {resize} {interpolation}, crop {crop}")
+    }
+}
+
 /// Python's `round((size - crop) / 2)`: ties to even.
 fn centre(size: u32, crop: u32) -> u32 {
     (f64::from(size - crop) / 2.0).round_ties_even() as u32
@@ -78,14 +86,15 @@ pub fn to_tensor(images: &[RgbImage]) -> Result<Tensor> {
     let table: [[f32; 256]; 3] =
         std::array::from_fn(|c| std::array::from_fn(|v| (v as f32 / 255.0 - IMAGENET_MEAN[c]) / IMAGENET_STD[c]));
     let mut values = vec![0f32; images.len() * 3 * plane];
-    for (image, values) in images.iter().zip(values.chunks_exact_mut(3 * plane)) {
-        ensure!(image.dimensions() == (width, height), "images of one batch must have one size");
+    let same = images.iter().all(|image| image.dimensions() == (width, height));
+    ensure!(same, "images of one batch must have one size");
+    values.par_chunks_exact_mut(3 * plane).zip(images).for_each(|(values, image)| {
         for (c, (values, table)) in values.chunks_exact_mut(plane).zip(&table).enumerate() {
             for (value, pixel) in values.iter_mut().zip(image.as_raw().as_chunks::<3>().0) {
                 *value = table[pixel[c] as usize];
             }
         }
-    }
+    });
     Ok(Tensor::from_vec(values, (images.len(), 3, height as usize, width as usize), &Device::Cpu)?)
 }
 

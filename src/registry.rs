@@ -50,6 +50,16 @@ pub struct Label {
     pub text: String,
 }
 
+impl Label {
+    /// Labels for that many outputs: these if they are so many, else `class 0`, `class 1`, ...
+    pub fn for_outputs(labels: Vec<Self>, outputs: usize) -> Vec<Self> {
+        if labels.len() == outputs {
+            return labels;
+        }
+        (0..outputs).map(|index| Self { wnid: None, text: format!("class {index}") }).collect()
+    }
+}
+
 const IMAGENET: &str = include_str!("../data/imagenet.tsv");
 const DIGITS: &str = include_str!("../data/digits.tsv");
 

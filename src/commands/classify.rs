@@ -2,11 +2,10 @@
 
 use std::fmt::Write;
 use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, anyhow};
 use image::RgbImage;
 use indicatif::ProgressBar;
 use rayon::prelude::*;
@@ -15,7 +14,7 @@ use serde::Serialize;
 use super::{bar_style, one_line, print, printable, say, to_json};
 use crate::classifier::Prediction;
 use crate::cli::Classify;
-use crate::decode::{decode, has_image_extension};
+use crate::decode::{decode, has_image_extension, read_image};
 use crate::preprocess::Preprocess;
 
 #[derive(Serialize)]
@@ -122,19 +121,11 @@ fn expand(path: &Path, images: &mut Vec<PathBuf>, report: &mut dyn FnMut(anyhow:
 /// Reads, decodes, resizes and crops one image.
 fn load(path: &Path, exif: bool, preprocess: &Preprocess) -> Result<RgbImage> {
     let load = || {
-        let bytes = if path.as_os_str() == "-" { read(std::io::stdin().lock())? } else { read(File::open(path)?)? };
+        let bytes =
+            if path.as_os_str() == "-" { read_image(std::io::stdin().lock())? } else { read_image(File::open(path)?)? };
         preprocess.apply(&decode(&bytes, path, exif)?)
     };
     load().with_context(|| path.display().to_string())
-}
-
-/// Everything that a file holds, unless it is endless, as devices and pipes may be.
-fn read(file: impl Read) -> Result<Vec<u8>> {
-    const LIMIT: u64 = 1 << 30;
-    let mut bytes = Vec::new();
-    file.take(LIMIT + 1).read_to_end(&mut bytes)?;
-    ensure!(bytes.len() as u64 <= LIMIT, "larger than 1 GiB, which no image is");
-    Ok(bytes)
 }
 
 /// Cells of a bar that means certainty.

@@ -2,6 +2,7 @@
 
 mod bench;
 mod classify;
+mod eval;
 
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
@@ -13,6 +14,7 @@ use serde::Serialize;
 
 use crate::classifier::Classifier;
 use crate::cli::{Cli, Command, DTypeChoice, ModelArgs, PreprocessArgs, Preset};
+use crate::digest::{sha256, sha256_of};
 use crate::fold::Weights;
 use crate::hub::Event;
 use crate::preprocess::Preprocess;
@@ -27,6 +29,7 @@ use crate::weights;
 pub fn run(cli: &Cli) -> Result<ExitCode> {
     match &cli.command {
         Command::Classify(args) => classify::run(args),
+        Command::Eval(args) => eval::run(args),
         Command::Bench(args) => bench::run(args),
     }
 }
@@ -40,6 +43,15 @@ impl ModelArgs {
     /// What to call the model in results: its name, or the file's.
     fn shown_name(&self) -> String {
         self.weights.as_ref().map_or_else(|| self.model.clone(), |file| file.display().to_string())
+    }
+
+    /// The SHA-256 of the file that the weights come from.
+    fn weights_sha256(&self) -> Result<String> {
+        match (&self.weights, &self.registered()?.source) {
+            (Some(file), _) => sha256(file),
+            (None, Source::Hub(file)) => Ok(file.sha256.to_string()),
+            (None, Source::Embedded(bytes)) => Ok(sha256_of(bytes)),
+        }
     }
 
     /// Loads the weights and puts the network on its device.

@@ -1,0 +1,93 @@
+//! ImageNet-ReaL: what else an image of ImageNet's validation set shows.
+//!
+//! Beyer, Hénaff, Kolesnikov, Zhai, van den Oord, "Are we done with ImageNet?",
+//! [arXiv 2006.07159](https://arxiv.org/abs/2006.07159), and its file `real.json`.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+
+/// Every class that an image shows.
+pub struct RealLabels {
+    lists: Vec<Vec<u32>>,
+    /// Index into `lists` for images whose names have no number.
+    positions: HashMap<String, usize>,
+}
+
+impl RealLabels {
+    /// Reads a list of lists of class indices. Images of ImageNet's validation set find theirs by the
+    /// number in their names; for others there must be as many lists as images, in the order of the
+    /// file names.
+    ///
+    /// # Errors
+    /// If the file is something else, is too short, or names a class that the model does not have.
+    pub fn open<'a>(file: &Path, paths: impl Iterator<Item = &'a str>, classes: usize) -> Result<Self> {
+        let shown = file.display();
+        let bytes = std::fs::read(file).with_context(|| format!("cannot read {shown}"))?;
+        let lists: Vec<Vec<u32>> = serde_json::from_slice(&bytes)
+            .with_context(|| format!("{shown}: not a list of lists of class indices, as real.json is"))?;
+        if let Some(wrong) = lists.iter().flatten().find(|index| **index as usize >= classes) {
+            anyhow::bail!("{shown}: class {wrong} is none of the model's {classes}");
+        }
+        let mut paths: Vec<&str> = paths.collect();
+        let highest = paths.iter().map(|path| number(path)).try_fold(0, |highest, n| n.map(|n| n.max(highest)));
+        let positions = match highest {
+            Some(highest) => {
+                let count = lists.len();
+                ensure!(highest <= count, "{shown} has {count} lists, and there is an image with the number {highest}");
+                HashMap::new()
+            }
+            None => {
+                let (lists, images) = (lists.len(), paths.len());
+                ensure!(lists == images, "{shown} has {lists} lists for {images} images");
+                paths.sort_by_key(|path| (path.rsplit('/').next(), *path));
+                paths.iter().enumerate().map(|(position, path)| (path.to_string(), position)).collect()
+            }
+        };
+        Ok(Self { lists, positions })
+    }
+
+    /// The classes that an image shows; none where people could not agree on any.
+    pub fn of(&self, path: &str) -> &[u32] {
+        let position = if self.positions.is_empty() {
+            number(path).map(|number| number - 1)
+        } else {
+            self.positions.get(path).copied()
+        };
+        position.and_then(|position| self.lists.get(position)).map_or(&[], Vec::as_slice)
+    }
+}
+
+/// 7 for `ILSVRC2012_val_00000007.JPEG`, whatever is around it.
+fn number(path: &str) -> Option<usize> {
+    let (_, after) = path.rsplit_once("ILSVRC2012_val_")?;
+    after.get(..8)?.parse().ok().filter(|number| *number > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn images_find_their_labels_by_number_or_by_position() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("real.json");
+        std::fs::write(&file, "[[5], [], [1, 2]]").unwrap();
+        let by_number = ["n01440764/ILSVRC2012_val_00000003.JPEG", "n01440764/n01440764_ILSVRC2012_val_00000001.JPEG"];
+        let real = RealLabels::open(&file, by_number.into_iter(), 10).unwrap();
+        assert_eq!(real.of(by_number[0]), [1, 2]);
+        assert_eq!(real.of(by_number[1]), [5]);
+
+        let real = RealLabels::open(&file, ["b/x.png", "a/y.png", "a/z.png"].into_iter(), 10).unwrap();
+        assert_eq!([real.of("b/x.png"), real.of("a/y.png"), real.of("a/z.png")], [&[5][..], &[], &[1, 2]]);
+
+        let error = |paths: &[&str], classes| match RealLabels::open(&file, paths.iter().copied(), classes) {
+            Ok(_) => panic!("accepted"),
+            Err(error) => error.to_string(),
+        };
+        assert!(error(&["ILSVRC2012_val_00000004.JPEG"], 10).contains("number 4"));
+        assert!(error(&["x.png"], 10).contains("3 lists for 1 images"));
+        assert!(error(&["x.png", "y.png", "z.png"], 5).contains("class 5"));
+    }
+}

@@ -1,0 +1,67 @@
+//! Accuracy per class.
+
+use anyhow::{Result, anyhow};
+use serde::Serialize;
+
+use super::Tally;
+use crate::registry::Label;
+
+/// What came out for the images of one class.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ClassRow {
+    pub index: u32,
+    pub wnid: Option<String>,
+    pub label: String,
+    pub images: u64,
+    /// Shares of the images, in 0..1.
+    pub top1: f64,
+    pub top5: f64,
+    /// The class that was found most often in its place, and how often; of equally frequent ones that
+    /// with the lowest index.
+    pub confused_with: Option<u32>,
+    pub confused_with_wnid: Option<String>,
+    pub confused_with_label: Option<String>,
+    pub confused: u64,
+}
+
+/// The classes that images show, by index.
+pub fn class_rows(tally: &Tally, labels: &[Label]) -> Vec<ClassRow> {
+    let mut worst = std::collections::HashMap::new();
+    for ((label, predicted), confusion) in tally.most_confused() {
+        worst.entry(label).or_insert((predicted, confusion.count));
+    }
+    let mut rows: Vec<_> = tally
+        .classes
+        .iter()
+        .map(|(&index, class)| {
+            let (confused_with, confused) = worst.get(&index).copied().unzip();
+            let other = confused_with.map(|other| &labels[other as usize]);
+            ClassRow {
+                index,
+                wnid: labels[index as usize].wnid.clone(),
+                label: labels[index as usize].text.clone(),
+                images: class.images,
+                top1: class.top1 as f64 / class.images as f64,
+                top5: class.top5 as f64 / class.images as f64,
+                confused_with,
+                confused_with_wnid: other.and_then(|other| other.wnid.clone()),
+                confused_with_label: other.map(|other| other.text.clone()),
+                confused: confused.unwrap_or_default(),
+            }
+        })
+        .collect();
+    rows.sort_by_key(|row| row.index);
+    rows
+}
+
+/// The rows as CSV with a header.
+///
+/// # Errors
+/// None that can be told in advance.
+pub fn to_csv(rows: &[ClassRow]) -> Result<Vec<u8>> {
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    for row in rows {
+        writer.serialize(row)?;
+    }
+    writer.into_inner().map_err(|error| anyhow!("{error}"))
+}

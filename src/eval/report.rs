@@ -1,0 +1,441 @@
+//! The report: one HTML page that needs nothing else.
+
+use std::fmt::Write;
+use std::io::Cursor;
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use image::RgbImage;
+use image::codecs::jpeg::JpegEncoder;
+
+use super::classes::{ClassRow, class_rows};
+use super::predictions::Run;
+use super::tally::{BINS, Bin};
+use super::{Accuracy, Mistake, Tally};
+use crate::registry::Label;
+use crate::resample::{Interpolation, Rect, resize_crop};
+
+/// Pairs of classes that are shown.
+const PAIRS: usize = 12;
+/// With more classes than this, they are drawn as one curve and only the extremes are named.
+const NAMED_CLASSES: usize = 40;
+/// Named at either end of the curve.
+const EXTREMES: usize = 12;
+/// Unreadable images that are named.
+const UNREADABLE: usize = 50;
+/// Side of a thumbnail, in pixels.
+const THUMBNAIL: u32 = 160;
+
+/// An evaluation, and what is needed to show it.
+pub struct Report<'a> {
+    pub run: &'a Run,
+    pub tally: &'a Tally,
+    /// Of the model's outputs.
+    pub labels: &'a [Label],
+    /// What to call the evaluated images.
+    pub data: &'a str,
+    /// What was evaluated, if not all of it.
+    pub part: Option<&'a str>,
+    /// What the network sees of the image at a path, if that can still be read.
+    pub crop: &'a dyn Fn(&str) -> Option<RgbImage>,
+}
+
+impl Report<'_> {
+    /// The page.
+    pub fn html(&self) -> String {
+        let title = format!("{} on {}", self.run.model, self.data);
+        let sections = [
+            self.summary(),
+            self.classes(),
+            self.calibration(),
+            self.confusions(),
+            self.mistakes(),
+            self.unreadable(),
+            self.facts(),
+        ];
+        format!(
+            "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+             <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+             <meta name=\"color-scheme\" content=\"light dark\">\n\
+             <title>{}</title>\n<style>\n{}</style>\n</head>\n<body>\n{}</body>\n</html>\n",
+            escape(&title),
+            include_str!("report.css"),
+            sections.concat()
+        )
+    }
+
+    fn summary(&self) -> String {
+        let Self { run, tally, .. } = self;
+        let mut tiles = String::new();
+        let mut tile = |name: &str, value: String, note: String| {
+            let _ = writeln!(tiles, "<div class=\"tile\"><h3>{name}</h3><b>{value}</b><span>{note}</span></div>");
+        };
+        let accuracies = [("top-1", tally.top1()), ("top-5", tally.top5()), ("ReaL", tally.real())];
+        for (name, accuracy) in accuracies {
+            if let Some(accuracy) = accuracy {
+                let interval = format!("95 % interval {} to {}", percent(accuracy.low), percent(accuracy.high));
+                tile(name, percent(accuracy.value), interval);
+            }
+        }
+        tile("cross-entropy", tally.loss().map_or("-".into(), |loss| format!("{loss:.4}")), "nats per image".into());
+        if tally.errors > 0 {
+            tile("unreadable", thousands(tally.errors), "images, not scored".into());
+        }
+        let part = self.part.map_or(String::new(), |part| format!("; {}", escape(part)));
+        format!(
+            "<header>\n<h1>{} <small>on {}</small></h1>\n<p>{} images of {} classes{part}.</p>\n\
+             <div class=\"tiles\">\n{tiles}</div>\n</header>\n",
+            escape(&run.model),
+            escape(self.data),
+            thousands(tally.images),
+            thousands(tally.classes.len() as u64)
+        )
+    }
+
+    fn classes(&self) -> String {
+        let mut rows = class_rows(self.tally, self.labels);
+        rows.sort_by(|a, b| b.top1.total_cmp(&a.top1).then(a.index.cmp(&b.index)));
+        if rows.is_empty() {
+            return String::new();
+        }
+        let chart = if rows.len() <= NAMED_CLASSES {
+            class_bars(&rows)
+        } else {
+            let quarter = |part: usize| percent(rows[(rows.len() - 1) * part / 4].top1);
+            format!(
+                "<p>All {} classes, the best on the left. Half of them lie between {} and {}; the median is {}.</p>\n{}\
+                 <div class=\"columns\"><div><h3>The hardest</h3>\n{}</div><div><h3>The easiest</h3>\n{}</div></div>\n",
+                rows.len(),
+                quarter(3),
+                quarter(1),
+                quarter(2),
+                class_curve(&rows, self.tally.top1()),
+                class_bars(&rows.iter().rev().take(EXTREMES).cloned().collect::<Vec<_>>()),
+                class_bars(&rows[..EXTREMES])
+            )
+        };
+        let mut table = String::new();
+        for row in &rows {
+            let other = row.confused_with_label.as_deref().map_or(String::new(), |label| {
+                format!("{} <small>({} of {})</small>", escape(short(label)), row.confused, row.images)
+            });
+            let _ = writeln!(
+                table,
+                "<tr><td>{}</td><td>{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td>{other}</td></tr>",
+                row.index,
+                escape(&row.label),
+                row.images,
+                percent(row.top1),
+                percent(row.top5)
+            );
+        }
+        format!(
+            "<section>\n<h2>Accuracy per class</h2>\n{chart}<details><summary>All classes as a table</summary>\n<div class=\"scroll\"><table>\n\
+             <tr><th>index</th><th>class</th><th>images</th><th>top-1</th><th>top-5</th><th>most often taken for</th></tr>\n{table}</table></div></details>\n</section>\n"
+        )
+    }
+
+    fn calibration(&self) -> String {
+        let Some(error) = self.tally.calibration_error() else { return String::new() };
+        let images = self.tally.images as f64;
+        let confidence: f64 =
+            self.tally.bins.iter().filter_map(|bin| Some(bin.means()?.0 * bin.images as f64)).sum::<f64>() / images;
+        let right = self.tally.top1 as f64 / images;
+        let verdict = if confidence > right { "overconfident" } else { "underconfident" };
+        format!(
+            "<section>\n<h2>Calibration</h2>\n\
+             <p>Of the predictions with a confidence of 80 %, 80 % should be right. The expected calibration error is \
+             <b>{}</b> over {BINS} bins. On average the network is {} sure and {} right: {verdict} by {}.</p>\n{}</section>\n",
+            percent(error),
+            percent(confidence),
+            percent(right),
+            percent((confidence - right).abs()),
+            reliability(&self.tally.bins)
+        )
+    }
+
+    fn confusions(&self) -> String {
+        let pairs = self.tally.most_confused();
+        if pairs.is_empty() {
+            return String::new();
+        }
+        let mut cards = String::new();
+        for ((label, predicted), confusion) in pairs.into_iter().take(PAIRS) {
+            let of = self.tally.classes.get(&label).map_or(0, |class| class.images);
+            let pictures: String = confusion
+                .examples
+                .iter()
+                .map(|(confidence, path)| {
+                    self.thumbnail(path, &format!("{path}, {} sure", percent(f64::from(*confidence))))
+                })
+                .collect();
+            let _ = writeln!(
+                cards,
+                "<div class=\"card pair\"><p><b>{}</b> taken for <b class=\"wrong\">{}</b></p>\
+                 <p class=\"note\">{} of {of} images ({})</p><div class=\"strip\">{pictures}</div></div>",
+                self.name(label),
+                self.name(predicted),
+                confusion.count,
+                percent(confusion.count as f64 / of.max(1) as f64),
+            );
+        }
+        format!("<section>\n<h2>Most confused</h2>\n<div class=\"cards wide\">\n{cards}</div>\n</section>\n")
+    }
+
+    fn mistakes(&self) -> String {
+        if self.tally.mistakes.is_empty() {
+            return String::new();
+        }
+        let card = |mistake: &Mistake| {
+            let Mistake { path, label, predicted, confidence, label_probability } = mistake;
+            format!(
+                "<figure class=\"card\">{}<figcaption><b class=\"wrong\">{}</b> {}<br>labelled <b>{}</b> {}\
+                 <span class=\"path\">{}</span></figcaption></figure>\n",
+                self.thumbnail(path, path),
+                self.name(*predicted),
+                percent(f64::from(*confidence)),
+                self.name(*label),
+                percent(f64::from(*label_probability)),
+                escape(path)
+            )
+        };
+        let cards: String = self.tally.mistakes.iter().map(card).collect();
+        format!(
+            "<section>\n<h2>Most confident mistakes</h2>\n<p>What the network is surest of and the label denies: some are \
+             errors of the network, some of the label, and some pictures show both.</p>\n<div class=\"cards\">\n{cards}</div>\n</section>\n"
+        )
+    }
+
+    fn unreadable(&self) -> String {
+        let Tally { errors, unreadable, .. } = self.tally;
+        if *errors == 0 {
+            return String::new();
+        }
+        let mut list = String::new();
+        for image in unreadable.iter().take(UNREADABLE) {
+            let _ = writeln!(
+                list,
+                "<li><span class=\"path\">{}</span>: {}</li>",
+                escape(&image.path),
+                escape(&image.error)
+            );
+        }
+        let more = errors.saturating_sub(UNREADABLE as u64);
+        let more = if more > 0 { format!("<p>and {} more.</p>\n", thousands(more)) } else { String::new() };
+        format!("<section>\n<h2>Unreadable images</h2>\n<ul>\n{list}</ul>\n{more}</section>\n")
+    }
+
+    fn facts(&self) -> String {
+        let Run { qlnet, model, weights_sha256, preprocess, jpeg_decoder, dtype, device, data, .. } = self.run;
+        let facts = [
+            ("model", escape(model)),
+            ("weights", format!("SHA-256 <code>{}</code>", escape(weights_sha256))),
+            ("preprocessing", format!("{preprocess}; JPEG by {}", escape(jpeg_decoder))),
+            ("device, dtype", format!("{}, {}", escape(device), escape(dtype))),
+            (
+                "data",
+                format!(
+                    "{} images, {:.1} MB; paths and labels have SHA-256 <code>{}</code>",
+                    thousands(data.images as u64),
+                    data.bytes as f64 / 1e6,
+                    escape(&data.sha256)
+                ),
+            ),
+            ("program", format!("qlnet {}", escape(qlnet))),
+        ];
+        let rows: String =
+            facts.iter().map(|(name, value)| format!("<tr><th>{name}</th><td>{value}</td></tr>\n")).collect();
+        format!(
+            "<section>\n<h2>How it was measured</h2>\n<div class=\"scroll\"><table class=\"facts\">\n{rows}</table></div>\n</section>\n"
+        )
+    }
+
+    fn name(&self, class: u32) -> String {
+        self.labels.get(class as usize).map_or_else(|| class.to_string(), |label| escape(short(&label.text)))
+    }
+
+    /// The image as the network sees it, small, in the page itself.
+    fn thumbnail(&self, path: &str, text: &str) -> String {
+        let Some(crop) = (self.crop)(path) else {
+            return format!("<div class=\"missing\" title=\"{}\">no picture</div>", escape(text));
+        };
+        let side = THUMBNAIL.min(crop.width());
+        let small =
+            resize_crop(&crop, (side, side), Interpolation::Bicubic, Rect { x: 0, y: 0, width: side, height: side });
+        let mut jpeg = Cursor::new(Vec::new());
+        if JpegEncoder::new_with_quality(&mut jpeg, 82).encode_image(&small).is_err() {
+            return String::new();
+        }
+        let text = escape(text);
+        format!(
+            "<img src=\"data:image/jpeg;base64,{}\" alt=\"{text}\" title=\"{text}\">",
+            BASE64_STANDARD.encode(jpeg.into_inner())
+        )
+    }
+}
+
+/// A bar with a name and a number for each class.
+fn class_bars(rows: &[ClassRow]) -> String {
+    let mut bars = String::new();
+    for row in rows {
+        let taken = row
+            .confused_with_label
+            .as_deref()
+            .map_or(String::new(), |label| format!("; {} taken for {}", row.confused, short(label)));
+        let _ = writeln!(
+            bars,
+            "<div class=\"bar\" title=\"{}: {} images, top-5 {}{}\"><span>{}</span><i><u style=\"width:{:.2}%\"></u></i><em>{}</em></div>",
+            escape(&row.label),
+            row.images,
+            percent(row.top5),
+            escape(&taken),
+            escape(short(&row.label)),
+            100.0 * row.top1,
+            percent(row.top1)
+        );
+    }
+    format!("<div class=\"bars\">\n{bars}</div>\n")
+}
+
+/// All classes side by side, with the accuracy over all images as a line.
+fn class_curve(rows: &[ClassRow], mean: Option<Accuracy>) -> String {
+    let (width, height) = (960.0, 220.0);
+    let mut svg = format!(
+        "<svg viewBox=\"-44 -12 1010 244\" role=\"img\" aria-label=\"top-1 of every class, sorted\">\n{}",
+        grid(width, height)
+    );
+    let step = width / rows.len() as f64;
+    for (place, row) in rows.iter().enumerate() {
+        let _ = writeln!(
+            svg,
+            "<rect class=\"fill\" x=\"{:.2}\" y=\"{:.2}\" width=\"{:.2}\" height=\"{:.2}\"><title>{}: {}</title></rect>",
+            place as f64 * step,
+            height * (1.0 - row.top1),
+            // Without a gap when there are too many to tell apart.
+            if step > 4.0 { step - 1.0 } else { step + 0.1 },
+            height * row.top1,
+            escape(short(&row.label)),
+            percent(row.top1)
+        );
+    }
+    if let Some(mean) = mean {
+        let y = height * (1.0 - mean.value);
+        let _ = writeln!(
+            svg,
+            "<line class=\"mean\" x1=\"0\" x2=\"{width}\" y1=\"{y:.1}\" y2=\"{y:.1}\"/>\
+             <text class=\"mean-text\" x=\"{width}\" y=\"{:.1}\" text-anchor=\"end\">all images {}</text>",
+            y - 5.0,
+            percent(mean.value)
+        );
+    }
+    svg + "</svg>\n"
+}
+
+/// Accuracy against confidence, and below it how many predictions have that confidence.
+fn reliability(bins: &[Bin; BINS]) -> String {
+    let (width, height, below) = (420.0, 280.0, 70.0);
+    let most = bins.iter().map(|bin| bin.images).max().unwrap_or(0).max(1) as f64;
+    let mut svg = format!(
+        "<svg class=\"narrow\" viewBox=\"-44 -12 480 424\" role=\"img\" aria-label=\"accuracy against confidence\">\n{}",
+        grid(width, height)
+    );
+    let step = width / BINS as f64;
+    for (place, bin) in bins.iter().enumerate() {
+        let x = place as f64 * step;
+        let (low, high) = (place as f64 / BINS as f64, (place + 1) as f64 / BINS as f64);
+        if let Some((confidence, right)) = bin.means() {
+            let title = format!(
+                "{} to {}: {} predictions, {} sure, {} right",
+                percent(low),
+                percent(high),
+                thousands(bin.images),
+                percent(confidence),
+                percent(right)
+            );
+            let tall = height * right;
+            let _ = writeln!(
+                svg,
+                "<rect class=\"fill\" x=\"{:.1}\" y=\"{:.1}\" width=\"{:.1}\" height=\"{tall:.1}\"><title>{title}</title></rect>\
+                 <circle class=\"dot\" cx=\"{:.1}\" cy=\"{:.1}\" r=\"3\"><title>{title}</title></circle>",
+                x + 1.0,
+                height - tall,
+                step - 2.0,
+                width * confidence,
+                height - tall,
+            );
+        }
+        let tall = below * bin.images as f64 / most;
+        let _ = writeln!(
+            svg,
+            "<rect class=\"count\" x=\"{:.1}\" y=\"{:.1}\" width=\"{:.1}\" height=\"{tall:.1}\"><title>{} predictions</title></rect>",
+            x + 1.0,
+            height + 30.0 + below - tall,
+            step - 2.0,
+            thousands(bin.images)
+        );
+    }
+    let base = height + 30.0 + below;
+    let _ = writeln!(
+        svg,
+        "<line class=\"mean\" x1=\"0\" y1=\"{height}\" x2=\"{width}\" y2=\"0\"/>\
+         <line class=\"axis\" x1=\"0\" x2=\"{width}\" y1=\"{base}\" y2=\"{base}\"/>\
+         <text x=\"4\" y=\"12\">share that is right</text>\
+         <text x=\"4\" y=\"{}\">how many (most: {})</text>",
+        height + 26.0,
+        thousands(most as u64)
+    );
+    for part in 0..=4 {
+        let x = width * f64::from(part) / 4.0;
+        let _ = writeln!(svg, "<text x=\"{x}\" y=\"{}\" text-anchor=\"middle\">{} %</text>", base + 16.0, 25 * part);
+    }
+    let _ = writeln!(svg, "<text x=\"{}\" y=\"{}\" text-anchor=\"middle\">confidence</text>", width / 2.0, base + 32.0);
+    svg + "</svg>\n"
+}
+
+/// Horizontal lines at each quarter, labelled in per cent.
+fn grid(width: f64, height: f64) -> String {
+    let mut lines = String::new();
+    for part in 0..=4 {
+        let y = height * (1.0 - f64::from(part) / 4.0);
+        let _ = writeln!(
+            lines,
+            "<line class=\"axis\" x1=\"0\" x2=\"{width}\" y1=\"{y}\" y2=\"{y}\"/><text x=\"-6\" y=\"{}\" text-anchor=\"end\">{} %</text>",
+            y + 4.0,
+            25 * part
+        );
+    }
+    lines
+}
+
+/// The first of several synonyms.
+fn short(label: &str) -> &str {
+    label.split(',').next().unwrap_or(label)
+}
+
+/// `78.40 %`
+pub fn percent(share: f64) -> String {
+    format!("{:.2} %", 100.0 * share)
+}
+
+/// `50,000`
+pub fn thousands(number: u64) -> String {
+    let digits = number.to_string();
+    let groups: Vec<&str> =
+        digits.as_bytes().rchunks(3).rev().filter_map(|group| std::str::from_utf8(group).ok()).collect();
+    groups.join(",")
+}
+
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;").replace('\'', "&#39;")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_grouped() {
+        assert_eq!([0, 999, 1000, 50_000, 1_281_167].map(thousands), ["0", "999", "1,000", "50,000", "1,281,167"]);
+        assert_eq!(percent(0.784), "78.40 %");
+    }
+}

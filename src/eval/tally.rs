@@ -1,0 +1,212 @@
+//! Adds up what came out for each image.
+
+use std::collections::HashMap;
+
+use super::{Accuracy, Row, Scores};
+use crate::dataset::RealLabels;
+
+/// Bins of the confidence, as in Guo, Pleiss, Sun, Weinberger, "On Calibration of Modern Neural
+/// Networks", 2017.
+pub const BINS: usize = 15;
+/// How many of the most confident mistakes are kept.
+const MISTAKES: usize = 24;
+/// How many examples are kept of a pair of classes.
+const EXAMPLES: usize = 3;
+/// How many unreadable images are named; all are counted.
+const NAMED: usize = 1000;
+
+/// The sums of an evaluation. It grows with the classes that are confused, not with the images.
+#[derive(Default)]
+pub struct Tally {
+    /// Images that were scored.
+    pub images: u64,
+    /// Images that could not be.
+    pub errors: u64,
+    /// The first of those.
+    pub unreadable: Vec<Unreadable>,
+    /// Images whose label is the most likely class, and one of the five most likely.
+    pub top1: u64,
+    pub top5: u64,
+    loss: f64,
+    /// Images that have labels in ImageNet-ReaL, and whose most likely class is one of them.
+    pub real_images: u64,
+    pub real: u64,
+    /// By label.
+    pub classes: HashMap<u32, ClassTally>,
+    /// By label and by the class that was found instead.
+    pub confusions: HashMap<(u32, u32), Confusion>,
+    /// By confidence, in steps of 1/15.
+    pub bins: [Bin; BINS],
+    /// The most confident first.
+    pub mistakes: Vec<Mistake>,
+}
+
+/// An image without scores.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct Unreadable {
+    pub path: String,
+    pub error: String,
+}
+
+/// The images of one class.
+#[derive(Clone, Copy, Default)]
+pub struct ClassTally {
+    pub images: u64,
+    pub top1: u64,
+    pub top5: u64,
+}
+
+/// Images of one class that were taken for another.
+#[derive(Default)]
+pub struct Confusion {
+    pub count: u64,
+    /// The paths of the most confident ones, with the confidence.
+    pub examples: Vec<(f32, String)>,
+}
+
+/// Predictions of similar confidence.
+#[derive(Clone, Copy, Default)]
+pub struct Bin {
+    pub images: u64,
+    pub right: u64,
+    confidence: f64,
+}
+
+impl Bin {
+    /// Mean confidence and share of right predictions; `None` if it is empty.
+    pub fn means(&self) -> Option<(f64, f64)> {
+        let images = self.images as f64;
+        (self.images > 0).then(|| (self.confidence / images, self.right as f64 / images))
+    }
+}
+
+/// A wrong prediction.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Mistake {
+    pub path: String,
+    pub label: u32,
+    pub predicted: u32,
+    pub confidence: f32,
+    /// The probability of the label.
+    pub label_probability: f32,
+}
+
+impl Tally {
+    /// Adds an image. The order of images does not matter, but for the last bits of the loss.
+    pub fn add(&mut self, row: &Row, real: Option<&RealLabels>) {
+        let scores = match &row.scores {
+            Ok(scores) => scores,
+            Err(error) => {
+                self.errors += 1;
+                if self.unreadable.len() < NAMED {
+                    self.unreadable.push(Unreadable { path: row.path.clone(), error: error.clone() });
+                }
+                return;
+            }
+        };
+        let (predicted, confidence) = scores.prediction();
+        let (right, near) = (u64::from(scores.rank == 1), u64::from(scores.rank <= 5));
+        self.images += 1;
+        self.top1 += right;
+        self.top5 += near;
+        self.loss += f64::from(scores.loss);
+        let class = self.classes.entry(row.label).or_default();
+        class.images += 1;
+        class.top1 += right;
+        class.top5 += near;
+        let bin = &mut self.bins[((confidence * BINS as f32) as usize).min(BINS - 1)];
+        bin.images += 1;
+        bin.right += right;
+        bin.confidence += f64::from(confidence);
+        let real = real.map_or(&[][..], |real| real.of(&row.path));
+        self.real_images += u64::from(!real.is_empty());
+        self.real += u64::from(real.contains(&predicted));
+        if scores.rank > 1 {
+            self.add_mistake(row, scores);
+        }
+    }
+
+    fn add_mistake(&mut self, row: &Row, scores: &Scores) {
+        let (predicted, confidence) = scores.prediction();
+        let confusion = self.confusions.entry((row.label, predicted)).or_default();
+        confusion.count += 1;
+        let place = confusion.examples.partition_point(|(other, _)| *other >= confidence);
+        if place < EXAMPLES {
+            confusion.examples.insert(place, (confidence, row.path.clone()));
+            confusion.examples.truncate(EXAMPLES);
+        }
+        let place = self.mistakes.partition_point(|other| other.confidence >= confidence);
+        if place < MISTAKES {
+            let label_probability = (-scores.loss).exp();
+            let path = row.path.clone();
+            self.mistakes.insert(place, Mistake { path, label: row.label, predicted, confidence, label_probability });
+            self.mistakes.truncate(MISTAKES);
+        }
+    }
+
+    pub fn top1(&self) -> Option<Accuracy> {
+        Accuracy::new(self.top1, self.images)
+    }
+
+    pub fn top5(&self) -> Option<Accuracy> {
+        Accuracy::new(self.top5, self.images)
+    }
+
+    /// Share of the images with labels in ImageNet-ReaL that were taken for one of them.
+    pub fn real(&self) -> Option<Accuracy> {
+        Accuracy::new(self.real, self.real_images)
+    }
+
+    /// Mean cross-entropy, in nats.
+    pub fn loss(&self) -> Option<f64> {
+        (self.images > 0).then(|| self.loss / self.images as f64)
+    }
+
+    /// Expected calibration error: how far confidence and accuracy are apart, on average over
+    /// [`BINS`] bins weighted by their images.
+    pub fn calibration_error(&self) -> Option<f64> {
+        let gap = |bin: &Bin| bin.means().map_or(0.0, |(confidence, right)| (confidence - right).abs());
+        let sum: f64 = self.bins.iter().map(|bin| bin.images as f64 * gap(bin)).sum();
+        (self.images > 0).then(|| sum / self.images as f64)
+    }
+
+    /// Pairs of label and prediction with how often they occurred; the most frequent first.
+    pub fn most_confused(&self) -> Vec<((u32, u32), &Confusion)> {
+        let mut pairs: Vec<_> = self.confusions.iter().map(|(pair, confusion)| (*pair, confusion)).collect();
+        pairs.sort_by_key(|(pair, confusion)| (std::cmp::Reverse(confusion.count), *pair));
+        pairs
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(path: &str, label: u32, top: &[(u32, f32)], rank: u32, loss: f32) -> Row {
+        Row { path: path.into(), label, scores: Ok(Scores { top: top.to_vec(), rank, loss }) }
+    }
+
+    #[test]
+    fn sums_are_right() {
+        let mut tally = Tally::default();
+        for row in [
+            row("a", 0, &[(0, 0.9), (1, 0.1)], 1, 0.1),
+            row("b", 0, &[(1, 0.6), (0, 0.4)], 2, 0.9),
+            row("c", 0, &[(1, 0.7), (2, 0.2)], 6, 3.0),
+            row("d", 2, &[(1, 1.0), (2, 0.0)], 2, 9.0),
+            Row { path: "e".into(), label: 2, scores: Err("cut short".into()) },
+        ] {
+            tally.add(&row, None);
+        }
+        assert_eq!((tally.images, tally.errors, tally.top1, tally.top5), (4, 1, 1, 3));
+        assert!((tally.loss().unwrap() - 13.0 / 4.0).abs() < 1e-6);
+        // 0.9 right, 0.6, 0.7 and 1.0 wrong, each in a bin of its own.
+        assert!((tally.calibration_error().unwrap() - (0.1 + 0.6 + 0.7 + 1.0) / 4.0).abs() < 1e-6);
+        assert_eq!(tally.mistakes.iter().map(|m| m.path.as_str()).collect::<Vec<_>>(), ["d", "c", "b"]);
+        let pairs = tally.most_confused();
+        assert_eq!((pairs[0].0, pairs[0].1.count), ((0, 1), 2));
+        assert_eq!(pairs[0].1.examples, [(0.7, "c".to_string()), (0.6, "b".to_string())]);
+        assert_eq!(tally.classes[&0].top5, 2);
+        assert_eq!(tally.unreadable[0].path, "e");
+    }
+}
