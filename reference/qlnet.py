@@ -122,7 +122,32 @@ QLNET_50_V0 = Config()
 QLNET_10M = Config(wide_up_to=256, filters=1)
 QLNET_DIGITS = Config(stem=16, widths=(16, 24, 32, 48), depths=(1, 2, 2, 1), wide_up_to=24, classes=10)
 
+KNOWN = {"qlnet-50-v0": QLNET_50_V0, "qlnet-10m": QLNET_10M, "qlnet-digits": QLNET_DIGITS}
+
+
+def read_state_dict(file):
+    """The state_dict of a checkpoint: a training state or a bare one, by torch.save or safetensors."""
+    if str(file).endswith(".safetensors"):
+        from safetensors.torch import load_file
+
+        return load_file(file)
+    state = torch.load(file, map_location="cpu", weights_only=False)
+    return state.get("state_dict", state)
+
+
+def from_file(file):
+    """The network of a checkpoint, ready for inference. Its configuration is the known one that fits."""
+    state = read_state_dict(file)
+    for config in KNOWN.values():
+        net = QLNet(config)
+        names = {name: value.shape for name, value in net.state_dict().items() if "num_batches" not in name}
+        if all(name in state and state[name].shape == shape for name, shape in names.items()):
+            net.load_state_dict(state, strict=False)
+            return net.eval()
+    raise ValueError(f"{file}: none of the known configurations ({', '.join(KNOWN)})")
+
+
 if __name__ == "__main__":
-    for name, config in [("qlnet-50-v0", QLNET_50_V0), ("qlnet-10m", QLNET_10M), ("qlnet-digits", QLNET_DIGITS)]:
+    for name, config in KNOWN.items():
         net = QLNet(config)
         print(f"{name}: {sum(p.numel() for p in net.parameters()):,} parameters, {len(net.state_dict())} entries")

@@ -43,18 +43,6 @@ def seeded_network(file):
     torch.save(net.state_dict(), file)
 
 
-def load(file):
-    import torch
-    from qlnet import QLNET_10M, QLNET_50_V0, QLNet
-
-    state = torch.load(file, weights_only=False)
-    state = state.get("state_dict", state)
-    one_filter = state["layer1.0.conv2.weight"].shape[0] == state["layer1.0.conv1.conv.weight"].shape[0] // 2
-    net = QLNet(QLNET_10M if one_filter else QLNET_50_V0)
-    net.load_state_dict(state)
-    return net.eval()
-
-
 def onnx_file(net, batch, folder):
     import contextlib
     import io
@@ -239,6 +227,7 @@ def main():
     import onnxruntime
     import openvino
     import torch
+    from qlnet import from_file
 
     torch.set_num_threads(args.threads)
     with tempfile.TemporaryDirectory() as folder:
@@ -247,7 +236,7 @@ def main():
         if args.weights is None:
             args.weights = folder / "seeded.pth"
             seeded_network(args.weights)
-        net = load(args.weights)
+        net = from_file(args.weights)
         image, tensor = picture()
         expected = torch_model(net, False)(tensor)[0]
         scale = np.abs(expected).max()
@@ -260,8 +249,8 @@ def main():
                 "ONNX Runtime": onnxruntime_session(file, args.threads),
                 "OpenVINO, float32": openvino_model(file, args.threads, {"INFERENCE_PRECISION_HINT": "f32"}),
                 "OpenVINO, its default": openvino_model(file, args.threads, {}),
-                "PyTorch, eager": torch_model(load(args.weights), False),
-                "PyTorch, channels_last": torch_model(load(args.weights), True),
+                "PyTorch, eager": torch_model(from_file(args.weights), False),
+                "PyTorch, channels_last": torch_model(from_file(args.weights), True),
             }
             x = np.repeat(tensor, batch, 0)
             for name, run in engines[batch].items():

@@ -52,20 +52,66 @@ pub fn decode(bytes: &[u8], name: &Path, exif: bool) -> Result<RgbImage> {
         bail!("not an image of a known format (JPEG, PNG, GIF, WebP, TIFF, BMP and others)");
     };
     ensure!(format != ImageFormat::Jpeg || jpeg_is_whole(bytes), "damaged or incomplete JPEG: it is cut short");
+    #[cfg(feature = "libjpeg-turbo")]
+    if format == ImageFormat::Jpeg {
+        return decode_by_libjpeg_turbo(bytes, exif);
+    }
     let mut limits = Limits::default();
     limits.max_alloc = Some(8 * MAX_PIXELS);
     reader.limits(limits);
     let name = format.extensions_str().first().copied().unwrap_or("image").to_uppercase();
     let mut decoder = reader.into_decoder().with_context(|| format!("cannot decode this {name}"))?;
     let (width, height) = decoder.dimensions();
-    let pixels = u64::from(width) * u64::from(height);
-    ensure!(pixels > 0, "the image has no pixels ({width}x{height})");
-    ensure!(pixels <= MAX_PIXELS, "the image is too large: {width}x{height}, at most {MAX_PIXELS} pixels are decoded");
+    ensure_decodable(u64::from(width), u64::from(height))?;
     // Pillow applies it to TIFF files whether asked or not.
     let orientation = if exif || format == ImageFormat::Tiff { decoder.orientation().ok() } else { None };
     let mut image = DynamicImage::from_decoder(decoder).with_context(|| format!("damaged or incomplete {name}"))?;
     image.apply_orientation(orientation.unwrap_or(Orientation::NoTransforms));
     Ok(to_rgb8(image))
+}
+
+/// Decodes a JPEG file as Pillow does, to the bit: by libjpeg-turbo, with what is the default in both.
+#[cfg(feature = "libjpeg-turbo")]
+fn decode_by_libjpeg_turbo(bytes: &[u8], exif: bool) -> Result<RgbImage> {
+    use image::codecs::jpeg::JpegDecoder;
+    use turbojpeg::{Colorspace, Decompressor, Image, PixelFormat};
+
+    let damaged = || "damaged or incomplete JPEG";
+    let mut decompressor = Decompressor::new().context("cannot start libjpeg-turbo")?;
+    let header = decompressor.read_header(bytes).with_context(damaged)?;
+    let (width, height) = (header.width, header.height);
+    ensure_decodable(width as u64, height as u64)?;
+    let cmyk = matches!(header.colorspace, Colorspace::CMYK | Colorspace::YCCK);
+    let (format, channels) = if cmyk { (PixelFormat::CMYK, 4) } else { (PixelFormat::RGB, 3) };
+    let pitch = channels * width;
+    let mut pixels = vec![0; pitch * height];
+    let target = Image { pixels: &mut pixels[..], width, height, pitch, format };
+    decompressor.decompress(bytes, target).with_context(damaged)?;
+    if cmyk {
+        pixels = pixels.as_chunks::<4>().0.iter().flat_map(inverted_cmyk_to_rgb).collect();
+    }
+    let image = RgbImage::from_raw(width as u32, height as u32, pixels).context("three values per pixel")?;
+    let orientation = exif.then(|| JpegDecoder::new(Cursor::new(bytes)).ok()?.orientation().ok()).flatten();
+    let mut image = DynamicImage::ImageRgb8(image);
+    image.apply_orientation(orientation.unwrap_or(Orientation::NoTransforms));
+    Ok(image.into_rgb8())
+}
+
+/// Adobe's programs store what is left of white, and Pillow assumes theirs; its rounding.
+#[cfg(feature = "libjpeg-turbo")]
+fn inverted_cmyk_to_rgb(&[c, m, y, k]: &[u8; 4]) -> [u8; 3] {
+    [c, m, y].map(|ink| {
+        let product = u32::from(255 - ink) * u32::from(k) + 128;
+        k.saturating_sub((((product >> 8) + product) >> 8) as u8)
+    })
+}
+
+/// Refuses sizes that no decoder should be asked for.
+fn ensure_decodable(width: u64, height: u64) -> Result<()> {
+    let pixels = width * height;
+    ensure!(pixels > 0, "the image has no pixels ({width}x{height})");
+    ensure!(pixels <= MAX_PIXELS, "the image is too large: {width}x{height}, at most {MAX_PIXELS} pixels are decoded");
+    Ok(())
 }
 
 /// Whether a JPEG file has its end-of-image marker. The decoder fills what is missing with grey, and

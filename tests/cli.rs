@@ -6,75 +6,15 @@ mod support;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Output, Stdio};
 
 use serde_json::Value;
+use support::program::{DIGITS, Qlnet, assert_error, stderr, stdout};
 use support::{fixture, reference_dir};
-
-/// The program with caches of its own, so that nothing of the machine's is seen or changed.
-struct Qlnet {
-    home: tempfile::TempDir,
-}
-
-impl Qlnet {
-    fn new() -> Self {
-        Self { home: tempfile::tempdir().unwrap() }
-    }
-
-    fn command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_qlnet"));
-        command
-            .current_dir(env!("CARGO_MANIFEST_DIR"))
-            .env("HOME", self.home.path())
-            .env("QLNET_CACHE", self.home.path().join("cache"))
-            // A port on which nobody listens: no test goes out by mistake.
-            .env("HF_ENDPOINT", "http://127.0.0.1:9")
-            .env_remove("HF_HOME")
-            .env_remove("HF_HUB_CACHE")
-            .env_remove("HUGGINGFACE_HUB_CACHE")
-            .env_remove("XDG_CACHE_HOME")
-            .env("NO_PROXY", "127.0.0.1,localhost")
-            .env_remove("HF_HUB_OFFLINE")
-            .env_remove("HF_TOKEN");
-        command
-    }
-
-    fn run(&self, args: &[&str]) -> Output {
-        self.command().args(args).output().unwrap()
-    }
-
-    fn file(&self, name: &str, content: &[u8]) -> PathBuf {
-        let path = self.home.path().join(name);
-        std::fs::write(&path, content).unwrap();
-        path
-    }
-}
-
-fn stdout(output: &Output) -> String {
-    String::from_utf8(output.stdout.clone()).unwrap()
-}
-
-fn stderr(output: &Output) -> String {
-    String::from_utf8(output.stderr.clone()).unwrap()
-}
 
 fn records(output: &Output) -> Vec<Value> {
     stdout(output).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
-
-/// Asserts that a run failed with one line on stderr that holds all of `parts`, and with no panic.
-fn assert_error(output: &Output, parts: &[&str]) {
-    let message = stderr(output);
-    assert_eq!(output.status.code(), Some(1), "{message}");
-    assert_eq!(message.trim_end().lines().count(), 1, "{message}");
-    assert!(message.starts_with("error: "), "{message}");
-    for part in parts {
-        assert!(message.contains(part), "`{part}` is not in: {message}");
-    }
-    assert!(stdout(output).is_empty());
-}
-
-const DIGITS: [&str; 2] = ["--model", "qlnet-digits"];
 
 #[test]
 fn the_embedded_model_reads_the_samples() {

@@ -309,6 +309,7 @@ impl Writer {
         let format = Format::of(path)?;
         let at = partial(path);
         let target = without_partial(path);
+        ensure!(!target.is_dir(), "cannot write {}: it is a directory", target.display());
         let file = open(&at, true)?;
         let begun = match Reader::open(&at, file.try_clone()?) {
             Ok(begun) => begun.is_some(),
@@ -357,7 +358,7 @@ impl Writer {
                 "{shown} is of {difference}: give the same options as before, or begin another file with --predictions"
             );
         }
-        let (mut rows, mut kept) = (0, reader.position);
+        let (mut rows, mut kept) = (0, 0);
         let mut batch = Vec::new();
         let mut positions = run.shard.positions(dataset.samples().len()).peekable();
         while let Some(row) = reader.row(run.classes)? {
@@ -431,7 +432,7 @@ impl Writer {
 fn open(path: &Path, create: bool) -> Result<File> {
     let shown = path.display();
     let opened = OpenOptions::new().read(true).write(true).create(create).truncate(false).open(path);
-    let file = opened.with_context(|| format!("cannot write {shown}"))?;
+    let file = opened.with_context(|| format!("cannot write {}", without_partial(path).display()))?;
     // Some network file systems have no locks.
     if let Err(TryLockError::WouldBlock) = file.try_lock() {
         bail!("{shown} is being written by another process");

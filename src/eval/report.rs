@@ -21,6 +21,8 @@ const PAIRS: usize = 12;
 const NAMED_CLASSES: usize = 40;
 /// Named at either end of the curve.
 const EXTREMES: usize = 12;
+/// Bins with fewer predictions say little and are drawn pale.
+const FEW: u64 = 10;
 /// Unreadable images that are named.
 const UNREADABLE: usize = 50;
 /// Side of a thumbnail, in pixels.
@@ -145,7 +147,8 @@ impl Report<'_> {
         format!(
             "<section>\n<h2>Calibration</h2>\n\
              <p>Of the predictions with a confidence of 80 %, 80 % should be right. The expected calibration error is \
-             <b>{}</b> over {BINS} bins. On average the network is {} sure and {} right: {verdict} by {}.</p>\n{}</section>\n",
+             <b>{}</b> over {BINS} bins. On average the network is {} sure and {} right: {verdict} by {}. \
+             Pale bars stand for fewer than {FEW} predictions.</p>\n{}</section>\n",
             percent(error),
             percent(confidence),
             percent(right),
@@ -333,10 +336,12 @@ fn class_curve(rows: &[ClassRow], mean: Option<Accuracy>) -> String {
 
 /// Accuracy against confidence, and below it how many predictions have that confidence.
 fn reliability(bins: &[Bin; BINS]) -> String {
+    /// Between the two charts, for a line of text.
+    const GAP: f64 = 40.0;
     let (width, height, below) = (420.0, 280.0, 70.0);
     let most = bins.iter().map(|bin| bin.images).max().unwrap_or(0).max(1) as f64;
     let mut svg = format!(
-        "<svg class=\"narrow\" viewBox=\"-44 -12 480 424\" role=\"img\" aria-label=\"accuracy against confidence\">\n{}",
+        "<svg class=\"narrow\" viewBox=\"-44 -28 490 450\" role=\"img\" aria-label=\"accuracy against confidence\">\n{}",
         grid(width, height)
     );
     let step = width / BINS as f64;
@@ -355,8 +360,9 @@ fn reliability(bins: &[Bin; BINS]) -> String {
             let tall = height * right;
             let _ = writeln!(
                 svg,
-                "<rect class=\"fill\" x=\"{:.1}\" y=\"{:.1}\" width=\"{:.1}\" height=\"{tall:.1}\"><title>{title}</title></rect>\
+                "<rect class=\"fill{}\" x=\"{:.1}\" y=\"{:.1}\" width=\"{:.1}\" height=\"{tall:.1}\"><title>{title}</title></rect>\
                  <circle class=\"dot\" cx=\"{:.1}\" cy=\"{:.1}\" r=\"3\"><title>{title}</title></circle>",
+                if bin.images < FEW { " few" } else { "" },
                 x + 1.0,
                 height - tall,
                 step - 2.0,
@@ -369,17 +375,17 @@ fn reliability(bins: &[Bin; BINS]) -> String {
             svg,
             "<rect class=\"count\" x=\"{:.1}\" y=\"{:.1}\" width=\"{:.1}\" height=\"{tall:.1}\"><title>{} predictions</title></rect>",
             x + 1.0,
-            height + 30.0 + below - tall,
+            height + GAP + below - tall,
             step - 2.0,
             thousands(bin.images)
         );
     }
-    let base = height + 30.0 + below;
+    let base = height + GAP + below;
     let _ = writeln!(
         svg,
         "<line class=\"mean\" x1=\"0\" y1=\"{height}\" x2=\"{width}\" y2=\"0\"/>\
          <line class=\"axis\" x1=\"0\" x2=\"{width}\" y1=\"{base}\" y2=\"{base}\"/>\
-         <text x=\"4\" y=\"12\">share that is right</text>\
+         <text x=\"0\" y=\"-12\">share that is right</text>\
          <text x=\"4\" y=\"{}\">how many (most: {})</text>",
         height + 26.0,
         thousands(most as u64)

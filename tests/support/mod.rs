@@ -1,6 +1,8 @@
 //! What several test files share.
 #![allow(dead_code, reason = "each test file uses a part")]
 
+pub mod program;
+
 use std::collections::HashMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
