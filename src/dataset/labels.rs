@@ -275,7 +275,7 @@ const SEPARATORS: [char; 3] = ['\t', ',', ' '];
 
 /// The name and the class of a line: what stands before and after the first separator that a class
 /// follows.
-fn split<'a>(line: &'a str, class: impl Fn(&str) -> Option<u32>) -> Option<(&'a str, u32)> {
+fn split(line: &str, class: impl Fn(&str) -> Option<u32>) -> Option<(&str, u32)> {
     SEPARATORS.into_iter().find_map(|separator| {
         let (name, rest) = line.split_once(separator)?;
         let [name, rest] = [name, rest].map(|text| text.trim().trim_matches('"'));

@@ -315,7 +315,7 @@ fn class_curve(rows: &[ClassRow], mean: Option<Accuracy>) -> String {
             place as f64 * step,
             height * (1.0 - row.top1),
             // Without a gap when there are too many to tell apart.
-            if step > 4.0 { step - 1.0 } else { step + 0.1 },
+            if step > 4.0 { step - 1.0 } else { step + 0.6 },
             height * row.top1,
             escape(short(&row.label)),
             percent(row.top1)
