@@ -56,7 +56,7 @@ fn blocks(c: &mut Criterion) {
                 let name = |kind: &str| format!("layer{}.{j}.{part}.{kind}", i + 1);
                 (&weights.tensors[&name("weight")], &weights.tensors[&name("bias")])
             };
-            let skip = block.skip.then(|| pair("skip"));
+            let skip = block.skip.is_convolution().then(|| pair("skip"));
             let fused = FusedBlock::new(block, pair("conv1"), pair("conv2"), pair("conv3"), skip).unwrap();
             group.throughput(Throughput::Elements(2));
             group.bench_function(format!("layer{}.{j}", i + 1), |b| b.iter(|| fused.forward(black_box(&x)).unwrap()));

@@ -96,9 +96,7 @@ impl Classifier {
 
     fn top(&self, logits: &[f32], k: usize) -> Result<Vec<Prediction<'_>>> {
         self.check_finite(logits)?;
-        let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        let exp = |logit: f32| f64::from(logit - largest).exp();
-        let sum: f64 = logits.iter().map(|logit| exp(*logit)).sum();
+        let normaliser = log_sum_exp(logits);
         let mut order: Vec<usize> = (0..logits.len()).collect();
         // Stable: of equal logits the lower index comes first.
         order.sort_by(|a, b| logits[*b].total_cmp(&logits[*a]));
@@ -109,10 +107,16 @@ impl Classifier {
                 index,
                 wnid: self.labels[index].wnid.as_deref(),
                 label: &self.labels[index].text,
-                probability: exp(logits[index]) / sum,
+                probability: (f64::from(logits[index]) - normaliser).exp(),
                 logit: logits[index],
             })
             .collect();
         Ok(predictions)
     }
+}
+
+/// The logarithm of the sum of the exponentials: what softmax takes away from each logit.
+pub fn log_sum_exp(logits: &[f32]) -> f64 {
+    let largest = f64::from(logits.iter().copied().fold(f32::NEG_INFINITY, f32::max));
+    largest + logits.iter().map(|logit| (f64::from(*logit) - largest).exp()).sum::<f64>().ln()
 }

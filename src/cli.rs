@@ -68,14 +68,14 @@ pub struct Classify {
 /// Measure accuracy on a folder or an archive of labelled images.
 ///
 /// Prints top-1 and top-5 accuracy as timm's validate.py computes them. Images are decoded while the
-/// network computes, by as many threads as there are processors.
+/// network computes.
 ///
 /// The exit code is 1 if an image could not be read (see --skip-errors), 130 if the run was
 /// interrupted.
 #[derive(Debug, Args)]
 pub struct Eval {
     /// The images: a folder with a folder per class (named by WordNet id, or for other models by label
-    /// or index); a folder of images, or a tar archive, with a file of labels.
+    /// or index), or a folder of images with a file of labels; or a tar archive of either.
     #[arg(long, visible_alias = "data", value_name = "PATH", required_unless_present = "merge")]
     pub imagenet_val: Option<PathBuf>,
     #[command(flatten)]
@@ -125,8 +125,8 @@ pub struct PartArgs {
     /// Only N of them, drawn at random.
     #[arg(long, value_name = "N", value_parser = count)]
     pub sample: Option<usize>,
-    /// What --sample draws depends on this number alone.
-    #[arg(long, default_value_t = 0, value_name = "SEED")]
+    /// Of the same images, --sample draws the same N with the same seed.
+    #[arg(long, default_value_t = 0, value_name = "SEED", requires = "sample")]
     pub seed: u64,
     /// Only the Ith of every N images, for N processes or machines; I counts from 1. --merge puts
     /// their --predictions together.
@@ -156,12 +156,15 @@ pub struct ResultArgs {
     /// most confident mistakes with pictures.
     #[arg(long, value_name = "FILE.html")]
     pub report: Option<PathBuf>,
-    /// Exit with 0 even if images could not be read.
+    /// Exit with 0 even if images could not be scored.
     #[arg(long)]
     pub skip_errors: bool,
     /// Evaluate nothing; put together the predictions of all shards of a run, or take one file again.
     /// With --imagenet-val, the report has pictures.
-    #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with_all = ["limit", "sample", "shard", "labels"])]
+    #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with_all = [
+        "labels", "limit", "sample", "seed", "shard", "batch_size", "workers", "preprocess", "resize", "interpolation",
+        "crop", "model", "weights", "device", "dtype", "threads",
+    ])]
     pub merge: Vec<PathBuf>,
 }
 

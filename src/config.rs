@@ -27,8 +27,29 @@ pub struct BlockConfig {
     pub output: usize,
     /// Stride of `conv2` and of the skip: 2 in the first block of every layer but the first.
     pub stride: usize,
-    /// Whether the skip is a convolution; then the block ends in a hardball.
-    pub skip: bool,
+    pub skip: Skip,
+}
+
+/// How a block's input gets to its output, besides through the hidden channels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Skip {
+    /// As it is.
+    Identity,
+    /// By a 1x1 convolution in the identity's place. Checkpoints have none; the symmetry GL(n) makes it,
+    /// in folded weights.
+    Linear,
+    /// By a 1x1 convolution that changes width or stride. The block then ends in a hardball.
+    Projection,
+}
+
+impl Skip {
+    pub fn is_convolution(self) -> bool {
+        self != Self::Identity
+    }
+
+    pub fn ends_in_hardball(self) -> bool {
+        self == Self::Projection
+    }
 }
 
 /// One convolution (or the final linear map) of the network.
@@ -81,8 +102,8 @@ impl Config {
             let mut blocks = Vec::new();
             for j in 0..depth {
                 let hidden = if input <= 128 { 4 * input } else { 2 * input };
-                let stride = if i > 0 && j == 0 { 2 } else { 1 };
-                blocks.push(BlockConfig { input, hidden, filters: 2, output, stride, skip: stride == 2 });
+                let (stride, skip) = if i > 0 && j == 0 { (2, Skip::Projection) } else { (1, Skip::Identity) };
+                blocks.push(BlockConfig { input, hidden, filters: 2, output, stride, skip });
                 input = output;
             }
             layers.push(blocks);
@@ -141,7 +162,12 @@ impl Config {
                     found => bail!(misshapen(&name("conv3"), &expected, found)),
                 };
                 let stride = if i > 0 && j == 0 { 2 } else { 1 };
-                let skip = stride != 1 || input != output;
+                let linear = naming == Naming::Folded && shape(&naming.weight(&name("skip"))).is_some();
+                let skip = match stride != 1 || input != output {
+                    true => Skip::Projection,
+                    false if linear => Skip::Linear,
+                    false => Skip::Identity,
+                };
                 blocks.push(BlockConfig { input, hidden, filters, output, stride, skip });
                 input = output;
             }
@@ -166,7 +192,7 @@ impl Config {
                 add("conv1", vec![2 * b.hidden, b.input, 1, 1]);
                 add("conv2", vec![rows, 1, 3, 3]);
                 add("conv3", vec![b.output, rows, 1, 1]);
-                if b.skip {
+                if b.skip.is_convolution() {
                     add("skip", vec![b.output, b.input, 1, 1]);
                 }
             }

@@ -19,12 +19,12 @@ pub const JPEG_DECODER: &str = if cfg!(feature = "libjpeg-turbo") { "libjpeg-tur
 /// Everything that an image file holds, unless it is endless, as devices and pipes may be.
 ///
 /// # Errors
-/// If it cannot be read, or is larger than 1 GiB.
+/// If it cannot be read, or is larger than 256 MiB.
 pub fn read_image(file: impl Read) -> Result<Vec<u8>> {
-    const LIMIT: u64 = 1 << 30;
+    const LIMIT: u64 = 1 << 28;
     let mut bytes = Vec::new();
     file.take(LIMIT + 1).read_to_end(&mut bytes)?;
-    ensure!(bytes.len() as u64 <= LIMIT, "larger than 1 GiB, which no image is");
+    ensure!(bytes.len() as u64 <= LIMIT, "larger than 256 MiB, which no image should be");
     Ok(bytes)
 }
 
@@ -73,28 +73,59 @@ pub fn decode(bytes: &[u8], name: &Path, exif: bool) -> Result<RgbImage> {
 /// Decodes a JPEG file as Pillow does, to the bit: by libjpeg-turbo, with what is the default in both.
 #[cfg(feature = "libjpeg-turbo")]
 fn decode_by_libjpeg_turbo(bytes: &[u8], exif: bool) -> Result<RgbImage> {
-    use image::codecs::jpeg::JpegDecoder;
-    use turbojpeg::{Colorspace, Decompressor, Image, PixelFormat};
-
-    let damaged = || "damaged or incomplete JPEG";
-    let mut decompressor = Decompressor::new().context("cannot start libjpeg-turbo")?;
-    let header = decompressor.read_header(bytes).with_context(damaged)?;
-    let (width, height) = (header.width, header.height);
-    ensure_decodable(width as u64, height as u64)?;
-    let cmyk = matches!(header.colorspace, Colorspace::CMYK | Colorspace::YCCK);
-    let (format, channels) = if cmyk { (PixelFormat::CMYK, 4) } else { (PixelFormat::RGB, 3) };
-    let pitch = channels * width;
-    let mut pixels = vec![0; pitch * height];
-    let target = Image { pixels: &mut pixels[..], width, height, pitch, format };
-    decompressor.decompress(bytes, target).with_context(damaged)?;
-    if cmyk {
-        pixels = pixels.as_chunks::<4>().0.iter().flat_map(inverted_cmyk_to_rgb).collect();
-    }
-    let image = RgbImage::from_raw(width as u32, height as u32, pixels).context("three values per pixel")?;
-    let orientation = exif.then(|| JpegDecoder::new(Cursor::new(bytes)).ok()?.orientation().ok()).flatten();
+    let (width, height, pixels) = libjpeg_turbo(bytes).context("damaged or incomplete JPEG")?;
+    let image = RgbImage::from_raw(width, height, pixels).context("three values per pixel")?;
+    let decoder = || image::codecs::jpeg::JpegDecoder::new(Cursor::new(bytes)).ok();
+    let orientation = exif.then(|| decoder()?.orientation().ok()).flatten();
     let mut image = DynamicImage::ImageRgb8(image);
     image.apply_orientation(orientation.unwrap_or(Orientation::NoTransforms));
     Ok(image.into_rgb8())
+}
+
+/// Width, height and RGB pixels. Not by the crate's safe functions, to which a warning is an error:
+/// libjpeg has warnings for stray bytes between markers and the like, and Pillow ignores them.
+#[cfg(feature = "libjpeg-turbo")]
+fn libjpeg_turbo(bytes: &[u8]) -> Result<(u32, u32, Vec<u8>)> {
+    use std::ffi::{CStr, c_int};
+    use turbojpeg::raw;
+
+    struct Handle(raw::tjhandle);
+    impl Drop for Handle {
+        fn drop(&mut self) {
+            // SAFETY: it is destroyed once, and null is allowed.
+            unsafe { raw::tj3Destroy(self.0) }
+        }
+    }
+    // SAFETY: the handle lives to the end of the function and is used by this thread only.
+    let handle = Handle(unsafe { raw::tj3Init(raw::TJINIT_TJINIT_DECOMPRESS as c_int) });
+    ensure!(!handle.0.is_null(), "libjpeg-turbo does not start");
+    let check = |status: c_int| {
+        // SAFETY: the handle is valid, and the message is copied before the next call.
+        let (code, text) = unsafe { (raw::tj3GetErrorCode(handle.0), CStr::from_ptr(raw::tj3GetErrorStr(handle.0))) };
+        let warning = code == raw::TJERR_TJERR_WARNING as c_int;
+        ensure!(status == 0 || warning, "{}", text.to_string_lossy());
+        Ok(())
+    };
+    // SAFETY: pointer and length are those of a slice.
+    check(unsafe { raw::tj3DecompressHeader(handle.0, bytes.as_ptr(), bytes.len() as _) })?;
+    // SAFETY: the handle is valid.
+    let get = |parameter: raw::TJPARAM| unsafe { raw::tj3Get(handle.0, parameter as c_int) };
+    let (width, height) = (get(raw::TJPARAM_TJPARAM_JPEGWIDTH), get(raw::TJPARAM_TJPARAM_JPEGHEIGHT));
+    ensure!(width > 0 && height > 0, "no size");
+    let (width, height) = (width as u32, height as u32);
+    ensure_decodable(width.into(), height.into())?;
+    let colours = get(raw::TJPARAM_TJPARAM_COLORSPACE);
+    let cmyk = [raw::TJCS_TJCS_CMYK, raw::TJCS_TJCS_YCCK].map(|space| space as c_int).contains(&colours);
+    let (format, channels) = if cmyk { (raw::TJPF_TJPF_CMYK, 4) } else { (raw::TJPF_TJPF_RGB, 3) };
+    let mut pixels = vec![0; channels * width as usize * height as usize];
+    // SAFETY: with a pitch of 0 the rows follow each other, and the buffer holds all of them.
+    check(unsafe {
+        raw::tj3Decompress8(handle.0, bytes.as_ptr(), bytes.len() as _, pixels.as_mut_ptr(), 0, format as c_int)
+    })?;
+    if cmyk {
+        pixels = pixels.as_chunks::<4>().0.iter().flat_map(inverted_cmyk_to_rgb).collect();
+    }
+    Ok((width, height, pixels))
 }
 
 /// Adobe's programs store what is left of white, and Pillow assumes theirs; its rounding.
@@ -183,6 +214,17 @@ mod tests {
                 assert!(decode(&whole[..length], name.as_ref(), true).is_err(), "{name}, {length} bytes");
             }
         }
+    }
+
+    /// Cameras and copying programs leave bytes between the markers, and libjpeg warns of them.
+    #[test]
+    fn stray_bytes_before_the_end_do_no_harm() {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/decode/rgb.jpg");
+        let whole = std::fs::read(path).unwrap();
+        let (scan, end) = whole.split_at(whole.len() - 2);
+        assert_eq!(end, [0xff, 0xd9]);
+        let stray = [scan, b"stray", end].concat();
+        assert!(decode(&stray, "a.jpg".as_ref(), false).unwrap() == decode(&whole, "a.jpg".as_ref(), false).unwrap());
     }
 
     #[test]

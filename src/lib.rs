@@ -17,7 +17,7 @@
 //! dataset, eval                   many images with labels -> accuracy, predictions, report
 //! cli, commands                   what the program parses and prints
 //! bench, device, digest, output,  what they call besides
-//! threads
+//! text, threads
 //! ```
 //!
 //! ```
@@ -59,5 +59,6 @@ pub mod preprocess;
 pub mod registry;
 pub mod resample;
 pub mod simd;
+pub mod text;
 pub mod threads;
 pub mod weights;

@@ -3,6 +3,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use qlnet::cli::Cli;
+use qlnet::text::one_line;
 use qlnet::{commands, threads};
 
 fn main() -> ExitCode {
@@ -13,7 +14,7 @@ fn main() -> ExitCode {
         // Whoever read our output has seen enough, as `head` does.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            commands::say("error", &commands::one_line(&error));
+            commands::say("error", &one_line(&error));
             ExitCode::FAILURE
         }
     }

@@ -82,8 +82,9 @@ struct Parts {
     conv1: Affine,
     conv2: Depthwise,
     conv3: Affine,
-    /// A 1x1 convolution where the block changes the width, and then a hardball at its end.
+    /// A 1x1 convolution where the block changes the width, instead of the identity.
     skip: Option<Affine>,
+    hardball: bool,
     stride: usize,
 }
 
@@ -94,33 +95,35 @@ impl Block {
         let conv1 = Affine::pointwise(input, 2 * hidden, vb.pp("conv1"))?;
         let conv2 = Affine::new(&[rows, 1, 3, 3], vb.pp("conv2"))?;
         let conv3 = Affine::pointwise(rows, output, vb.pp("conv3"))?;
-        let skip = skip.then(|| Affine::pointwise(input, output, vb.pp("skip"))).transpose()?;
+        let skip_conv = skip.is_convolution().then(|| Affine::pointwise(input, output, vb.pp("skip"))).transpose()?;
         if fuse {
             let [conv1, conv2, conv3] = [&conv1, &conv2, &conv3].map(Affine::pair);
-            return ops::FusedBlock::new(config, conv1, conv2, conv3, skip.as_ref().map(Affine::pair))
+            return ops::FusedBlock::new(config, conv1, conv2, conv3, skip_conv.as_ref().map(Affine::pair))
                 .map(|block| Self::Fused(Box::new(block)));
         }
         Ok(Self::Plain(Parts {
             conv1,
             conv2: Depthwise::new(&conv2.weight, &conv2.bias, filters, stride)?,
             conv3: Affine { weight: Depthwise::reorder_columns(&conv3.weight, filters)?, ..conv3 },
-            skip,
+            skip: skip_conv,
+            hardball: skip.ends_in_hardball(),
             stride,
         }))
     }
 
     /// `[n, h, w, c]` to `[n, ceil(h / stride), ceil(w / stride), o]`.
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let Parts { conv1, conv2, conv3, skip, stride } = match self {
+        let Parts { conv1, conv2, conv3, skip, hardball, stride } = match self {
             Self::Plain(parts) => parts,
             Self::Fused(block) => return block.forward(x),
         };
         let hidden = ops::gate(&conv1.product(x)?, &conv1.bias)?;
         let y = conv3.forward(&ops::depthwise(&hidden, conv2)?)?;
-        match skip {
+        let y = match skip {
             None => y + x,
-            Some(skip) => ops::hardball(&(y + skip.forward(&every(x, *stride)?)?)?),
-        }
+            Some(skip) => y + skip.forward(&every(x, *stride)?)?,
+        }?;
+        if *hardball { ops::hardball(&y) } else { Ok(y) }
     }
 }
 

@@ -3,13 +3,11 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail};
 use tempfile::NamedTempFile;
 
-/// A file that gets its name when its content is complete; until then it has another, which is
-/// removed if it comes to nothing.
+/// A file that is to be written later, as a whole.
 pub struct Output {
-    file: NamedTempFile,
     path: PathBuf,
 }
 
@@ -19,31 +17,67 @@ impl Output {
     /// # Errors
     /// If its directory is missing or cannot be written.
     pub fn create(path: &Path) -> Result<Self> {
-        let shown = path.display();
-        ensure!(!path.is_dir(), "cannot write {shown}: it is a directory");
-        let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let mut builder = tempfile::Builder::new();
-        builder.prefix(".qlnet-");
-        #[cfg(unix)]
-        {
-            // As any file that is created, less what the umask takes away.
-            use std::os::unix::fs::PermissionsExt;
-            builder.permissions(std::fs::Permissions::from_mode(0o666));
-        }
-        let file = builder.tempfile_in(directory).with_context(|| format!("cannot write {shown}"))?;
-        Ok(Self { file, path: path.to_path_buf() })
+        let path = target(path)?;
+        temporary(&path).with_context(|| format!("cannot write {}", path.display()))?;
+        Ok(Self { path })
     }
 
-    /// Writes the content and gives the file its name.
+    /// Writes the content under another name beside it, and then gives it its name.
     ///
     /// # Errors
     /// If it cannot be written, as on a full disk.
-    pub fn write(mut self, content: &[u8]) -> Result<()> {
-        let failed = || format!("cannot write {}", self.path.display());
-        self.file.write_all(content).and_then(|()| self.file.as_file().sync_all()).with_context(failed)?;
-        self.file.persist(&self.path).map_err(|error| error.error).with_context(failed)?;
-        Ok(())
+    pub fn write(self, content: &[u8]) -> Result<()> {
+        let write = || {
+            let mut file = temporary(&self.path)?;
+            file.write_all(content)?;
+            file.as_file().sync_all()?;
+            file.persist(&self.path).map_err(|error| error.error)
+        };
+        write().map(drop).with_context(|| format!("cannot write {}", self.path.display()))
     }
+}
+
+/// The file that is meant: where a link leads, and nothing that is no file.
+///
+/// # Errors
+/// If there is a directory or a device of that name.
+pub fn target(path: &Path) -> Result<PathBuf> {
+    let shown = path.display();
+    match path.metadata() {
+        Ok(metadata) if metadata.is_file() => Ok(path.canonicalize()?),
+        Ok(metadata) if metadata.is_dir() => bail!("cannot write {shown}: it is a directory"),
+        Ok(_) => bail!("cannot write {shown}: it is not a regular file"),
+        Err(_) => Ok(path.to_path_buf()),
+    }
+}
+
+/// Refuses to write two files under one name, or over a file that is read.
+///
+/// # Errors
+/// If two of `outputs`, or one of them and one of `inputs`, are the same file.
+pub fn ensure_distinct(outputs: &[PathBuf], inputs: &[PathBuf]) -> Result<()> {
+    let absolute = |path: &Path| path.canonicalize().or_else(|_| std::path::absolute(path)).unwrap_or_default();
+    let others = |place: usize| inputs.iter().chain(&outputs[..place]);
+    for (place, output) in outputs.iter().enumerate() {
+        if let Some(other) = others(place).find(|other| absolute(other) == absolute(output)) {
+            bail!("{} would be written over {}; give it another name", output.display(), other.display());
+        }
+    }
+    Ok(())
+}
+
+/// A file in the same directory, which is removed when it is dropped.
+fn temporary(path: &Path) -> std::io::Result<NamedTempFile> {
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".qlnet-");
+    #[cfg(unix)]
+    {
+        // As any file that is created, less what the umask takes away.
+        use std::os::unix::fs::PermissionsExt;
+        builder.permissions(std::fs::Permissions::from_mode(0o666));
+    }
+    builder.tempfile_in(directory)
 }
 
 #[cfg(test)]
@@ -63,5 +97,20 @@ mod tests {
         assert_eq!(std::fs::read(&path).unwrap(), b"new");
         assert!(Output::create(dir.path()).is_err());
         assert!(Output::create(&dir.path().join("missing/report.html")).is_err());
+        let distinct = |outputs: &[&str], inputs: &[&str]| {
+            let paths = |names: &[&str]| names.iter().map(|name| dir.path().join(name)).collect::<Vec<_>>();
+            ensure_distinct(&paths(outputs), &paths(inputs)).is_ok()
+        };
+        assert!(distinct(&["report.html", "other"], &["labels"]));
+        assert!(!distinct(&["report.html", "./report.html"], &[]) && !distinct(&["new"], &["new"]));
+        #[cfg(unix)]
+        {
+            // A link is followed; a device stays one.
+            let link = dir.path().join("link.html");
+            std::os::unix::fs::symlink(&path, &link).unwrap();
+            Output::create(&link).unwrap().write(b"through").unwrap();
+            assert!(link.is_symlink() && std::fs::read(&path).unwrap() == b"through");
+            assert!(Output::create(Path::new("/dev/null")).is_err());
+        }
     }
 }

@@ -150,7 +150,7 @@ pub fn find(name: &str) -> Result<&'static Model> {
         let suggestion = nearest.map_or(String::new(), |model| format!("did you mean `{}`? ", model.name));
         let names: Vec<_> = MODELS.iter().map(|model| model.name).collect();
         anyhow!(
-            "unknown model `{name}`; {suggestion}Known are {}; for a file of your own use --weights",
+            "unknown model `{name}`; {suggestion}known are {}; for a file of your own use --weights",
             names.join(", ")
         )
     })

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
-use qlnet::dataset::{Dataset, Listing, Selection};
+use qlnet::dataset::{Classes, Dataset, Listing, Selection};
 use serde_json::Value;
 use support::program::{DIGITS, Qlnet, assert_error, stderr, stdout};
 use support::{fixture, reference_dir};
@@ -160,7 +160,27 @@ fn every_form_of_a_dataset_gives_the_same() {
     archive.finish().unwrap();
     assert_eq!(predictions(&qlnet.path("val.tar"), "val.csv", &["--labels", list.to_str().unwrap()]).0, expected);
 
-    // Folders with names of their own, by a class map; and links to them.
+    // A folder around all of them, in an archive.
+    let mut archive = tar::Builder::new(fs::File::create(qlnet.path("around.tar")).unwrap());
+    archive.append_dir_all("val", qlnet.path("folders")).unwrap();
+    archive.finish().unwrap();
+    assert!(predictions(&qlnet.path("around.tar"), "around.csv", &[]) == whole);
+
+    // Links to folders.
+    #[cfg(unix)]
+    {
+        let links = qlnet.path("links");
+        fs::create_dir(&links).unwrap();
+        for digit in 0..10 {
+            let folder = qlnet.path("folders").join(digit.to_string());
+            std::os::unix::fs::symlink(folder, links.join(digit.to_string())).unwrap();
+        }
+        assert!(predictions(&links, "links.csv", &[]) == whole);
+        std::os::unix::fs::symlink("nowhere", links.join("10")).unwrap();
+        assert_error(&qlnet.eval(&links, &[]), &["links/10", "No such file", "mend it or remove it"]);
+    }
+
+    // Folders with names of their own, by a class map.
     let folders = qlnet.path("named");
     fs::create_dir(&folders).unwrap();
     for (digit, name) in ["zero", "one", "two"].into_iter().enumerate() {
@@ -199,8 +219,10 @@ fn a_part_is_chosen_by_number_or_by_seed() {
     let qlnet = Qlnet::new();
     let archive = Path::new(env!("CARGO_MANIFEST_DIR")).join(HELD_OUT);
     let select = |selection| -> Vec<String> {
-        let dataset = Dataset::unlabelled(Listing::new(&archive).unwrap()).select(selection);
-        dataset.samples().iter().map(|sample| sample.path().to_string()).collect()
+        let classes = Classes::new(&qlnet::registry::find("qlnet-digits").unwrap().labels());
+        let dataset = Dataset::new(Listing::new(&archive).unwrap(), &classes, None, None).unwrap().select(selection);
+        assert!((0..dataset.images()).all(|image| dataset.path(image)[..1] == dataset.label(image).to_string()));
+        dataset.listing().paths().map(str::to_string).collect()
     };
     let all = select(Selection::All);
     assert_eq!(select(Selection::First(7)), all[..7]);
@@ -214,8 +236,12 @@ fn a_part_is_chosen_by_number_or_by_seed() {
     (0..360).flat_map(|seed| random(36, seed)).for_each(|path| *drawn.entry(path).or_default() += 1);
     assert!(all.iter().all(|path| (10..=70).contains(&drawn[path])));
 
-    let result = json(&qlnet.eval(&archive, &["--json", "--sample", "50", "--seed", "3"]));
-    assert_eq!(result["images"], 50);
+    let sample = ["--sample", "50", "--seed", "3"];
+    let result = json(&qlnet.eval(&archive, &[&["--json"], &sample[..]].concat()));
+    assert_eq!((&result["images"], &result["complete"]), (&Value::from(50), &Value::from(true)));
+    assert_eq!(result["selection"]["random"]["seed"], 3);
+    let table = stdout(&qlnet.eval(&archive, &[&["--shard", "2/2"], &sample[..]].concat()));
+    assert!(table.starts_with("images             25   50 at random, seed 3, shard 2/2"), "{table}");
 }
 
 #[test]
@@ -287,9 +313,22 @@ fn signals_lose_nothing() {
     for (signal, code) in [("INT", Some(130)), ("TERM", Some(130)), ("KILL", None)] {
         let part = qlnet.path(&format!("{signal}.csv"));
         let partial = qlnet.path(&format!("{signal}.csv.partial"));
-        let args = ["eval", "--data", folders.to_str().unwrap(), DIGITS[0], DIGITS[1], "--batch-size", "8"];
+        let args = [
+            "eval",
+            "--data",
+            folders.to_str().unwrap(),
+            DIGITS[0],
+            DIGITS[1],
+            "--batch-size",
+            "8",
+            "--threads",
+            "1",
+            "--workers",
+            "1",
+        ];
+        let per_class = qlnet.file("classes.csv", b"earlier");
         let mut command = qlnet.command();
-        command.args(args).args(["--predictions", part.to_str().unwrap()]);
+        command.args(args).args(["--predictions", part.to_str().unwrap(), "--per-class", per_class.to_str().unwrap()]);
         let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let start = std::time::Instant::now();
         while fs::metadata(&partial).map_or(0, |metadata| metadata.len()) < 2000 {
@@ -300,6 +339,8 @@ fn signals_lose_nothing() {
         let output = child.wait_with_output().unwrap();
         assert_eq!(output.status.code(), code, "{}", stderr(&output));
         assert!(partial.exists() && !part.exists());
+        // What is written at the end is not written in the middle.
+        assert_eq!(fs::read(&per_class).unwrap(), b"earlier");
         if code.is_some() {
             assert!(stdout(&output).contains("interrupted after"), "{}", stdout(&output));
             let message = stderr(&output);
@@ -354,6 +395,7 @@ fn shards_together_are_the_whole() {
         (b"", "has no predictions"),
         (changed.as_bytes(), "not those of the images"),
         (doubled.as_bytes(), "more rows than images"),
+        (text.replacen("2/3", "9/3", 1).as_bytes(), "does not say what it is of"),
         (unlike.as_bytes(), "not a file of predictions"),
     ] {
         fs::write(&b, content).unwrap();
@@ -396,7 +438,7 @@ fn unreadable_images_are_counted_and_named() {
     assert_eq!(result["top1"], 357.0 / 360.0);
     let message = stderr(&output);
     assert_eq!(message.lines().count(), count + 1, "{message}");
-    for (name, unreadable) in names.iter().zip(result["unreadable"].as_array().unwrap()) {
+    for (name, unreadable) in names.iter().zip(result["failed"].as_array().unwrap()) {
         assert!(message.contains(&format!("error: 4/{name}")), "{name}: {message}");
         assert!(
             unreadable["path"].as_str().unwrap().contains(name) && !unreadable["error"].as_str().unwrap().is_empty()
@@ -413,7 +455,7 @@ fn unreadable_images_are_counted_and_named() {
     let resumed = qlnet.eval(&folders, &["--json", "--resume", file.to_str().unwrap()]);
     assert_eq!(resumed.status.code(), Some(1));
     let merged = qlnet.run(&["eval", "--merge", file.to_str().unwrap(), "--skip-errors", "--json"]);
-    assert_eq!(json(&merged)["unreadable"], result["unreadable"]);
+    assert_eq!(json(&merged)["failed"], result["failed"]);
 
     fs::remove_dir_all(&folders).unwrap();
     fs::create_dir_all(folders.join("1")).unwrap();
@@ -454,14 +496,14 @@ fn wrong_datasets_are_explained() {
     // Both forms at once.
     fs::create_dir(flat.join("3")).unwrap();
     fs::copy(flat.join("ILSVRC2012_val_00000007.png"), flat.join("3/ILSVRC2012_val_00000007.png")).unwrap();
-    refused(&flat, &[], &["20 images lie beside class folders with 1, 1 names in both"]);
+    refused(&flat, &[], &["in class folders (1) and beside them (20, 1 names in both)"]);
     refused(&flat, &["--labels", &good], &["have one name"]);
 
     let folders = qlnet.unpacked("folders");
     fs::rename(folders.join("7"), folders.join("seven")).unwrap();
     refused(&folders, &[], &["folders", "`seven`", "--class-map"]);
     refused(qlnet.home.path(), &[], &["`folders`", "did you mean"]);
-    // ImageNet's classes are known by WordNet id only. The model is never asked for: its file is missing.
+    // A network of seven classes without labels.
     let weights = fixture("two-filters.pth.tar");
     let output = qlnet.run(&["eval", "--data", folders.to_str().unwrap(), "--weights", weights.to_str().unwrap()]);
     assert_error(&output, &["`8`", "`9`", "labels or indices"]);
@@ -492,13 +534,20 @@ fn files_are_written_whole_or_not_at_all() {
     let eval = |args: &[&str]| qlnet.eval(Path::new(HELD_OUT), args);
     assert_error(&eval(&["--predictions", "p.txt"]), &["p.txt", ".csv or .jsonl"]);
     assert_error(&eval(&["--per-class", "p.txt"]), &["p.txt", ".csv"]);
+    assert_error(&eval(&["--report", "p.pdf"]), &["p.pdf", ".html"]);
+    let one = qlnet.path("one.csv").to_str().unwrap().to_string();
+    assert_error(&eval(&["--predictions", &one, "--per-class", &one]), &["would be written over", "another name"]);
+    assert_error(&eval(&["--labels", &one, "--predictions", &one]), &["would be written over"]);
     let directory = qlnet.path("directory.csv");
     fs::create_dir(&directory).unwrap();
+    fs::create_dir(qlnet.path("directory.html")).unwrap();
     for option in ["--predictions", "--per-class", "--report"] {
-        assert_error(&eval(&[option, "/nowhere/p.csv"]), &["cannot write /nowhere/p.csv", "No such file"]);
-        assert_error(&eval(&[option, directory.to_str().unwrap()]), &["directory.csv", "directory"]);
+        let directory = directory.with_extension(if option == "--report" { "html" } else { "csv" });
+        let nowhere = if option == "--report" { "/nowhere/p.html" } else { "/nowhere/p.csv" };
+        assert_error(&eval(&[option, nowhere]), &[&format!("cannot write {nowhere}"), "No such file"]);
+        assert_error(&eval(&[option, directory.to_str().unwrap()]), &["directory.", "it is a directory"]);
     }
-    assert!(qlnet.files().iter().all(|name| name == "cache" || name == "directory.csv"), "{:?}", qlnet.files());
+    assert!(qlnet.files().iter().all(|name| name == "cache" || name.starts_with("directory.")), "{:?}", qlnet.files());
 }
 
 /// A limit on the size of files stands in for a full disk.
@@ -546,7 +595,7 @@ fn the_report_needs_nothing_else() {
         "Calibration",
         "Most confused",
         "Most confident mistakes",
-        "Unreadable images",
+        "Images without scores",
         "How it was measured",
     ] {
         assert!(html.contains(&format!("<h2>{section}</h2>")), "{section}");

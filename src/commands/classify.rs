@@ -11,11 +11,12 @@ use indicatif::ProgressBar;
 use rayon::prelude::*;
 use serde::Serialize;
 
-use super::{bar_style, one_line, print, printable, say, to_json};
+use super::{bar_style, print, say, to_json};
 use crate::classifier::Prediction;
 use crate::cli::Classify;
 use crate::decode::{decode, has_image_extension, read_image};
 use crate::preprocess::Preprocess;
+use crate::text::{one_line, printable};
 
 #[derive(Serialize)]
 struct Record<'a> {

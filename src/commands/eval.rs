@@ -1,31 +1,31 @@
 //! `qlnet eval`
 
+use std::cell::Cell;
 use std::fmt::Write;
 use std::io::IsTerminal;
 use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use indicatif::ProgressBar;
-use serde::Serialize;
+use indicatif::{HumanDuration, ProgressBar};
 
-use super::{bar_style, print, printable, say, to_json};
-use crate::cli::{Eval, PartArgs};
+use super::{bar_style, print, say, to_json};
+use crate::cli::{Eval, LabelArgs, PartArgs};
 use crate::dataset::{Classes, Dataset, Listing, RealLabels, Selection};
-use crate::decode::{JPEG_DECODER, decode};
-use crate::device;
+use crate::decode::decode;
 use crate::eval::classes::{class_rows, to_csv};
 use crate::eval::predictions::{Run, Shard, Shards, Writer, partial};
-use crate::eval::report::{Report, percent, thousands};
-use crate::eval::{Accuracy, Effort, Row, Tally, Unreadable, evaluate};
-use crate::output::Output;
+use crate::eval::report::Report;
+use crate::eval::{Accuracy, Pipeline, Row, Summary, Tally, evaluate};
+use crate::output::{Output, ensure_distinct};
 use crate::registry::{self, Label};
+use crate::text::{percent, printable, thousands};
 
-/// Unreadable images that are named on standard error; the others are counted.
+/// Images without scores that are named on standard error; the others are counted.
 const NAMED: u64 = 20;
 
 pub fn run(args: &Eval) -> Result<ExitCode> {
@@ -47,21 +47,55 @@ impl Outputs {
             let csv = path.extension().is_some_and(|extension| extension == "csv");
             ensure!(csv, "{}: the name of the file for --per-class ends in .csv", path.display());
         }
-        let create = |path: &Option<_>| path.as_ref().map(|path: &std::path::PathBuf| Output::create(path)).transpose();
+        if let Some(path) = &args.results.report {
+            let html = path.extension().is_some_and(|extension| extension == "html" || extension == "htm");
+            ensure!(html, "{}: the name of a report ends in .html", path.display());
+        }
+        let results = &args.results;
+        let paths = |paths: [&Option<PathBuf>; 4]| paths.into_iter().flatten().cloned().collect::<Vec<_>>();
+        let outputs = paths([&results.predictions, &results.resume, &results.per_class, &results.report]);
+        let LabelArgs { labels, class_map, real_labels } = &args.labels;
+        let inputs = [paths([labels, class_map, real_labels, &args.model.weights]), results.merge.clone()].concat();
+        ensure_distinct(&outputs, &inputs)?;
+        let create = |path: &Option<PathBuf>| path.as_deref().map(Output::create).transpose();
         Ok(Self { per_class: create(&args.results.per_class)?, report: create(&args.results.report)? })
     }
-}
 
-/// What came out, for printing.
-struct Outcome<'a> {
-    tally: &'a Tally,
-    run: &'a Run,
-    labels: &'a [Label],
-    images: Option<&'a Dataset>,
-    /// Images that were evaluated just now, and how long that took.
-    timing: Option<(u64, Duration)>,
-    /// Images that are to be evaluated.
-    expected: u64,
+    /// Writes them. Without `images`, the report has no pictures.
+    fn write(
+        self,
+        data: &Path,
+        summary: &Summary,
+        tally: &Tally,
+        labels: &[Label],
+        images: Option<&Listing>,
+    ) -> Result<()> {
+        if tally.images == 0 {
+            return Ok(());
+        }
+        if let Some(output) = self.per_class {
+            output.write(&to_csv(&class_rows(tally, labels))?)?;
+        }
+        if let Some(output) = self.report {
+            let missing = Cell::new(0);
+            let crop = |path: &str| {
+                let images = images?;
+                missing.set(missing.get() + usize::from(images.find(path).is_none()));
+                let bytes = images.read(images.find(path)?).ok()?;
+                summary.run.preprocess.apply(&decode(&bytes, path.as_ref(), false).ok()?).ok()
+            };
+            let data = data.canonicalize().unwrap_or_else(|_| data.to_path_buf());
+            let data = data.file_name().map_or_else(String::new, |name| name.to_string_lossy().into());
+            let report = Report { run: summary.run, tally, labels, data: &data, part: summary.part(), crop: &crop };
+            output.write(report.html().as_bytes())?;
+            if images.is_none() {
+                say("note", "the report has no pictures; give --imagenet-val too");
+            } else if missing.get() > 0 {
+                say("note", "the report lacks pictures: --imagenet-val does not hold all images that were evaluated");
+            }
+        }
+        Ok(())
+    }
 }
 
 fn evaluate_images(args: &Eval, images: &Path) -> Result<ExitCode> {
@@ -70,9 +104,8 @@ fn evaluate_images(args: &Eval, images: &Path) -> Result<ExitCode> {
     let listing = Listing::new(images)?;
     let outputs = Outputs::create(args)?;
     let classifier = args.model.load(preprocess)?;
-    let classes = classifier.labels().len();
     let real = match &args.labels.real_labels {
-        Some(file) => Some(RealLabels::open(file, listing.paths(), classes)?),
+        Some(file) => Some(RealLabels::open(file, listing.paths(), classifier.labels().len())?),
         None => None,
     };
     let labels = args.labels.labels.as_deref();
@@ -81,24 +114,12 @@ fn evaluate_images(args: &Eval, images: &Path) -> Result<ExitCode> {
     if let (Some(file), None) = (&dataset.labels_from, labels) {
         say("note", &format!("labels from {}", printable(&file.display().to_string())));
     }
-    let dataset = Arc::new(dataset.select(args.part.selection()));
+    let selection = args.part.selection();
+    let dataset = Arc::new(dataset.select(selection));
     let shard = args.part.shard.unwrap_or(Shard::WHOLE);
-    let count = dataset.samples().len();
-    let positions = shard.positions(count);
-    let expected = positions.clone().count();
-    ensure!(expected > 0, "shard {shard} is empty: there are only {count} images");
-    let run = Run {
-        qlnet: env!("CARGO_PKG_VERSION").into(),
-        model: model.name.into(),
-        weights_sha256: args.model.weights_sha256()?,
-        classes,
-        preprocess,
-        jpeg_decoder: JPEG_DECODER.into(),
-        dtype: classifier.dtype.as_str().into(),
-        device: device::name(&classifier.device),
-        data: dataset.fingerprint(),
-        shard,
-    };
+    let expected = shard.images(dataset.images()).count();
+    ensure!(expected > 0, "shard {shard} is empty: there are only {} images", dataset.images());
+    let run = Run::new(model, args.model.weights_sha256()?, &classifier, &dataset, selection, shard);
 
     let mut tally = Tally::default();
     let mut done = 0;
@@ -107,12 +128,15 @@ fn evaluate_images(args: &Eval, images: &Path) -> Result<ExitCode> {
         (None, Some(path)) => {
             let mut each = |row: Row| tally.add(&row, real.as_ref());
             let (writer, rows) = Writer::resume(path, run.clone(), &dataset, args.batch_size, &mut each)?;
-            let (rows_text, of) = (thousands(rows as u64), thousands(expected as u64));
-            match rows {
-                0 => say("note", &format!("{} is not there yet: begun", path.display())),
-                _ => say("note", &format!("{}: {rows_text} of {of} images are done", path.display())),
-            }
-            done = rows;
+            done = rows.unwrap_or_default();
+            let (done, of) = (thousands(done as u64), thousands(expected as u64));
+            say(
+                "note",
+                &match rows {
+                    Some(_) => format!("{}: {done} of {of} images are done", path.display()),
+                    None => format!("{} is not there yet: begun", path.display()),
+                },
+            );
             Some(writer)
         }
         (None, None) => None,
@@ -121,13 +145,13 @@ fn evaluate_images(args: &Eval, images: &Path) -> Result<ExitCode> {
     let interrupted = interruption()?;
     let mut progress = Progress::new(expected as u64, done as u64);
     let workers = args.workers.unwrap_or_else(rayon::current_num_threads);
-    let effort = Effort { batch_size: args.batch_size, workers };
+    let pipeline = Pipeline { batch_size: args.batch_size, workers };
     let mut left = expected - done;
-    evaluate(&classifier, &dataset, positions.skip(done), effort, &mut |rows| {
+    evaluate(&classifier, &dataset, shard.images(dataset.images()).skip(done), pipeline, &mut |rows| {
         for row in &rows {
             tally.add(row, real.as_ref());
             if let Err(error) = &row.scores {
-                progress.unreadable(&tally, &row.path, error);
+                progress.failed(&tally, &row.path, error);
             }
         }
         if let Some(writer) = &mut writer {
@@ -138,23 +162,11 @@ fn evaluate_images(args: &Eval, images: &Path) -> Result<ExitCode> {
         let stop = interrupted.load(Ordering::Relaxed) && left > 0;
         Ok(if stop { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
     })?;
-    let timing = Some(((expected - done - left) as u64, progress.finish()));
+    let timing = ((expected - done - left) as u64, progress.finish());
+    let summary = Summary::new(&tally, &run, Some(timing));
 
-    if left == 0
-        && let Some(writer) = writer
-    {
-        writer.finish()?;
-    }
-    let outcome = Outcome {
-        tally: &tally,
-        run: &run,
-        labels: classifier.labels(),
-        images: Some(&dataset),
-        timing,
-        expected: expected as u64,
-    };
-    show(args, &outcome, outputs)?;
     if left > 0 {
+        show(args, &summary)?;
         let way_on = match args.results.predictions.as_ref().or(args.results.resume.as_ref()) {
             Some(path) => format!(
                 "what is done is in {}; go on with the same command and --resume {}",
@@ -167,13 +179,20 @@ fn evaluate_images(args: &Eval, images: &Path) -> Result<ExitCode> {
         say("interrupted", &format!("{done} of {of} images; {way_on}"));
         return Ok(ExitCode::from(130));
     }
+    // The result first: whatever happens to the files, it is seen.
+    show(args, &summary)?;
+    if let Some(writer) = writer {
+        writer.finish()?;
+    }
+    outputs.write(images, &summary, &tally, classifier.labels(), Some(dataset.listing()))?;
     verdict(args, &tally)
 }
 
 /// Prints what files of predictions say together.
 fn merge(args: &Eval) -> Result<ExitCode> {
+    let files = &args.results.merge;
     let outputs = Outputs::create(args)?;
-    let shards = Shards::open(&args.results.merge)?;
+    let shards = Shards::open(files)?;
     let run = &shards.run;
     let labels = Label::for_outputs(registry::find(&run.model)?.labels(), run.classes);
     let real = match &args.labels.real_labels {
@@ -187,34 +206,19 @@ fn merge(args: &Eval) -> Result<ExitCode> {
         }
         None => None,
     };
-    let images = match &args.imagenet_val {
-        Some(path) => Some(Dataset::unlabelled(Listing::new(path)?)),
-        None => None,
-    };
+    let images = args.imagenet_val.as_deref().map(Listing::new).transpose()?;
     let mut writer = match &args.results.predictions {
         Some(path) => Some(Writer::create(path, run.clone())?),
         None => None,
     };
-    let mut tally = Tally::default();
-    let mut rows = Vec::new();
-    shards.for_each(&mut |row| {
-        tally.add(&row, real.as_ref());
-        if let Some(writer) = &mut writer {
-            rows.push(row);
-            if rows.len() == 1024 {
-                writer.append(&rows)?;
-                rows.clear();
-            }
-        }
-        Ok(())
-    })?;
-    if let Some(mut writer) = writer {
-        writer.append(&rows)?;
+    let tally = shards.tally(real.as_ref(), writer.as_mut())?;
+    let summary = Summary::new(&tally, run, None);
+    let data = args.imagenet_val.as_ref().unwrap_or(&files[0]);
+    show(args, &summary)?;
+    if let Some(writer) = writer {
         writer.finish()?;
     }
-    let expected = run.data.images as u64;
-    let outcome = Outcome { tally: &tally, run, labels: &labels, images: images.as_ref(), timing: None, expected };
-    show(args, &outcome, outputs)?;
+    outputs.write(data, &summary, &tally, &labels, images.as_ref())?;
     verdict(args, &tally)
 }
 
@@ -277,7 +281,7 @@ impl Progress {
         let running = format!("top-1 {} top-5 {} {speed:.1} images/s", accuracy(tally.top1()), accuracy(tally.top5()));
         if self.line.is_some_and(|line| line.elapsed() >= Self::PERIOD) {
             self.line = Some(Instant::now());
-            let left = indicatif::HumanDuration(Duration::from_secs_f64((length - position) as f64 / speed.max(1e-9)));
+            let left = HumanDuration(Duration::from_secs_f64((length - position) as f64 / speed.max(1e-9)));
             say(
                 "progress",
                 &format!("{} of {} images, {running}, {left} left", thousands(position), thousands(length)),
@@ -286,8 +290,8 @@ impl Progress {
         self.bar.set_message(running);
     }
 
-    fn unreadable(&self, tally: &Tally, path: &str, error: &str) {
-        if tally.unreadable.len() as u64 <= NAMED {
+    fn failed(&self, tally: &Tally, path: &str, error: &str) {
+        if tally.failed.len() as u64 <= NAMED {
             self.bar.suspend(|| say("error", &format!("{path}: {error}")));
         }
     }
@@ -299,169 +303,57 @@ impl Progress {
     }
 }
 
-/// Prints and writes what came out.
-fn show(args: &Eval, outcome: &Outcome, outputs: Outputs) -> Result<()> {
-    let Outcome { tally, run, labels, images, .. } = outcome;
-    if let Some(output) = outputs.per_class {
-        output.write(&to_csv(&class_rows(tally, labels))?)?;
-    }
-    if let Some(output) = outputs.report {
-        let crop = |path: &str| {
-            let images = images.as_ref()?;
-            let bytes = images.read(images.find(path)?).ok()?;
-            run.preprocess.apply(&decode(&bytes, path.as_ref(), false).ok()?).ok()
-        };
-        let data = args.imagenet_val.as_ref().or(args.results.merge.first());
-        let data =
-            data.and_then(|path| path.file_name()).map_or_else(String::new, |name| name.to_string_lossy().into());
-        let part = outcome.part();
-        let report = Report { run, tally, labels, data: &data, part: part.as_deref(), crop: &crop };
-        output.write(report.html().as_bytes())?;
-        if images.is_none() {
-            say("note", "the report has no pictures; give --imagenet-val too");
-        }
-    }
-    let summary = Summary::new(args, outcome);
-    print(&if args.results.json { to_json(&summary)? } else { summary.table() })?;
-    Ok(())
-}
-
-/// Unreadable images are an error unless they were accepted.
+/// Images without scores are an error unless they were accepted.
 fn verdict(args: &Eval, tally: &Tally) -> Result<ExitCode> {
     if tally.errors > 0 {
         let (errors, all) = (thousands(tally.errors), thousands(tally.errors + tally.images));
         let text = format!("{errors} of {all} images could not be read and were not scored");
         ensure!(tally.images > 0, text);
-        ensure!(args.results.skip_errors, "{text}; --skip-errors accepts that");
+        ensure!(args.results.skip_errors, "{text}; --skip-errors accepts that, and --resume would not try them again");
         say("note", &text);
     }
     Ok(ExitCode::SUCCESS)
 }
 
-impl Outcome<'_> {
-    /// What of the data was evaluated, if it was not all.
-    fn part(&self) -> Option<String> {
-        let done = self.tally.images + self.tally.errors;
-        let interrupted = done < self.expected;
-        let shard = self.run.shard != Shard::WHOLE;
-        let text = match (shard, interrupted) {
-            (false, false) => return None,
-            (true, false) => format!("shard {}", self.run.shard),
-            (false, true) => format!("interrupted after {} of {}", thousands(done), thousands(self.expected)),
-            (true, true) => {
-                format!(
-                    "shard {}, interrupted after {} of {}",
-                    self.run.shard,
-                    thousands(done),
-                    thousands(self.expected)
-                )
-            }
-        };
-        Some(text)
-    }
+fn show(args: &Eval, summary: &Summary) -> Result<()> {
+    print(&if args.results.json { to_json(summary)? } else { table(args, summary) })
 }
 
-/// An evaluation's result, as `--json` prints it. Accuracies are shares; what there is no image for is
-/// `null`.
-#[derive(Serialize)]
-struct Summary<'a> {
-    /// Images that were scored, and images that could not be.
-    images: u64,
-    errors: u64,
-    top1: Option<f64>,
-    top1_interval: Option<[f64; 2]>,
-    top5: Option<f64>,
-    top5_interval: Option<[f64; 2]>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    real: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    real_interval: Option<[f64; 2]>,
-    /// Images that have labels in ImageNet-ReaL.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    real_images: Option<u64>,
-    /// Mean cross-entropy.
-    loss: Option<f64>,
-    calibration_error: Option<f64>,
-    /// Of this process, without loading the model.
-    images_per_second: Option<f64>,
-    seconds: Option<f64>,
-    /// Whether all images were evaluated that were to be.
-    complete: bool,
-    #[serde(flatten)]
-    run: &'a Run,
-    threads: usize,
-    batch_size: usize,
-    /// The first thousand.
-    unreadable: &'a [Unreadable],
-    #[serde(skip)]
-    part: Option<String>,
-    #[serde(skip)]
-    weights: String,
-}
-
-impl<'a> Summary<'a> {
-    fn new(args: &Eval, outcome: &Outcome<'a>) -> Self {
-        let Outcome { tally, run, timing, expected, .. } = outcome;
-        let value = |accuracy: Option<Accuracy>| accuracy.map(|accuracy| accuracy.value);
-        let interval = |accuracy: Option<Accuracy>| accuracy.map(|accuracy| accuracy.interval());
-        let seconds = timing.map(|(_, time)| time.as_secs_f64());
-        Self {
-            images: tally.images,
-            errors: tally.errors,
-            top1: value(tally.top1()),
-            top1_interval: interval(tally.top1()),
-            top5: value(tally.top5()),
-            top5_interval: interval(tally.top5()),
-            real: value(tally.real()),
-            real_interval: interval(tally.real()),
-            real_images: args.labels.real_labels.as_ref().map(|_| tally.real_images),
-            loss: tally.loss(),
-            calibration_error: tally.calibration_error(),
-            images_per_second: timing.filter(|(images, _)| *images > 0).map(|(n, time)| n as f64 / time.as_secs_f64()),
-            seconds,
-            complete: tally.images + tally.errors == *expected,
-            run,
-            threads: rayon::current_num_threads(),
-            batch_size: args.batch_size,
-            unreadable: &tally.unreadable,
-            part: outcome.part(),
-            weights: args.model.weights.as_ref().map_or(String::new(), |file| format!("{}, ", file.display())),
+fn table(args: &Eval, summary: &Summary) -> String {
+    let mut text = String::new();
+    let mut row = |name: &str, value: &str| {
+        let _ = writeln!(text, "{name:<18} {value}");
+    };
+    let accuracy = |value: Option<f64>, interval: Option<[f64; 2]>| match (value, interval) {
+        (Some(value), Some([low, high])) => {
+            format!("{}   95 % interval {} to {}", percent(value), percent(low), percent(high))
         }
+        _ => "-".to_string(),
+    };
+    let Run { model, weights_sha256, preprocess, jpeg_decoder, device, dtype, .. } = summary.run;
+    let part = summary.part().map_or(String::new(), |part| format!("   {part}"));
+    row("images", &format!("{}{part}", thousands(summary.images)));
+    if summary.errors > 0 {
+        row("not scored", &thousands(summary.errors));
     }
-
-    fn table(&self) -> String {
-        let mut text = String::new();
-        let mut row = |name: &str, value: &str| {
-            let _ = writeln!(text, "{name:<18} {value}");
-        };
-        let accuracy = |value: Option<f64>, interval: Option<[f64; 2]>| match (value, interval) {
-            (Some(value), Some([low, high])) => {
-                format!("{}   95 % interval {} to {}", percent(value), percent(low), percent(high))
-            }
-            _ => "-".to_string(),
-        };
-        let part = self.part.as_ref().map_or(String::new(), |part| format!("   {part}"));
-        row("images", &format!("{}{part}", thousands(self.images)));
-        if self.errors > 0 {
-            row("unreadable", &thousands(self.errors));
-        }
-        row("top-1", &accuracy(self.top1, self.top1_interval));
-        row("top-5", &accuracy(self.top5, self.top5_interval));
-        if let Some(images) = self.real_images {
-            row("ReaL", &format!("{}, of {} images", accuracy(self.real, self.real_interval), thousands(images)));
-        }
-        row("cross-entropy", &self.loss.map_or("-".into(), |loss| format!("{loss:.4}")));
-        row("calibration error", &self.calibration_error.map_or("-".into(), percent));
-        if let Some(speed) = self.images_per_second {
-            row("images per second", &format!("{speed:.1}"));
-        }
-        row("model", &self.run.model);
-        row("weights", &printable(&format!("{}SHA-256 {}", self.weights, self.run.weights_sha256)));
-        row("preprocessing", &format!("{}, JPEG by {}", self.run.preprocess, self.run.jpeg_decoder));
-        let threads = self.images_per_second.map_or(String::new(), |_| format!(", {} threads", self.threads));
-        row("device", &format!("{}{threads}", self.run.device));
-        row("dtype", &self.run.dtype);
-        text.truncate(text.trim_end().len());
-        text
+    row("top-1", &accuracy(summary.top1, summary.top1_interval));
+    row("top-5", &accuracy(summary.top5, summary.top5_interval));
+    if let Some(images) = summary.real_images {
+        row("ReaL", &format!("{}, of {} images", accuracy(summary.real, summary.real_interval), thousands(images)));
     }
+    row("cross-entropy", &summary.loss.map_or("-".into(), |loss| format!("{loss:.4}")));
+    row("calibration error", &summary.calibration_error.map_or("-".into(), percent));
+    if let Some(speed) = summary.images_per_second {
+        row("images per second", &format!("{speed:.1}"));
+    }
+    row("model", model);
+    let file = args.model.weights.as_ref().map_or(String::new(), |file| format!("{}, ", file.display()));
+    row("weights", &printable(&format!("{file}SHA-256 {weights_sha256}")));
+    row("preprocessing", &format!("{preprocess}, JPEG by {jpeg_decoder}"));
+    let threads =
+        summary.images_per_second.map_or(String::new(), |_| format!(", {} threads", rayon::current_num_threads()));
+    row("device", &format!("{device}{threads}"));
+    row("dtype", dtype);
+    text.truncate(text.trim_end().len());
+    text
 }

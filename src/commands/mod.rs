@@ -120,25 +120,6 @@ pub fn say(kind: &str, text: &str) {
     let _ = writeln!(std::io::stderr(), "{kind}: {text}");
 }
 
-/// An error and its causes in one line. Some libraries repeat their cause in their own message, and
-/// candle adds a backtrace where `RUST_BACKTRACE` is set: both are left out.
-pub fn one_line(error: &anyhow::Error) -> String {
-    let mut text = String::new();
-    for cause in error.chain() {
-        let cause = cause.to_string();
-        let cause = cause.split("\n   0: ").next().unwrap_or_default().trim();
-        if !text.contains(cause) {
-            text = if text.is_empty() { cause.to_string() } else { format!("{text}: {cause}") };
-        }
-    }
-    printable(&text)
-}
-
-/// Text with its control characters escaped: file names may hold any.
-fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { c.escape_default().to_string() } else { c.to_string() }).collect()
-}
-
 fn bar_style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
 }
@@ -151,17 +132,4 @@ fn print(line: &str) -> Result<()> {
 
 fn to_json(value: &impl Serialize) -> Result<String> {
     Ok(serde_json::to_string(value)?)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn errors_are_one_line() {
-        let cause = anyhow::anyhow!("no such thing\n   0: some::frame\n   1: another");
-        let error = cause.context("cannot do it: no such thing").context("photo.png");
-        assert_eq!(one_line(&error), "photo.png: cannot do it: no such thing");
-        assert_eq!(one_line(&anyhow::anyhow!("bad").context("a\nb.png")), r"a\nb.png: bad");
-    }
 }

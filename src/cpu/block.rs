@@ -150,7 +150,7 @@ impl Block {
             let pixels = count * shape.out_width;
             let spread = Rows { data: spread, stride: shape.spread_pixel };
             accumulate(pixels, spread, &self.conv3, y, self.config.output);
-            if self.config.skip {
+            if self.config.skip.ends_in_hardball() {
                 project(y, self.config.output);
             }
         }

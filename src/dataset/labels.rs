@@ -26,6 +26,16 @@ impl Classes {
             }
             classes.by_text.entry(label.text.clone()).and_modify(|known| *known = None).or_insert(Some(index));
         }
+        // The first of several synonyms will do, unless it is also what another class is called.
+        let mut short: HashMap<&str, Option<u32>> = HashMap::new();
+        for (index, label) in (0..).zip(labels) {
+            if let Some((first, _)) = label.text.split_once(',') {
+                short.entry(first).and_modify(|known| *known = None).or_insert(Some(index));
+            }
+        }
+        for (first, index) in short {
+            classes.by_text.entry(first.to_string()).or_insert(index);
+        }
         classes
     }
 
@@ -58,7 +68,8 @@ pub(super) fn by_folder(
     classes: &Classes,
     class_map: Option<&Path>,
 ) -> Result<Vec<u32>> {
-    let map = class_map.map(|file| read_class_map(file, classes)).transpose()?;
+    let is_folder = |name: &str| entries.iter().any(|entry| entry.folder() == Some(name));
+    let map = class_map.map(|file| read_class_map(file, classes, is_folder)).transpose()?;
     let of_folder = |folder: &str| match &map {
         Some(map) => map.get(folder).copied(),
         None => classes.of_folder(folder),
@@ -99,8 +110,8 @@ fn unknown_folders(
         (None, None) => {
             let kind = if classes.by_wnid.is_empty() { "labels or indices" } else { "WordNet ids" };
             format!(
-                "folders that are not named by {kind} of the model's classes: {folders}; \
-                 say which classes they are with --class-map, or move them away"
+                "folders that are not named by {kind} of the model's classes: {folders}; say which classes they are \
+                 with --class-map, move them away, or name the label of each image with --labels"
             )
         }
     }
@@ -115,10 +126,15 @@ fn listed(names: &[&str]) -> String {
 
 /// Reads lines of a folder's name and its class; or of only the folder's name, the first of class 0,
 /// as in timm's class maps.
-fn read_class_map(file: &Path, classes: &Classes) -> Result<HashMap<String, u32>> {
-    let lines = read_lines(file)?;
+fn read_class_map(file: &Path, classes: &Classes, is_folder: impl Fn(&str) -> bool) -> Result<HashMap<String, u32>> {
+    let mut lines = read_lines(file)?;
     let named = |line: &Line| split(&line.text, |class| classes.named(class)).map(|(f, class)| (f.to_string(), class));
-    let has_classes = lines.iter().any(|line| named(line).is_some());
+    let has_classes = lines.iter().any(|line| named(line).is_some() && !is_folder(&line.text));
+    let names_folder = |line: &Line| line.text.split_once(SEPARATORS).is_some_and(|(name, _)| is_folder(name));
+    if has_classes && named(&lines[0]).is_none() && !names_folder(&lines[0]) {
+        // A header.
+        lines.remove(0);
+    }
     let mut map = HashMap::new();
     for (index, line) in (0..).zip(&lines) {
         let at = || format!("{}, line {}", file.display(), line.number);
@@ -127,9 +143,12 @@ fn read_class_map(file: &Path, classes: &Classes) -> Result<HashMap<String, u32>
                 format!("{}: no class of the model in `{}`; expected {}", at(), line.text, classes.kinds())
             })?
         } else {
-            let count = classes.count;
+            let (folder, count) = (line.text.clone(), classes.count);
             ensure!((index as usize) < count, "{}: more folders than the model has classes ({count})", at());
-            (line.text.clone(), index)
+            if let Some(class) = classes.by_wnid.get(&folder).filter(|class| **class != index) {
+                bail!("{}: `{folder}` is class {class} of the model, and not {index}; write `{folder} {class}`", at());
+            }
+            (folder, index)
         };
         if let Some(folder) = map.insert(folder.clone(), class).map(|_| folder) {
             bail!("{}: `{folder}` is there twice", at());
@@ -150,9 +169,11 @@ pub(super) fn find_beside(images: &Path) -> Option<PathBuf> {
     ];
     let images = images.canonicalize().ok()?;
     // In Kaggle's archive the images are in `ILSVRC/Data/CLS-LOC/val`, the solution is at the top.
-    let kaggle = images.ancestors().take(5).map(|directory| directory.join("LOC_val_solution.csv"));
-    let lists = images.ancestors().take(2).flat_map(|directory| LISTS.map(|name| directory.join(name)));
-    kaggle.chain(lists).find(|file| file.is_file())
+    let files = images.ancestors().take(5).enumerate().flat_map(|(up, directory)| {
+        let lists = LISTS.iter().filter(move |_| up < 2);
+        std::iter::once(&"LOC_val_solution.csv").chain(lists).map(|name| directory.join(name))
+    });
+    files.into_iter().find(|file| file.is_file())
 }
 
 /// The class of each image, by a file of labels.
@@ -171,36 +192,59 @@ pub(super) fn by_file(root: &Path, entries: &[Entry], classes: &Classes, file: &
         by_name.entry(name.rsplit_once('.').map_or(name, |(stem, _)| stem)).or_insert(index);
     }
     by_name.extend(order.iter().map(|index| (entries[*index].name(), *index)));
+    // Caffe's lists have `val/ILSVRC2012_val_00000001.JPEG`.
+    let image = |name: &str| {
+        let name = name.rsplit('/').next().unwrap_or(name);
+        let stem = || by_name.get(name.rsplit_once('.')?.0);
+        by_name.get(name).or_else(stem).copied()
+    };
 
-    let is_header = |line: &str| line.split_once(SEPARATORS).is_some_and(|(name, _)| !by_name.contains_key(name));
     let mut listed_labels = Vec::new();
     let mut named_labels: HashMap<usize, u32> = HashMap::new();
-    let mut strangers = 0;
+    // Names of images that are not there, and what may be a header.
+    let mut strangers: Vec<String> = Vec::new();
+    let mut header = None;
     for (index, Line { number, text }) in read_lines(file)?.into_iter().enumerate() {
-        match parse_label(&text, classes, |name| by_name.contains_key(name)) {
+        match parse_label(&text, classes, |name| image(name).is_some()) {
             Parsed::Label(class) => listed_labels.push(class),
-            Parsed::Named(name, class) => match by_name.get(name) {
-                Some(&image) => {
+            Parsed::Named(name, class) => match image(name) {
+                Some(image) => {
                     if named_labels.insert(image, class).is_some_and(|before| before != class) {
                         bail!("{shown}, line {number}: another label for {name} than before");
                     }
                 }
                 // Kaggle's file has all 50,000, also where only some images are there.
-                None => strangers += 1,
+                None => strangers.push(name.to_string()),
             },
-            // A header.
-            Parsed::Unknown(_) if index == 0 && is_header(&text) => {}
-            Parsed::Unknown(class) => return Err(unknown_label(file, number, class, classes)),
+            Parsed::Unknown(class) => {
+                let error = unknown_label(file, number, class, classes);
+                if index > 0 {
+                    return Err(header.unwrap_or(error));
+                }
+                header = Some(error);
+            }
         }
     }
     let images = entries.len();
     if !listed_labels.is_empty() {
         let labels = listed_labels.len();
         ensure!(
-            named_labels.is_empty() && strangers == 0,
+            named_labels.is_empty() && strangers.is_empty(),
             "{shown}: some lines have a file name and a label, and others have only one of them"
         );
+        if let Some(error) = header.filter(|_| labels != images) {
+            return Err(error);
+        }
         ensure!(labels == images, "{shown} has {labels} labels, and {} has {images} images", root.display());
+        if let Some(pair) = order.windows(2).map(|pair| pair.iter().map(|i| entries[*i].name())).find(|pair| {
+            let mut names = pair.clone().map(numbers_padded);
+            names.next() > names.next()
+        }) {
+            bail!(
+                "{shown} has labels without file names, and the order of {} is not clear; write `name label` lines",
+                pair.collect::<Vec<_>>().join(" and ")
+            );
+        }
         let mut by_entry = vec![0; images];
         for (index, label) in order.into_iter().zip(listed_labels) {
             by_entry[index] = label;
@@ -211,7 +255,9 @@ pub(super) fn by_file(root: &Path, entries: &[Entry], classes: &Classes, file: &
     labels.with_context(|| {
         let without: Vec<&str> =
             (0..images).filter(|index| !named_labels.contains_key(index)).map(|index| &*entries[index].path).collect();
-        format!("{shown} has no label for {} of {images} images: {}", without.len(), listed(&without))
+        let other =
+            strangers.first().map_or(String::new(), |name| format!("; it has one for `{name}`, which is not there"));
+        format!("{shown} has no label for {} of {images} images: {}{other}", without.len(), listed(&without))
     })
 }
 
@@ -224,19 +270,24 @@ enum Parsed<'a> {
 
 /// A line is a label, or the name of an image and a label.
 fn parse_label<'a>(line: &'a str, classes: &Classes, is_image: impl Fn(&str) -> bool) -> Parsed<'a> {
-    // Kaggle's solution goes on with boxes.
-    let starts_with_class =
-        |text: &str| classes.named(text).or_else(|| classes.named(text.split_whitespace().next().unwrap_or_default()));
+    // Kaggle's solution goes on with boxes. Of a label, the first word may be another class.
+    let starts_with_class = |text: &str| {
+        let first = text.split_whitespace().next().unwrap_or_default();
+        let unmistakable = classes.by_wnid.contains_key(first) || first.bytes().all(|byte| byte.is_ascii_digit());
+        classes.named(text).or_else(|| classes.named(first).filter(|_| unmistakable))
+    };
+    // `n01440764 tench, Tinca tinca`
+    let first = line.split(SEPARATORS).next().unwrap_or_default();
+    if let Some(class) = classes.by_wnid.get(first).filter(|_| !is_image(first)) {
+        return Parsed::Label(*class);
+    }
     match (classes.named(line), split(line, starts_with_class)) {
         (_, Some((name, class))) if is_image(name) => Parsed::Named(name, class),
         (Some(class), _) => Parsed::Label(class),
-        // `n01440764 tench, Tinca tinca`
-        (None, Some((name, class))) => {
-            classes.by_wnid.get(name).map_or(Parsed::Named(name, class), |c| Parsed::Label(*c))
-        }
+        (None, Some((name, class))) => Parsed::Named(name, class),
         (None, None) => {
-            let class = line.split_once(SEPARATORS).map_or(line, |(_, class)| class.trim());
-            Parsed::Unknown(class.split_whitespace().next().unwrap_or_default())
+            let label = line.split_once(SEPARATORS).filter(|(name, _)| is_image(name));
+            Parsed::Unknown(label.map_or(line, |(_, label)| label.trim()))
         }
     }
 }
@@ -261,7 +312,9 @@ struct Line {
 /// The lines of a text file that are not blank.
 fn read_lines(file: &Path) -> Result<Vec<Line>> {
     let shown = file.display();
-    let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {shown}"))?;
+    let bytes = std::fs::read(file).with_context(|| format!("cannot read {shown}"))?;
+    let text = String::from_utf8(bytes).map_err(|_| anyhow!("{shown} is not a text file in UTF-8; save it as one"))?;
+    let text = text.replace("\r\n", "\n").replace('\r', "\n");
     let lines: Vec<Line> = (1..)
         .zip(text.trim_start_matches('\u{feff}').lines())
         .map(|(number, text)| Line { number, text: text.trim().to_string() })
@@ -269,6 +322,19 @@ fn read_lines(file: &Path) -> Result<Vec<Line>> {
         .collect();
     ensure!(!lines.is_empty(), "{shown} is empty");
     Ok(lines)
+}
+
+/// A name in which numbers sort as numbers.
+fn numbers_padded(name: &str) -> String {
+    let mut padded = String::new();
+    for run in name.as_bytes().chunk_by(|a, b| a.is_ascii_digit() && b.is_ascii_digit()) {
+        let run = String::from_utf8_lossy(run);
+        match run.as_bytes()[0].is_ascii_digit() {
+            true => padded.push_str(&format!("{run:0>20}")),
+            false => padded.push_str(&run),
+        }
+    }
+    padded
 }
 
 const SEPARATORS: [char; 3] = ['\t', ',', ' '];
@@ -317,10 +383,16 @@ mod tests {
             "\u{feff}n01484850\r\nn01440764\r\n\r\nn15075141",
             "2\n0\n999\n",
             "n01484850 great white shark\nn01440764 tench, Tinca tinca\nn15075141 toilet tissue, bathroom tissue\n",
+            "n01484850\ttiger shark\nn01440764\ttench\nn15075141\tSaluki, gazelle hound\n",
             // Kaggle's, with boxes, in its own order, of more images than there are.
             "ImageId,PredictionString\nval_3,n15075141 85 1 499 272 \nval_9,n01440764 1 2 3 4\nval_1,n01484850 0 0 9 9 \nval_2,n01440764 1 1 2 2 3 3 4 4 \n",
             // Caffe's.
             "val_1.JPEG 2\nval_2.JPEG 0\nval_3.JPEG 999\n",
+            "label\n2\n0\n999\n",
+            "2\r0\r999\r",
+            "great white shark\ntench\ntoilet tissue\n",
+            "./val_1.png,2\n./val_2.png,0\n./val_3.png,999\n",
+            "val/val_1.JPEG 2\nval/val_2.JPEG 0\nval/val_3.JPEG 999\n",
             "file\tlabel\nval_1.JPEG\t2\nval_2.JPEG\ttench, Tinca tinca\nval_3.JPEG\tn15075141\n",
             "\"val_1.JPEG\",\"2\"\n\"val_2.JPEG\",\"0\"\n\"val_3.JPEG\",\"999\"\n",
         ] {
@@ -345,6 +417,16 @@ mod tests {
         assert!(error("val_1 0\n7\n8\n", &THREE).contains("only one of them"));
         assert!(error("\n \n", &THREE).contains("is empty"));
         assert!(error("0\n1\n", &["a/x.png", "b/x.png"]).contains("have one name"));
+        // What begins with a class is not that class; two classes are called crane.
+        assert!(error("val_2 0\nval_1 chain letter\nval_3 0\n", &THREE).contains("`chain letter` is no class"));
+        assert!(error("crane\nval_2.JPEG,0\nval_3.JPEG,0\n", &THREE).contains("no label for 1 of 3"));
+        assert!(error("crane\ncrane\n0\n", &THREE).contains("line 1: `crane` is no class"));
+        assert!(error("val_2.JPEG,0\nval_1.JPEG,crane\nval_3.JPEG,0\n", &THREE).contains("`crane` is no class"));
+        // Which comes first, the second or the tenth?
+        let unpadded = ["val_1.JPEG", "val_10.JPEG", "val_2.JPEG"];
+        assert!(error("0\n1\n2\n", &unpadded).contains("val_10.JPEG and val_2.JPEG is not clear"));
+        let named = "val_1 0\nval_2 1\nval_10 2\n";
+        assert_eq!(labels(named, &imagenet(), &unpadded), Ok(vec![0, 2, 1]));
     }
 
     #[test]
@@ -367,6 +449,8 @@ mod tests {
             assert_eq!(by(&imagenet(), &cats, Some(map)), Ok(vec![281, 207]), "{map}");
         }
         assert_eq!(by(&digits(), &cats, Some("my dogs\ncats\n")), Ok(vec![1, 0]));
+        assert_eq!(by(&digits(), &["class 1/a.jpg", "class 0/b.jpg"], Some("class 1\nclass 0\n")), Ok(vec![0, 1]));
+        assert_eq!(by(&digits(), &cats, Some("folder,class\ncats,3\nmy dogs,4\n")), Ok(vec![3, 4]));
 
         let error = |paths: &[&str], map: Option<&str>| by(&imagenet(), paths, map).unwrap_err();
         assert!(error(&cats, None).contains("not named by WordNet ids of the model's classes: `cats`, `my dogs`"));
@@ -375,5 +459,6 @@ mod tests {
         assert!(error(&cats, Some("cats n02123045\n")).contains("has no line for the folders `my dogs`"));
         assert!(error(&cats, Some("cats n02123045\nmy dogs n99\n")).contains("line 2: no class"));
         assert!(error(&cats, Some("cats\ncats\n")).contains("line 2: `cats` is there twice"));
+        assert!(error(&paths, Some("n01484850\nn15075141\n")).contains("line 1: `n01484850` is class 2"));
     }
 }

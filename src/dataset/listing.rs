@@ -2,22 +2,22 @@
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 
-use crate::decode::has_image_extension;
+use crate::decode::{has_image_extension, read_image};
 
 /// The images of a directory or an archive, in the order of their paths, before anything is known of
 /// what they show.
 pub struct Listing {
     pub(super) path: PathBuf,
-    pub(super) container: Container,
+    container: Container,
     pub(super) entries: Vec<Entry>,
 }
 
 /// What holds the images.
-pub(super) enum Container {
+enum Container {
     Directory(PathBuf),
     Tar(PathBuf),
 }
@@ -78,6 +78,43 @@ impl Listing {
     pub fn paths(&self) -> impl Iterator<Item = &str> {
         self.entries.iter().map(|entry| &*entry.path)
     }
+
+    pub fn path(&self, image: usize) -> &str {
+        &self.entries[image].path
+    }
+
+    /// The image at that path, if there is one.
+    pub fn find(&self, path: &str) -> Option<usize> {
+        self.entries.binary_search_by(|entry| (*entry.path).cmp(path)).ok()
+    }
+
+    /// The bytes of an image file.
+    ///
+    /// # Errors
+    /// If it cannot be read. The message does not name it.
+    pub fn read(&self, image: usize) -> Result<Vec<u8>> {
+        let entry = &self.entries[image];
+        match &self.container {
+            Container::Directory(root) => {
+                let path = root.join(&*entry.path);
+                let metadata = match path.metadata() {
+                    Err(_) if path.is_symlink() => bail!("a link that leads nowhere"),
+                    metadata => metadata?,
+                };
+                ensure!(!metadata.is_dir(), "a directory, not an image");
+                ensure!(metadata.is_file(), "not a regular file");
+                read_image(File::open(path)?)
+            }
+            Container::Tar(file) => {
+                ensure!(entry.regular, "a directory or a link in the archive, not an image");
+                let mut file = File::open(file)?;
+                file.seek(SeekFrom::Start(entry.offset))?;
+                let bytes = read_image(file.take(entry.size))?;
+                ensure!(bytes.len() as u64 == entry.size, "the archive has become shorter");
+                Ok(bytes)
+            }
+        }
+    }
 }
 
 /// Adds what lies in a directory and below. Links are followed: a subset of ImageNet is often a
@@ -88,11 +125,18 @@ fn search(directory: &Path, prefix: &str, depth: usize, entries: &mut Vec<Entry>
     let found = std::fs::read_dir(directory).and_then(Iterator::collect::<std::io::Result<Vec<_>>>);
     for item in found.with_context(|| format!("cannot read {shown}"))? {
         let name = item.file_name();
+        // What macOS leaves beside files on other file systems.
+        if name.as_encoded_bytes().starts_with(b"._") {
+            continue;
+        }
         let image = has_image_extension(Path::new(&name));
-        // A link that leads nowhere has no metadata: it is found out when it is read.
-        let metadata = item.path().metadata().ok();
-        let is_directory = metadata.as_ref().is_some_and(|metadata| metadata.is_dir());
-        if !image && !is_directory {
+        // An image that is a link that leads nowhere is found out when it is read. Another one might be
+        // a class.
+        let metadata = match item.path().metadata() {
+            Err(error) if !image => bail!("{}: {error}; mend it or remove it", item.path().display()),
+            metadata => metadata.ok(),
+        };
+        if !image && !metadata.as_ref().is_some_and(|metadata| metadata.is_dir()) {
             continue;
         }
         let name = name.to_str().with_context(|| format!("{}: rename it to UTF-8", item.path().display()))?;
@@ -125,9 +169,9 @@ fn archived(path: &Path) -> Result<Vec<Entry>> {
     let mut entries = Vec::new();
     let mut end = 0;
     for entry in archive.entries_with_seek()? {
-        let entry = entry.map_err(|error| match end {
-            0 => anyhow!("neither a directory nor a tar archive ({error})"),
-            _ => anyhow!("the archive is damaged or cut short after {end} bytes ({error})"),
+        let entry = entry.map_err(|_| match end {
+            0 => anyhow!("neither a directory nor a tar archive"),
+            _ => anyhow!("the archive is damaged or cut short after {end} bytes"),
         })?;
         let (offset, size) = (entry.raw_file_position(), entry.size());
         end = offset.saturating_add(size).next_multiple_of(512);
@@ -136,9 +180,11 @@ fn archived(path: &Path) -> Result<Vec<Entry>> {
         if !has_image_extension(&name) {
             continue;
         }
-        let parts: Vec<_> =
-            name.iter().map(|part| part.to_str()).collect::<Option<_>>().context("a name is not UTF-8")?;
-        let path = parts.iter().filter(|part| **part != ".").copied().collect::<Vec<_>>().join("/");
+        let parts = name.components().filter_map(|part| match part {
+            Component::Normal(part) => Some(part.to_str().with_context(|| format!("{}: not UTF-8", name.display()))),
+            _ => None,
+        });
+        let path = parts.collect::<Result<Vec<_>>>()?.join("/");
         let kind = entry.header().entry_type();
         let regular = kind.is_file() || kind.is_contiguous();
         entries.push(Entry { path: path.into(), size, offset, regular });
@@ -148,5 +194,18 @@ fn archived(path: &Path) -> Result<Vec<Entry>> {
     file.seek(SeekFrom::Start(end))?;
     let marked = file.read_exact(&mut mark).is_ok() && mark == [0; 512];
     ensure!(marked, "the archive is cut short: it has no end mark after {end} bytes");
+    strip_common_folder(&mut entries);
     Ok(entries)
+}
+
+/// Removes a folder around all class folders, as `tar cf val.tar val` puts it there.
+fn strip_common_folder(entries: &mut [Entry]) {
+    let common = |entries: &[Entry]| {
+        let first = entries.first()?.folder()?.to_string();
+        let inside = |entry: &Entry| entry.folder() == Some(&first) && entry.path.matches('/').count() > 1;
+        entries.iter().all(inside).then_some(first.len() + 1)
+    };
+    while let Some(length) = common(entries) {
+        entries.iter_mut().for_each(|entry| entry.path = entry.path[length..].into());
+    }
 }

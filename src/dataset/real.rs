@@ -11,8 +11,15 @@ use anyhow::{Context, Result, ensure};
 /// Every class that an image shows.
 pub struct RealLabels {
     lists: Vec<Vec<u32>>,
-    /// Index into `lists` for images whose names have no number.
-    positions: HashMap<String, usize>,
+    order: Order,
+}
+
+/// Which list is whose.
+enum Order {
+    /// By the number in the image's name, from 1.
+    Numbers,
+    /// By its path.
+    Positions(HashMap<String, usize>),
 }
 
 impl RealLabels {
@@ -31,29 +38,29 @@ impl RealLabels {
             anyhow::bail!("{shown}: class {wrong} is none of the model's {classes}");
         }
         let mut paths: Vec<&str> = paths.collect();
-        let highest = paths.iter().map(|path| number(path)).try_fold(0, |highest, n| n.map(|n| n.max(highest)));
-        let positions = match highest {
-            Some(highest) => {
-                let count = lists.len();
-                ensure!(highest <= count, "{shown} has {count} lists, and there is an image with the number {highest}");
-                HashMap::new()
+        let count = lists.len();
+        let numbers: Vec<usize> = paths.iter().filter_map(|path| number(path)).collect();
+        if numbers.len() == paths.len() {
+            if let Some(number) = numbers.into_iter().find(|number| *number > count) {
+                anyhow::bail!("{shown} has {count} lists, and there is an image with the number {number}");
             }
-            None => {
-                let (lists, images) = (lists.len(), paths.len());
-                ensure!(lists == images, "{shown} has {lists} lists for {images} images");
-                paths.sort_by_key(|path| (path.rsplit('/').next(), *path));
-                paths.iter().enumerate().map(|(position, path)| (path.to_string(), position)).collect()
-            }
-        };
-        Ok(Self { lists, positions })
+            return Ok(Self { lists, order: Order::Numbers });
+        }
+        if let Some(odd) = paths.iter().find(|path| number(path).is_none()).filter(|_| !numbers.is_empty()) {
+            anyhow::bail!("{odd} has no number in its name as the others have, so {shown} has no list for it");
+        }
+        let images = paths.len();
+        ensure!(count == images, "{shown} has {count} lists for {images} images");
+        paths.sort_by_key(|path| (path.rsplit('/').next(), *path));
+        let positions = paths.iter().enumerate().map(|(position, path)| (path.to_string(), position)).collect();
+        Ok(Self { lists, order: Order::Positions(positions) })
     }
 
     /// The classes that an image shows; none where people could not agree on any.
     pub fn of(&self, path: &str) -> &[u32] {
-        let position = if self.positions.is_empty() {
-            number(path).map(|number| number - 1)
-        } else {
-            self.positions.get(path).copied()
+        let position = match &self.order {
+            Order::Numbers => number(path).map(|number| number - 1),
+            Order::Positions(positions) => positions.get(path).copied(),
         };
         position.and_then(|position| self.lists.get(position)).map_or(&[], Vec::as_slice)
     }

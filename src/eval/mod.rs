@@ -1,30 +1,34 @@
 //! Runs a classifier over a dataset.
 //!
-//! Files are read, decoded and resized by threads of their own while the network computes, and never
-//! more than a batch ahead of it: memory does not grow with the number of images.
+//! Files are read, decoded and resized by threads of their own while the network computes, a batch
+//! ahead of it and not more: memory does not grow with the number of images.
 
 mod accuracy;
 pub mod classes;
 pub mod predictions;
 pub mod report;
+mod summary;
 mod tally;
 
 use std::ops::ControlFlow;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
-use candle_core::Tensor;
+use anyhow::{Context, Result, ensure};
+use candle_core::DType;
 use futures::stream::{self, StreamExt};
 use image::RgbImage;
 use tokio::runtime;
 
 pub use accuracy::Accuracy;
-pub use tally::{ClassTally, Confusion, Mistake, Tally, Unreadable};
+pub use summary::Summary;
+pub use tally::{ClassTally, Confusion, Failed, Mistake, Tally};
 
-use crate::classifier::Classifier;
-use crate::dataset::{Dataset, Sample};
+use crate::classifier::{Classifier, log_sum_exp};
+use crate::dataset::Dataset;
 use crate::decode::decode;
 use crate::preprocess::{Preprocess, to_tensor};
+use crate::text::one_line;
 
 /// How many of the most likely classes are kept of an image.
 pub const TOP: usize = 5;
@@ -44,7 +48,7 @@ pub struct Scores {
 /// An image of a dataset with what came out for it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Row {
-    /// As [`Sample::path`].
+    /// As [`Dataset::path`].
     pub path: String,
     pub label: u32,
     /// The scores, or why there are none.
@@ -53,78 +57,95 @@ pub struct Row {
 
 /// How much is done at a time.
 #[derive(Clone, Copy, Debug)]
-pub struct Effort {
+pub struct Pipeline {
     /// Images that go through the network together.
     pub batch_size: usize,
     /// Threads that read, decode and resize.
     pub workers: usize,
 }
 
-/// Evaluates the samples with the given positions, in that order, and hands the rows of each batch to
-/// `each`, which may break off.
+/// Evaluates images of a dataset, by their numbers and in that order, and hands the rows of each batch
+/// to `each`, which may break off.
 ///
 /// # Errors
-/// If the device or `each` fails. An image that cannot be read gives a row that says so.
+/// If the device or `each` fails, or the network overflows in float32. An image that cannot be read,
+/// or that overflows half precision, gives a row that says so.
 pub fn evaluate(
     classifier: &Classifier,
     dataset: &Arc<Dataset>,
-    positions: impl Iterator<Item = usize>,
-    effort: Effort,
+    images: impl Iterator<Item = usize>,
+    pipeline: Pipeline,
     each: &mut dyn FnMut(Vec<Row>) -> Result<ControlFlow<()>>,
 ) -> Result<()> {
-    let Effort { batch_size, workers } = effort;
+    let Pipeline { batch_size, workers } = pipeline;
+    ensure!(batch_size > 0 && workers > 0, "a batch of at least one image and a worker are needed");
     let preprocess = classifier.preprocess;
     // Each image is one task for a blocking thread.
     let runtime = runtime::Builder::new_current_thread()
         .max_blocking_threads(workers)
         .build()
         .context("cannot start the threads that decode")?;
-    let crops = stream::iter(positions).map(|position| {
+    let crops = stream::iter(images).map(|image| {
         let shared = dataset.clone();
-        let task = runtime.spawn_blocking(move || load(&shared, &shared.samples()[position], &preprocess));
-        async move { (position, task.await.unwrap_or_else(|_| Err("the decoder failed".into()))) }
+        let task = runtime.spawn_blocking(move || load(&shared, image, &preprocess));
+        async move { (image, task.await.unwrap_or_else(|error| Err(error.to_string()))) }
     });
     let mut batches = crops.buffered(batch_size.max(2 * workers)).chunks(batch_size);
     while let Some(batch) = runtime.block_on(batches.next()) {
-        let mut images = Vec::new();
-        let mut rows = Vec::new();
-        for (position, crop) in batch {
-            let sample = &dataset.samples()[position];
-            // What is readable gets its scores below.
-            let scores = crop.map(|crop| images.push(crop)).map(|()| Scores { top: Vec::new(), rank: 0, loss: 0.0 });
-            rows.push(Row { path: sample.path().into(), label: sample.label, scores });
-        }
-        if !images.is_empty() {
-            let logits = classifier.logits(&to_tensor(&images)?)?;
-            score(classifier, &logits, rows.iter_mut().filter(|row| row.scores.is_ok()))?;
-        }
-        if each(rows)?.is_break() {
+        let mut crops = Vec::new();
+        let outcomes: Vec<_> =
+            batch.into_iter().map(|(image, crop)| (image, crop.map(|crop| crops.push(crop)))).collect();
+        let readable: Vec<_> = outcomes.iter().filter(|(_, crop)| crop.is_ok()).map(|(image, _)| *image).collect();
+        let mut scores = score(classifier, dataset, &readable, &crops)?.into_iter();
+        let rows = outcomes.into_iter().map(|(image, outcome)| {
+            let scores = outcome.and_then(|()| scores.next().unwrap_or_else(|| Err("no scores".into())));
+            Row { path: dataset.path(image).into(), label: dataset.label(image), scores }
+        });
+        if each(rows.collect())?.is_break() {
             break;
         }
     }
     Ok(())
 }
 
-fn load(dataset: &Dataset, sample: &Sample, preprocess: &Preprocess) -> Result<RgbImage, String> {
-    let load = || preprocess.apply(&decode(&dataset.read(sample)?, sample.path().as_ref(), false)?);
-    load().map_err(|error| crate::commands::one_line(&error))
+/// Reads, decodes, resizes and crops an image. A panic in a decoder is that image's error.
+fn load(dataset: &Dataset, image: usize, preprocess: &Preprocess) -> Result<RgbImage, String> {
+    let load = || {
+        let bytes = dataset.listing().read(image)?;
+        preprocess.apply(&decode(&bytes, dataset.path(image).as_ref(), false)?)
+    };
+    match catch_unwind(AssertUnwindSafe(load)) {
+        Ok(crop) => crop.map_err(|error| one_line(&error)),
+        Err(_) => Err("the decoder failed on it".into()),
+    }
 }
 
-/// Scores the rows by their logits `[rows, classes]`.
-fn score<'a>(classifier: &Classifier, logits: &Tensor, rows: impl Iterator<Item = &'a mut Row>) -> Result<()> {
-    let classes = logits.dim(1)?;
-    let logits = logits.flatten_all()?.to_vec1::<f32>()?;
-    for (row, logits) in rows.zip(logits.chunks_exact(classes)) {
-        row.scores = match classifier.check_finite(logits) {
-            Ok(()) => Ok(Scores::new(logits, row.label)),
-            Err(error) => Err(error.to_string()),
-        };
+/// The scores of images by their crops.
+fn score(
+    classifier: &Classifier,
+    dataset: &Dataset,
+    images: &[usize],
+    crops: &[RgbImage],
+) -> Result<Vec<Result<Scores, String>>> {
+    if images.is_empty() {
+        return Ok(Vec::new());
     }
-    Ok(())
+    let logits = classifier.logits(&to_tensor(crops)?)?.to_vec2::<f32>()?;
+    let scores = images.iter().zip(logits).map(|(image, logits)| match classifier.check_finite(&logits) {
+        Ok(()) => {
+            let label = dataset.label(*image);
+            ensure!((label as usize) < logits.len(), "label {label} is none of the model's {} classes", logits.len());
+            Ok(Ok(Scores::new(&logits, label)))
+        }
+        // No later image will fare better.
+        Err(error) if classifier.dtype == DType::F32 => Err(error).context(dataset.path(*image).to_string()),
+        Err(error) => Ok(Err(error.to_string())),
+    });
+    scores.collect()
 }
 
 impl Scores {
-    /// Of finite logits, one a class.
+    /// Of finite logits, one a class, of which `label` is one.
     pub fn new(logits: &[f32], label: u32) -> Self {
         let mut top: Vec<u32> = Vec::with_capacity(TOP + 1);
         for (index, logit) in (0..).zip(logits) {
@@ -134,15 +155,14 @@ impl Scores {
                 top.truncate(TOP);
             }
         }
-        let largest = top.first().map_or(0.0, |first| f64::from(logits[*first as usize]));
-        let exp = |logit: f32| (f64::from(logit) - largest).exp();
-        let sum: f64 = logits.iter().map(|logit| exp(*logit)).sum();
+        let normaliser = log_sum_exp(logits);
         let own = logits[label as usize];
         let before = |(index, logit): (usize, &f32)| *logit > own || (*logit == own && index < label as usize);
+        let probability = |index: u32| (f64::from(logits[index as usize]) - normaliser).exp() as f32;
         Self {
             rank: 1 + logits.iter().enumerate().filter(|other| before(*other)).count() as u32,
-            loss: (sum.ln() + largest - f64::from(own)) as f32,
-            top: top.into_iter().map(|index| (index, (exp(logits[index as usize]) / sum) as f32)).collect(),
+            loss: (normaliser - f64::from(own)) as f32,
+            top: top.into_iter().map(|index| (index, probability(index))).collect(),
         }
     }
 

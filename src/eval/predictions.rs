@@ -4,6 +4,7 @@
 //! its field `run` what it is a part of, so that a file that was interrupted can be continued, and
 //! files of several shards put together, without anything else.
 
+use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{BufRead, BufReader, ErrorKind, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -12,10 +13,15 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::{Row, Scores, TOP};
-use crate::dataset::{Dataset, Fingerprint};
+use super::{Row, Scores, TOP, Tally};
+use crate::classifier::Classifier;
+use crate::dataset::{Dataset, Fingerprint, RealLabels, Selection};
+use crate::decode::JPEG_DECODER;
+use crate::device;
 use crate::digest::hexadecimal;
+use crate::output::target;
 use crate::preprocess::Preprocess;
+use crate::registry::Model;
 
 /// What a file of predictions is of.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -32,11 +38,44 @@ pub struct Run {
     pub jpeg_decoder: String,
     pub dtype: String,
     pub device: String,
+    pub selection: Selection,
     pub data: Fingerprint,
     pub shard: Shard,
 }
 
 impl Run {
+    /// The run of a classifier over (a shard of) a selection of a dataset. `model` gave labels and
+    /// preprocessing.
+    pub fn new(
+        model: &Model,
+        weights_sha256: String,
+        classifier: &Classifier,
+        dataset: &Dataset,
+        selection: Selection,
+        shard: Shard,
+    ) -> Self {
+        Self {
+            qlnet: env!("CARGO_PKG_VERSION").into(),
+            model: model.name.into(),
+            weights_sha256,
+            classes: classifier.labels().len(),
+            preprocess: classifier.preprocess,
+            jpeg_decoder: JPEG_DECODER.into(),
+            dtype: classifier.dtype.as_str().into(),
+            device: device::name(&classifier.device),
+            selection,
+            data: dataset.fingerprint(),
+            shard,
+        }
+    }
+
+    /// Refuses what no run can be of.
+    fn validate(&self) -> Result<()> {
+        self.preprocess.validate()?;
+        ensure!((1..=1 << 24).contains(&self.classes), "{} classes", self.classes);
+        Ok(())
+    }
+
     /// What makes predictions of `other` something else, if anything does.
     fn difference(&self, other: &Self) -> Option<String> {
         let hash = |hash: &str| hash.get(..12).unwrap_or(hash).to_string();
@@ -49,6 +88,7 @@ impl Run {
                 ("dtype", run.dtype.clone()),
                 ("data", data(&run.data)),
                 ("model", format!("{} with {} classes", run.model, run.classes)),
+                ("version", format!("qlnet {}", run.qlnet)),
             ]
         };
         let (ours, theirs) = (facts(self), facts(other));
@@ -59,17 +99,27 @@ impl Run {
 
 /// Part `index` of `of`, from 1: of every `of` images the `index`th.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Shard {
-    pub index: usize,
-    pub of: usize,
+    index: usize,
+    of: usize,
 }
 
 impl Shard {
     /// All of it.
     pub const WHOLE: Self = Self { index: 1, of: 1 };
+    /// The most parts: the files of all are open at once when they are put together.
+    const MOST: usize = 1000;
 
-    /// The positions of its images among so many.
-    pub fn positions(self, images: usize) -> impl Iterator<Item = usize> + Clone {
+    /// # Errors
+    /// If there is no such part, or there are more than a thousand.
+    pub fn new(index: usize, of: usize) -> Result<Self> {
+        ensure!((1..=of).contains(&index) && of <= Self::MOST, "there is no shard {index}/{of}");
+        Ok(Self { index, of })
+    }
+
+    /// The numbers of its images among so many.
+    pub fn images(self, images: usize) -> impl Iterator<Item = usize> + Clone {
         (self.index - 1..images).step_by(self.of)
     }
 }
@@ -86,9 +136,24 @@ impl std::str::FromStr for Shard {
     fn from_str(text: &str) -> Result<Self, String> {
         let parse = |text: &str| text.parse().ok();
         match text.split_once('/').map(|(index, of)| (parse(index), parse(of))) {
-            Some((Some(index), Some(of))) if (1..=of).contains(&index) && of <= 1_000_000 => Ok(Self { index, of }),
-            _ => Err("expected I/N with I from 1 to N, such as 1/8".into()),
+            Some((Some(index), Some(of))) => Self::new(index, of).ok(),
+            _ => None,
         }
+        .ok_or_else(|| format!("expected I/N with I from 1 to N, such as 1/8, and N at most {}", Self::MOST))
+    }
+}
+
+impl TryFrom<String> for Shard {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl From<Shard> for String {
+    fn from(shard: Shard) -> Self {
+        shard.to_string()
     }
 }
 
@@ -100,7 +165,8 @@ enum Format {
 
 impl Format {
     fn of(path: &Path) -> Result<Self> {
-        match without_partial(path).extension().and_then(|extension| extension.to_str()) {
+        let name = without_partial(path);
+        match name.extension().and_then(|extension| extension.to_str()).map(str::to_lowercase).as_deref() {
             Some("csv") => Ok(Self::Csv),
             Some("jsonl") => Ok(Self::JsonLines),
             _ => bail!("{}: the name of a file of predictions ends in .csv or .jsonl", path.display()),
@@ -256,6 +322,8 @@ impl Reader {
         let (line, position) = (reader.line, reader.position);
         let Some(first) = reader.record()? else { return Ok(None) };
         let run = first.run.as_deref().and_then(|run| serde_json::from_str(run).ok());
+        let run: Option<Run> = run;
+        let run = run.filter(|run| run.validate().is_ok());
         let run = run.with_context(|| format!("{}: its first row does not say what it is of", path.display()))?;
         reader.file.seek(SeekFrom::Start(position))?;
         (reader.line, reader.position) = (line, position);
@@ -285,7 +353,11 @@ impl Reader {
     }
 
     fn here(&self) -> String {
-        format!("{}, line {}: damaged", self.path.display(), self.line)
+        format!(
+            "{}, line {}: damaged (without it and what follows, --resume can go on)",
+            self.path.display(),
+            self.line
+        )
     }
 }
 
@@ -307,9 +379,8 @@ impl Writer {
     /// If it cannot be written, or the rows of an interrupted run are there.
     pub fn create(path: &Path, run: Run) -> Result<Self> {
         let format = Format::of(path)?;
-        let at = partial(path);
-        let target = without_partial(path);
-        ensure!(!target.is_dir(), "cannot write {}: it is a directory", target.display());
+        let target = target(&without_partial(path))?;
+        let at = partial(&target);
         let file = open(&at, true)?;
         let begun = match Reader::open(&at, file.try_clone()?) {
             Ok(begun) => begun.is_some(),
@@ -326,8 +397,8 @@ impl Writer {
         Ok(writer)
     }
 
-    /// Goes on with a file, and hands the rows that are kept to `each`; what was not written to the
-    /// end of a batch is thrown away. Without a file, begins it. Returns how many rows are there.
+    /// Goes on with a file, and hands the rows that are kept to `each`. Except in float32 on the CPU, what
+    /// was not written to the end of a batch is thrown away: it depends on the batch. Returns how many rows are there; without a file, begins it.
     ///
     /// # Errors
     /// If the file is of another run, or damaged.
@@ -337,22 +408,29 @@ impl Writer {
         dataset: &Dataset,
         batch_size: usize,
         each: &mut dyn FnMut(Row),
-    ) -> Result<(Self, usize)> {
-        let (at, target) = (partial(path), without_partial(path));
+    ) -> Result<(Self, Option<usize>)> {
+        let target = target(&without_partial(path))?;
+        let at = partial(&target);
+        // One by one where an image's numbers do not depend on its batch.
+        let batch_size = if run.dtype == "f32" && run.device == "cpu" { 1 } else { batch_size };
         // Complete under its name, or as far as it got.
         let at = if at.exists() || !target.exists() { at } else { target.clone() };
         if !at.exists() {
-            return Ok((Self::create(path, run)?, 0));
+            return Ok((Self::create(path, run)?, None));
         }
         let shown = at.display().to_string();
         let file = open(&at, false)?;
         let Some((mut reader, theirs)) = Reader::open(&at, file.try_clone()?)? else {
             drop(file);
-            return Ok((Self::create(path, run)?, 0));
+            return Ok((Self::create(path, run)?, Some(0)));
         };
-        let difference = theirs.difference(&run).or_else(|| {
-            (theirs.shard != run.shard).then(|| format!("another shard ({} there, {} here)", theirs.shard, run.shard))
-        });
+        let differs = |what: &str, there: &str, here: &str| {
+            (there != here).then(|| format!("another {what} ({there} there, {here} here)"))
+        };
+        let difference = theirs
+            .difference(&run)
+            .or_else(|| differs("shard", &theirs.shard.to_string(), &run.shard.to_string()))
+            .or_else(|| differs("device", &theirs.device, &run.device));
         if let Some(difference) = difference {
             bail!(
                 "{shown} is of {difference}: give the same options as before, or begin another file with --predictions"
@@ -360,28 +438,28 @@ impl Writer {
         }
         let (mut rows, mut kept) = (0, 0);
         let mut batch = Vec::new();
-        let mut positions = run.shard.positions(dataset.samples().len()).peekable();
+        let mut images = run.shard.images(dataset.images()).peekable();
         while let Some(row) = reader.row(run.classes)? {
-            let sample = positions.next().map(|position| &dataset.samples()[position]);
-            let fits = sample.is_some_and(|sample| sample.path() == row.path && sample.label == row.label);
+            let fits = |image| dataset.path(image) == row.path && dataset.label(image) == row.label;
+            let fits = images.next().is_some_and(fits);
             ensure!(fits, "{}: the row is not that of the image in its place", reader.here());
             batch.push(row);
-            if batch.len() == batch_size || positions.peek().is_none() {
+            if batch.len() == batch_size || images.peek().is_none() {
                 rows += batch.len();
                 kept = reader.position;
                 batch.drain(..).for_each(&mut *each);
             }
         }
         let mut writer = Self { file, format: Format::of(path)?, at, target, run, rows };
-        if positions.peek().is_some() || !batch.is_empty() {
+        if images.peek().is_some() {
             if writer.at == writer.target {
-                let at = partial(path);
+                let at = partial(&writer.target);
                 std::fs::rename(&writer.target, &at).with_context(|| format!("cannot rename {shown}"))?;
                 writer.at = at;
             }
             writer.truncate(kept)?;
         }
-        Ok((writer, rows))
+        Ok((writer, Some(rows)))
     }
 
     /// Cuts the file, to nothing or after a whole row, to go on from there.
@@ -428,9 +506,10 @@ impl Writer {
     }
 }
 
-/// Opens a file to read and write it, so that no other process does.
+/// Opens a regular file to read and write it, so that no other process does.
 fn open(path: &Path, create: bool) -> Result<File> {
     let shown = path.display();
+    target(path)?;
     let opened = OpenOptions::new().read(true).write(true).create(create).truncate(false).open(path);
     let file = opened.with_context(|| format!("cannot write {}", without_partial(path).display()))?;
     // Some network file systems have no locks.
@@ -479,9 +558,9 @@ impl Shards {
         if let Some(missing) = (1..=of).find(|index| shards.iter().all(|(run, _)| run.shard.index != *index)) {
             bail!("there is a gap: shard {missing}/{of} is missing");
         }
-        let mut devices: Vec<&str> = shards.iter().map(|(run, _)| run.device.as_str()).collect();
-        devices.dedup();
-        let run = Run { shard: Shard::WHOLE, device: devices.join(", "), ..first.clone() };
+        let devices: BTreeSet<&str> = shards.iter().map(|(run, _)| run.device.as_str()).collect();
+        let device = devices.into_iter().collect::<Vec<_>>().join(", ");
+        let run = Run { shard: Shard::WHOLE, device, ..first.clone() };
         let shards = Self { paths: shards.iter().map(|(_, path)| (*path).clone()).collect(), run };
         shards.verify()?;
         Ok(shards)
@@ -501,6 +580,19 @@ impl Shards {
         Ok(())
     }
 
+    /// The sums of all rows, which are written to `writer` too.
+    ///
+    /// # Errors
+    /// As [`Self::for_each`].
+    pub fn tally(&self, real: Option<&RealLabels>, mut writer: Option<&mut Writer>) -> Result<Tally> {
+        let mut tally = Tally::default();
+        self.for_each(&mut |row| {
+            tally.add(&row, real);
+            writer.as_mut().map_or(Ok(()), |writer| writer.append(&[row]))
+        })?;
+        Ok(tally)
+    }
+
     /// The rows of all files, in the order that a single run would have written them in.
     ///
     /// # Errors
@@ -512,7 +604,7 @@ impl Shards {
             let shard = position % of;
             let row = readers[shard].row(self.run.classes)?.with_context(|| {
                 let path = self.paths[shard].display();
-                let expected = Shard { index: shard + 1, of }.positions(images).count();
+                let expected = Shard { index: shard + 1, of }.images(images).count();
                 format!("there is a gap: {path} has {} of {expected} images; finish it with --resume", position / of)
             })?;
             each(row)?;

@@ -14,6 +14,7 @@ use super::tally::{BINS, Bin};
 use super::{Accuracy, Mistake, Tally};
 use crate::registry::Label;
 use crate::resample::{Interpolation, Rect, resize_crop};
+use crate::text::{percent, thousands};
 
 /// Pairs of classes that are shown.
 const PAIRS: usize = 12;
@@ -23,8 +24,8 @@ const NAMED_CLASSES: usize = 40;
 const EXTREMES: usize = 12;
 /// Bins with fewer predictions say little and are drawn pale.
 const FEW: u64 = 10;
-/// Unreadable images that are named.
-const UNREADABLE: usize = 50;
+/// Images without scores that are named.
+const FAILED: usize = 50;
 /// Side of a thumbnail, in pixels.
 const THUMBNAIL: u32 = 160;
 
@@ -37,7 +38,7 @@ pub struct Report<'a> {
     /// What to call the evaluated images.
     pub data: &'a str,
     /// What was evaluated, if not all of it.
-    pub part: Option<&'a str>,
+    pub part: Option<String>,
     /// What the network sees of the image at a path, if that can still be read.
     pub crop: &'a dyn Fn(&str) -> Option<RgbImage>,
 }
@@ -52,7 +53,7 @@ impl Report<'_> {
             self.calibration(),
             self.confusions(),
             self.mistakes(),
-            self.unreadable(),
+            self.failed(),
             self.facts(),
         ];
         format!(
@@ -81,9 +82,9 @@ impl Report<'_> {
         }
         tile("cross-entropy", tally.loss().map_or("-".into(), |loss| format!("{loss:.4}")), "nats per image".into());
         if tally.errors > 0 {
-            tile("unreadable", thousands(tally.errors), "images, not scored".into());
+            tile("without scores", thousands(tally.errors), "images".into());
         }
-        let part = self.part.map_or(String::new(), |part| format!("; {}", escape(part)));
+        let part = self.part.as_ref().map_or(String::new(), |part| format!("; {}", escape(part)));
         format!(
             "<header>\n<h1>{} <small>on {}</small></h1>\n<p>{} images of {} classes{part}.</p>\n\
              <div class=\"tiles\">\n{tiles}</div>\n</header>\n",
@@ -209,13 +210,13 @@ impl Report<'_> {
         )
     }
 
-    fn unreadable(&self) -> String {
-        let Tally { errors, unreadable, .. } = self.tally;
+    fn failed(&self) -> String {
+        let Tally { errors, failed, .. } = self.tally;
         if *errors == 0 {
             return String::new();
         }
         let mut list = String::new();
-        for image in unreadable.iter().take(UNREADABLE) {
+        for image in failed.iter().take(FAILED) {
             let _ = writeln!(
                 list,
                 "<li><span class=\"path\">{}</span>: {}</li>",
@@ -223,9 +224,9 @@ impl Report<'_> {
                 escape(&image.error)
             );
         }
-        let more = errors.saturating_sub(UNREADABLE as u64);
+        let more = errors.saturating_sub(FAILED as u64);
         let more = if more > 0 { format!("<p>and {} more.</p>\n", thousands(more)) } else { String::new() };
-        format!("<section>\n<h2>Unreadable images</h2>\n<ul>\n{list}</ul>\n{more}</section>\n")
+        format!("<section>\n<h2>Images without scores</h2>\n<ul>\n{list}</ul>\n{more}</section>\n")
     }
 
     fn facts(&self) -> String {
@@ -341,7 +342,7 @@ fn reliability(bins: &[Bin; BINS]) -> String {
     let (width, height, below) = (420.0, 280.0, 70.0);
     let most = bins.iter().map(|bin| bin.images).max().unwrap_or(0).max(1) as f64;
     let mut svg = format!(
-        "<svg class=\"narrow\" viewBox=\"-44 -28 490 450\" role=\"img\" aria-label=\"accuracy against confidence\">\n{}",
+        "<svg class=\"narrow\" viewBox=\"-44 -28 490 462\" role=\"img\" aria-label=\"accuracy against confidence\">\n{}",
         grid(width, height)
     );
     let step = width / BINS as f64;
@@ -418,30 +419,6 @@ fn short(label: &str) -> &str {
     label.split(',').next().unwrap_or(label)
 }
 
-/// `78.40 %`
-pub fn percent(share: f64) -> String {
-    format!("{:.2} %", 100.0 * share)
-}
-
-/// `50,000`
-pub fn thousands(number: u64) -> String {
-    let digits = number.to_string();
-    let groups: Vec<&str> =
-        digits.as_bytes().rchunks(3).rev().filter_map(|group| std::str::from_utf8(group).ok()).collect();
-    groups.join(",")
-}
-
 fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;").replace('\'', "&#39;")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn numbers_are_grouped() {
-        assert_eq!([0, 999, 1000, 50_000, 1_281_167].map(thousands), ["0", "999", "1,000", "50,000", "1,281,167"]);
-        assert_eq!(percent(0.784), "78.40 %");
-    }
 }

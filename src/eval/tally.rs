@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{Accuracy, Row, Scores};
+use super::{Accuracy, Row, Scores, TOP};
 use crate::dataset::RealLabels;
 
 /// Bins of the confidence, as in Guo, Pleiss, Sun, Weinberger, "On Calibration of Modern Neural
@@ -12,7 +12,7 @@ pub const BINS: usize = 15;
 const MISTAKES: usize = 24;
 /// How many examples are kept of a pair of classes.
 const EXAMPLES: usize = 3;
-/// How many unreadable images are named; all are counted.
+/// How many images without scores are named; all are counted.
 const NAMED: usize = 1000;
 
 /// The sums of an evaluation. It grows with the classes that are confused, not with the images.
@@ -20,10 +20,10 @@ const NAMED: usize = 1000;
 pub struct Tally {
     /// Images that were scored.
     pub images: u64,
-    /// Images that could not be.
+    /// Images that could not be, because they cannot be read or overflow half precision.
     pub errors: u64,
     /// The first of those.
-    pub unreadable: Vec<Unreadable>,
+    pub failed: Vec<Failed>,
     /// Images whose label is the most likely class, and one of the five most likely.
     pub top1: u64,
     pub top5: u64,
@@ -43,7 +43,7 @@ pub struct Tally {
 
 /// An image without scores.
 #[derive(Clone, Debug, serde::Serialize)]
-pub struct Unreadable {
+pub struct Failed {
     pub path: String,
     pub error: String,
 }
@@ -92,20 +92,20 @@ pub struct Mistake {
 }
 
 impl Tally {
-    /// Adds an image. The order of images does not matter, but for the last bits of the loss.
+    /// Adds an image. In another order, the last bits of the loss may differ, and which of equals is kept.
     pub fn add(&mut self, row: &Row, real: Option<&RealLabels>) {
         let scores = match &row.scores {
             Ok(scores) => scores,
             Err(error) => {
                 self.errors += 1;
-                if self.unreadable.len() < NAMED {
-                    self.unreadable.push(Unreadable { path: row.path.clone(), error: error.clone() });
+                if self.failed.len() < NAMED {
+                    self.failed.push(Failed { path: row.path.clone(), error: error.clone() });
                 }
                 return;
             }
         };
         let (predicted, confidence) = scores.prediction();
-        let (right, near) = (u64::from(scores.rank == 1), u64::from(scores.rank <= 5));
+        let (right, near) = (u64::from(scores.rank == 1), u64::from(scores.rank <= TOP as u32));
         self.images += 1;
         self.top1 += right;
         self.top5 += near;
@@ -207,6 +207,6 @@ mod tests {
         assert_eq!((pairs[0].0, pairs[0].1.count), ((0, 1), 2));
         assert_eq!(pairs[0].1.examples, [(0.7, "c".to_string()), (0.6, "b".to_string())]);
         assert_eq!(tally.classes[&0].top5, 2);
-        assert_eq!(tally.unreadable[0].path, "e");
+        assert_eq!(tally.failed[0].path, "e");
     }
 }

@@ -1,0 +1,92 @@
+//! What an evaluation comes to.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::predictions::{Run, Shard};
+use super::{Accuracy, Failed, Tally};
+use crate::dataset::Selection;
+use crate::text::thousands;
+
+/// An evaluation's result, as `--json` prints it. Accuracies are shares in 0..1; what there is no image
+/// for is `null`.
+#[derive(Clone, Debug, Serialize)]
+pub struct Summary<'a> {
+    /// Images that were scored, and images that could not be.
+    pub images: u64,
+    pub errors: u64,
+    pub top1: Option<f64>,
+    /// Lower and upper end of the 95 % interval.
+    pub top1_interval: Option<[f64; 2]>,
+    pub top5: Option<f64>,
+    pub top5_interval: Option<[f64; 2]>,
+    /// Of the images that have labels in ImageNet-ReaL.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub real: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub real_interval: Option<[f64; 2]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub real_images: Option<u64>,
+    /// Mean cross-entropy, in nats.
+    pub loss: Option<f64>,
+    pub calibration_error: Option<f64>,
+    /// Of this process, without loading the model; and how long that took.
+    pub images_per_second: Option<f64>,
+    pub seconds: Option<f64>,
+    /// Whether all images were evaluated that were to be.
+    pub complete: bool,
+    #[serde(flatten)]
+    pub run: &'a Run,
+    /// The first thousand images without scores.
+    pub failed: &'a [Failed],
+}
+
+impl<'a> Summary<'a> {
+    /// `timing` says how many images were evaluated just now, and how long that took.
+    pub fn new(tally: &'a Tally, run: &'a Run, timing: Option<(u64, Duration)>) -> Self {
+        let value = |accuracy: Option<Accuracy>| accuracy.map(|accuracy| accuracy.value);
+        let interval = |accuracy: Option<Accuracy>| accuracy.map(|accuracy| accuracy.interval());
+        let timing = timing.map(|(images, time)| (images as f64, time.as_secs_f64())).filter(|(n, _)| *n > 0.0);
+        let expected = run.shard.images(run.data.images).count() as u64;
+        Self {
+            images: tally.images,
+            errors: tally.errors,
+            top1: value(tally.top1()),
+            top1_interval: interval(tally.top1()),
+            top5: value(tally.top5()),
+            top5_interval: interval(tally.top5()),
+            real: value(tally.real()),
+            real_interval: interval(tally.real()),
+            real_images: (tally.real_images > 0).then_some(tally.real_images),
+            loss: tally.loss(),
+            calibration_error: tally.calibration_error(),
+            images_per_second: timing.map(|(images, seconds)| images / seconds),
+            seconds: timing.map(|(_, seconds)| seconds),
+            complete: tally.images + tally.errors == expected,
+            run,
+            failed: &tally.failed,
+        }
+    }
+
+    /// What was evaluated, if it is not all of the images.
+    pub fn part(&self) -> Option<String> {
+        let Run { selection, shard, data, .. } = self.run;
+        let mut parts = Vec::new();
+        if *selection != Selection::All {
+            parts.push(selection.to_string());
+        }
+        if *shard != Shard::WHOLE {
+            parts.push(format!("shard {shard}"));
+        }
+        if !self.complete {
+            let expected = shard.images(data.images).count() as u64;
+            parts.push(format!(
+                "interrupted after {} of {}",
+                thousands(self.images + self.errors),
+                thousands(expected)
+            ));
+        }
+        (!parts.is_empty()).then(|| parts.join(", "))
+    }
+}
