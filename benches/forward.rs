@@ -1,7 +1,6 @@
 //! `cargo bench --bench forward`: the whole network by batch, each kind of block, and each operation
 //! beside its plain version. The network has the dimensions of qlnet-50-v0 and made-up weights.
 
-use std::collections::BTreeMap;
 use std::hint::black_box;
 
 use candle_core::{DType, Device, Tensor};
@@ -15,18 +14,8 @@ fn random(shape: &[usize], scale: f64) -> Tensor {
     (Tensor::randn(0f32, 1.0, shape, &Device::Cpu).unwrap() * scale).unwrap()
 }
 
-fn weights(config: &Config) -> Weights {
-    let mut tensors = BTreeMap::new();
-    for conv in config.convs() {
-        let fan_in: usize = conv.shape[1..].iter().product();
-        tensors.insert(format!("{}.bias", conv.name), random(&conv.shape[..1], 0.1));
-        tensors.insert(format!("{}.weight", conv.name), random(&conv.shape, (1.0 / fan_in as f64).sqrt()));
-    }
-    Weights { config: config.clone(), tensors }
-}
-
 fn network(c: &mut Criterion) {
-    let weights = weights(&Config::qlnet_50_v0());
+    let weights = Weights::random(&Config::qlnet_50_v0(), 1).unwrap();
     let net = QLNet::from_weights(&weights, DType::F32, &Device::Cpu).unwrap();
     let plain = QLNet::new_plain(&weights.config, weights.var_builder(DType::F32, &Device::Cpu)).unwrap();
     let mut group = c.benchmark_group("forward 224x224");
@@ -41,7 +30,7 @@ fn network(c: &mut Criterion) {
 
 fn blocks(c: &mut Criterion) {
     let config = Config::qlnet_50_v0();
-    let weights = weights(&config);
+    let weights = Weights::random(&config, 1).unwrap();
     let mut group = c.benchmark_group("block");
     let mut side = 56;
     for (i, blocks) in config.layers.iter().enumerate() {

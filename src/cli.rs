@@ -20,6 +20,7 @@ pub struct Cli {
 pub enum Command {
     Classify(Classify),
     Eval(Box<Eval>),
+    Symmetry(Box<Symmetry>),
     Bench(Bench),
 }
 
@@ -29,6 +30,7 @@ impl Cli {
         match &self.command {
             Command::Classify(args) => args.model.threads,
             Command::Eval(args) => args.model.threads,
+            Command::Symmetry(args) => args.model.threads,
             Command::Bench(args) => args.model.threads,
         }
         .map(usize::from)
@@ -168,6 +170,64 @@ pub struct ResultArgs {
     pub merge: Vec<PathBuf>,
 }
 
+/// Move the weights along the symmetry, and show that the output stays.
+///
+/// Draws an element of each family of the network's symmetry, applies it to the weights, and compares
+/// the logits; beside it runs a control, half of the same element, which is no symmetry and must change
+/// them. The exit code is 1 if a logit moves by more than rounding explains, or a control does not.
+#[derive(Debug, Args)]
+pub struct Symmetry {
+    /// What is drawn depends on this number alone.
+    #[arg(long, default_value_t = 0, value_name = "SEED")]
+    pub seed: u64,
+    /// Only these families: stage-rotation, stem-scaling, product-balance, product-scale, filter-mixing,
+    /// conv2-bias-shift, stream-shift, skip-bias-shift, hidden-permutation, factor-swap, general-linear.
+    #[arg(long, value_name = "NAME", num_args = 1.., value_delimiter = ',')]
+    pub family: Vec<String>,
+    /// Only what begins in this layer, from 1.
+    #[arg(long, value_name = "N")]
+    pub layer: Option<usize>,
+    /// Go so far along a one-parameter subgroup, where 1 is about as far as a random element, instead of
+    /// drawing an element from all of the group.
+    #[arg(long, value_name = "S", value_parser = scale)]
+    pub scale: Option<f64>,
+    /// Run on these images instead of two digits and two images of noise.
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    pub image: Vec<PathBuf>,
+    /// Take random weights in the model's dimensions; nothing is downloaded.
+    #[arg(long, conflicts_with = "weights")]
+    pub untrained: bool,
+    /// Print one JSON object: {"passed", "tolerance", "families": [{"family", "dimensions", "weight_change",
+    /// "logit_change", "control_logit_change", "passed"}], ...}, changes relative.
+    #[arg(long)]
+    pub json: bool,
+    /// Walk in N steps along a one-parameter subgroup, of all families that have one, to --scale (or 1).
+    #[arg(long, value_name = "N", value_parser = positive)]
+    pub path: Option<usize>,
+    /// Draw the path, as .svg or .png.
+    #[arg(long, value_name = "FILE", requires = "path")]
+    pub plot: Option<PathBuf>,
+    /// Write the path as .csv.
+    #[arg(long, value_name = "FILE", requires = "path")]
+    pub csv: Option<PathBuf>,
+    /// Count the directions that leave the logits of a small network where they are, and compare with the
+    /// dimensions of the families. Without --model, --weights or --untrained, on a network made for it.
+    #[arg(long, conflicts_with_all = ["path", "save", "save_state_dict", "layer", "scale", "image"])]
+    pub audit: bool,
+    /// Move to the network, among all that are the same, whose weights are most even; show what that does
+    /// to the logits in half precision.
+    #[arg(long, conflicts_with_all = ["path", "audit", "family", "layer", "scale"])]
+    pub balance: bool,
+    /// Save the moved weights, with batch norm folded in, as .safetensors.
+    #[arg(long, value_name = "FILE", conflicts_with = "path")]
+    pub save: Option<PathBuf>,
+    /// Save them with the names and shapes of PyTorch's state_dict, as .safetensors.
+    #[arg(long, value_name = "FILE", conflicts_with = "path")]
+    pub save_state_dict: Option<PathBuf>,
+    #[command(flatten)]
+    pub model: ModelArgs,
+}
+
 /// Time the forward pass.
 ///
 /// Runs the network on noise and prints the median time per image for each batch size.
@@ -252,6 +312,7 @@ pub enum Preset {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum DTypeChoice {
     F32,
+    F64,
     F16,
     Bf16,
 }
@@ -266,6 +327,13 @@ fn positive(text: &str) -> Result<usize, String> {
 
 fn count(text: &str) -> Result<usize, String> {
     text.parse().ok().filter(|number| *number > 0).ok_or_else(|| "expected a whole number from 1 on".into())
+}
+
+fn scale(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(scale) if (0.0..=10.0).contains(&scale) => Ok(scale),
+        _ => Err("expected a number from 0 to 10".into()),
+    }
 }
 
 fn seconds(text: &str) -> Result<f64, String> {

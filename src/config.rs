@@ -94,21 +94,39 @@ impl Naming {
 }
 
 impl Config {
+    /// A network of the paper's kind. `layers` has width and number of blocks of each; the first block of
+    /// every layer but the first has stride 2, and where a block changes the width or has a stride, its
+    /// skip is a projection. A block with `c` input channels has `4c` hidden ones if `c` is at most
+    /// `wide_up_to`, and `2c` above.
+    pub fn new(stem: usize, layers: &[(usize, usize)], wide_up_to: usize, filters: usize, classes: usize) -> Self {
+        let mut input = stem;
+        let block = |i: usize, j: usize, output: usize, input: &mut usize| {
+            let input = std::mem::replace(input, output);
+            let hidden = if input <= wide_up_to { 4 * input } else { 2 * input };
+            let stride = if i > 0 && j == 0 { 2 } else { 1 };
+            let skip = if stride != 1 || input != output { Skip::Projection } else { Skip::Identity };
+            BlockConfig { input, hidden, filters, output, stride, skip }
+        };
+        let layers = layers
+            .iter()
+            .enumerate()
+            .map(|(i, (output, depth))| (0..*depth).map(|j| block(i, j, *output, &mut input)).collect());
+        Self { stem, layers: layers.collect(), classes }
+    }
+
     /// The dimensions of qlnet-50-v0, as the paper has them.
     pub fn qlnet_50_v0() -> Self {
-        let mut layers = Vec::new();
-        let mut input = 64;
-        for (i, (output, depth)) in [(64, 3), (128, 4), (256, 6), (512, 3)].into_iter().enumerate() {
-            let mut blocks = Vec::new();
-            for j in 0..depth {
-                let hidden = if input <= 128 { 4 * input } else { 2 * input };
-                let (stride, skip) = if i > 0 && j == 0 { (2, Skip::Projection) } else { (1, Skip::Identity) };
-                blocks.push(BlockConfig { input, hidden, filters: 2, output, stride, skip });
-                input = output;
-            }
-            layers.push(blocks);
-        }
-        Self { stem: 64, layers, classes: 1000 }
+        Self::new(64, &[(64, 3), (128, 4), (256, 6), (512, 3)], 128, 2, 1000)
+    }
+
+    /// The dimensions of qlnet-10m and qlnet-10m-ks, as their files have them.
+    pub fn qlnet_10m() -> Self {
+        Self::new(64, &[(64, 3), (128, 4), (256, 6), (512, 3)], 256, 1, 1000)
+    }
+
+    /// The dimensions of the network that is built in.
+    pub fn qlnet_digits() -> Self {
+        Self::new(16, &[(16, 1), (24, 2), (32, 2), (48, 1)], 24, 2, 10)
     }
 
     /// Reads the configuration off the tensors of a checkpoint: `names` are all it has, `shape`
@@ -257,6 +275,7 @@ mod tests {
             conv.shape.iter().product::<usize>() + per_channel * conv.shape[0]
         };
         assert_eq!(Config::qlnet_50_v0().convs().iter().map(parameters).sum::<usize>(), 9_993_640);
+        assert_eq!(Config::qlnet_10m().convs().iter().map(parameters).sum::<usize>(), 10_064_296);
     }
 
     #[test]

@@ -11,20 +11,23 @@
 //!
 //! The network knows only these folded parameters.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use anyhow::{Context, Result, bail, ensure};
 use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
+use rand::SeedableRng;
+use rand::rngs::ChaCha8Rng;
+use rand_distr::{Distribution, StandardNormal};
 
 use crate::checkpoint::Checkpoint;
-use crate::config::{Config, Conv, Naming};
+use crate::config::{Config, Conv, Naming, Skip};
 
 /// What PyTorch's `BatchNorm2d` adds to the variance unless told otherwise.
 const BATCH_NORM_EPS: f64 = 1e-5;
 
-/// A network's parameters with batch norm folded in: `{conv}.weight` and `{conv}.bias` in float32
-/// for every [`Conv`] of the configuration, with the shapes that [`Config::convs`] gives.
+/// A network's parameters with batch norm folded in: `{conv}.weight` and `{conv}.bias`, in float32 as they
+/// are read, for every [`Conv`] of the configuration, with the shapes that [`Config::convs`] gives.
 #[derive(Clone, Debug)]
 pub struct Weights {
     pub config: Config,
@@ -54,6 +57,73 @@ impl Weights {
             bail!("unexpected tensor `{name}` of shape {:?}{more}: a QLNet with {config} has none", tensor.dims());
         }
         Ok(Self { config, tensors: folded })
+    }
+
+    /// Weights that have seen no training but keep activations near one: normally distributed, with a
+    /// variance of one over the inputs of an output. They depend on the seed alone.
+    ///
+    /// # Errors
+    /// If there is no memory.
+    pub fn random(config: &Config, seed: u64) -> Result<Self> {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let mut normal = |shape: &[usize], deviation: f64| -> Result<Tensor> {
+            let sample = StandardNormal.sample_iter(&mut rng).take(shape.iter().product());
+            let values: Vec<f32> = sample.map(|value: f64| (deviation * value) as f32).collect();
+            Ok(Tensor::from_vec(values, shape, &Device::Cpu)?)
+        };
+        let mut tensors = BTreeMap::new();
+        for Conv { name, shape } in config.convs() {
+            let inputs: usize = shape[1..].iter().product();
+            tensors.insert(format!("{name}.bias"), normal(&shape[..1], 0.1)?);
+            tensors.insert(format!("{name}.weight"), normal(&shape, (1.0 / inputs as f64).sqrt())?);
+        }
+        Ok(Self { config: config.clone(), tensors })
+    }
+
+    /// The same in another element type.
+    ///
+    /// # Errors
+    /// If there is no memory.
+    pub fn to_dtype(&self, dtype: DType) -> Result<Self> {
+        let convert = |(name, tensor): (&String, &Tensor)| Ok((name.clone(), tensor.to_dtype(dtype)?));
+        Ok(Self { config: self.config.clone(), tensors: self.tensors.iter().map(convert).collect::<Result<_>>()? })
+    }
+
+    /// The parameters as a safetensors file, in float32 under their own names.
+    ///
+    /// # Errors
+    /// If there is no memory.
+    pub fn to_safetensors(&self) -> Result<Vec<u8>> {
+        Ok(safetensors::serialize(&self.to_dtype(DType::F32)?.tensors, None)?)
+    }
+
+    /// The parameters as a safetensors file with the names and shapes of the `state_dict` that PyTorch's
+    /// network has: convolutions without bias, and batch norms that do nothing but add it.
+    ///
+    /// A batch norm gives `gamma (x - mean) / sqrt(var + eps) + beta`. With `gamma` 1, `mean` 0 and `var`
+    /// 1 - eps that is `x + beta`, exactly in float32: the square root rounds to 1.
+    ///
+    /// # Errors
+    /// If a skip that PyTorch's network does not have was made explicit.
+    pub fn to_state_dict(&self) -> Result<Vec<u8>> {
+        let linear = self.config.layers.iter().flatten().any(|block| block.skip == Skip::Linear);
+        ensure!(!linear, "a network with explicit skips has no state_dict: PyTorch's class has none there");
+        let folded = self.to_dtype(DType::F32)?.tensors;
+        let mut state = BTreeMap::new();
+        for conv in self.config.convs() {
+            let [weight, bias] = ["weight", "bias"].map(|part| folded[&format!("{}.{part}", conv.name)].clone());
+            state.insert(Naming::StateDict.weight(&conv.name), weight);
+            let Some(norm) = Naming::StateDict.batch_norm(&conv.name) else {
+                state.insert(format!("{}.bias", conv.name), bias);
+                continue;
+            };
+            state.insert(format!("{norm}.weight"), bias.ones_like()?);
+            state.insert(format!("{norm}.running_mean"), bias.zeros_like()?);
+            state.insert(format!("{norm}.running_var"), bias.ones_like()?.affine(1.0 - BATCH_NORM_EPS, 0.0)?);
+            state.insert(format!("{norm}.num_batches_tracked"), Tensor::zeros((), DType::I64, &Device::Cpu)?);
+            state.insert(format!("{norm}.bias"), bias);
+        }
+        Ok(safetensors::serialize(&state, Some(HashMap::from([("format".into(), "pt".into())])))?)
     }
 
     /// The parameters as candle's layers take them, converted to a device and an element type as
@@ -175,6 +245,21 @@ mod tests {
             t.insert("bn1.running_var".into(), filled(0.0, &[16]));
         });
         assert!(overflow.contains("`conv1.weight` overflows float32"), "{overflow}");
+    }
+
+    #[test]
+    fn what_is_saved_is_read_back_to_the_bit() {
+        let weights = Weights::random(&Config::qlnet_digits(), 3).unwrap();
+        for bytes in [weights.to_safetensors().unwrap(), weights.to_state_dict().unwrap()] {
+            let again = Weights::from_checkpoint(&Checkpoint::from_bytes(&bytes).unwrap()).unwrap();
+            assert_eq!(again.config, weights.config);
+            for (name, tensor) in &weights.tensors {
+                let elements = |t: &Tensor| t.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+                assert!(elements(tensor) == elements(&again.tensors[name]), "{name}");
+            }
+        }
+        let state = Weights::random(&Config::qlnet_50_v0(), 3).unwrap().to_state_dict().unwrap();
+        assert_eq!(Checkpoint::from_bytes(&state).unwrap().tensors.len(), 314);
     }
 
     #[test]

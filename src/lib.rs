@@ -15,6 +15,7 @@
 //! cpu, simd                       the fast ones for the CPU
 //! classifier                      -> logits -> named predictions
 //! dataset, eval                   many images with labels -> accuracy, predictions, report
+//! symmetry                        folded weights -> other weights with the same output
 //! cli, commands                   what the program parses and prints
 //! bench, device, digest, output,  what they call besides
 //! text, threads
@@ -59,6 +60,7 @@ pub mod preprocess;
 pub mod registry;
 pub mod resample;
 pub mod simd;
+pub mod symmetry;
 pub mod text;
 pub mod threads;
 pub mod weights;

@@ -2,6 +2,7 @@
 
 use anyhow::{Result, anyhow};
 
+use crate::config::Config;
 use crate::preprocess::Preprocess;
 use crate::resample::Interpolation;
 
@@ -10,6 +11,8 @@ use crate::resample::Interpolation;
 pub struct Model {
     pub name: &'static str,
     pub source: Source,
+    /// Its dimensions, as far as they are known without its weights.
+    pub config: fn() -> Config,
     /// Side of the square that the network was evaluated on, in pixels.
     pub input_size: u32,
     /// The part of the resized image's shorter side that is kept, as timm's `crop_pct`.
@@ -75,6 +78,7 @@ pub const MODELS: &[Model] = &[
             size: 80_405_585,
             sha256: "12eb566b938681ff931ff037298d09205545d1a36c239bbfc083ceeca475286a",
         }),
+        config: Config::qlnet_50_v0,
         input_size: 224,
         crop_pct: 0.95,
         interpolation: Interpolation::Bicubic,
@@ -89,6 +93,7 @@ pub const MODELS: &[Model] = &[
             size: 40_668_469,
             sha256: "3ef3de79ee65221496ad99c3e79c50c297a7d1af5a4da11f239f0bf7ac98c0eb",
         }),
+        config: Config::qlnet_10m,
         input_size: 224,
         crop_pct: 0.95,
         interpolation: Interpolation::Bicubic,
@@ -104,6 +109,7 @@ pub const MODELS: &[Model] = &[
             size: 40_270_185,
             sha256: "593cd748b4547993a9fa3381f4de09102b15d03ef06b557091c4912e5ebf3664",
         }),
+        config: Config::qlnet_10m,
         input_size: 224,
         crop_pct: 0.95,
         interpolation: Interpolation::Bicubic,
@@ -112,6 +118,7 @@ pub const MODELS: &[Model] = &[
     Model {
         name: "qlnet-digits",
         source: Source::Embedded(include_bytes!("../models/qlnet-digits.safetensors")),
+        config: Config::qlnet_digits,
         input_size: 64,
         crop_pct: 1.0,
         interpolation: Interpolation::Bicubic,
@@ -168,6 +175,12 @@ mod tests {
         let digits = find("qlnet-digits").unwrap().labels();
         assert_eq!(digits.len(), 10);
         assert_eq!(digits[7], Label { wnid: None, text: "7".into() });
+    }
+
+    #[test]
+    fn the_built_in_model_has_its_dimensions() {
+        let weights = crate::weights::from_model(find("qlnet-digits").unwrap(), &mut |_| {}).unwrap();
+        assert_eq!(weights.config, Config::qlnet_digits());
     }
 
     #[test]

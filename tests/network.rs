@@ -2,8 +2,6 @@
 
 mod support;
 
-use std::collections::BTreeMap;
-
 use candle_core::{DType, Device, Tensor};
 use qlnet::checkpoint::Checkpoint;
 use qlnet::config::Config;
@@ -74,7 +72,8 @@ fn half_precision_stays_near() {
 /// To the last bit: an evaluation must not depend on how it is cut into batches.
 #[test]
 fn a_batch_is_its_images_one_by_one() {
-    let net = QLNet::from_weights(&random_weights(&Config::qlnet_50_v0()), DType::F32, &Device::Cpu).unwrap();
+    let net =
+        QLNet::from_weights(&Weights::random(&Config::qlnet_50_v0(), 1).unwrap(), DType::F32, &Device::Cpu).unwrap();
     let images = Tensor::randn(0f32, 1., (19, 3, 64, 64), &Device::Cpu).unwrap();
     let steps = |images: &Tensor| {
         let mut steps = Vec::new();
@@ -141,7 +140,7 @@ fn fused_blocks_equal_plain_ones_at_full_width() {
         block.filters = 1;
     }
     for (config, images) in [(Config::qlnet_50_v0(), 1), (Config::qlnet_50_v0(), 3), (one_filter, 2)] {
-        let weights = random_weights(&config);
+        let weights = Weights::random(&config, 1).unwrap();
         let fused = QLNet::from_weights(&weights, DType::F32, &Device::Cpu).unwrap();
         let plain = QLNet::new_plain(&config, weights.var_builder(DType::F32, &Device::Cpu)).unwrap();
         for (height, width) in [(224, 224), (97, 130), (225, 33)] {
@@ -165,7 +164,7 @@ fn fused_blocks_equal_plain_ones_at_full_width() {
 #[test]
 fn the_number_of_threads_changes_nothing() {
     let config = Config::qlnet_50_v0();
-    let weights = random_weights(&config);
+    let weights = Weights::random(&config, 1).unwrap();
     let net = QLNet::from_weights(&weights, DType::F32, &Device::Cpu).unwrap();
     let plain = QLNet::new_plain(&config, weights.var_builder(DType::F32, &Device::Cpu)).unwrap();
     for images in [1, 5] {
@@ -177,17 +176,4 @@ fn the_number_of_threads_changes_nothing() {
             assert!(difference < 1e-4, "{images} images, {threads} threads: {difference:e}");
         }
     }
-}
-
-/// Folded weights that keep activations near one.
-fn random_weights(config: &Config) -> Weights {
-    let mut tensors = BTreeMap::new();
-    for conv in config.convs() {
-        let random =
-            |shape: &[usize], scale: f64| (Tensor::randn(0f32, 1.0, shape, &Device::Cpu).unwrap() * scale).unwrap();
-        let inputs: usize = conv.shape[1..].iter().product();
-        tensors.insert(format!("{}.bias", conv.name), random(&conv.shape[..1], 0.1));
-        tensors.insert(format!("{}.weight", conv.name), random(&conv.shape, (1.0 / inputs as f64).sqrt()));
-    }
-    Weights { config: config.clone(), tensors }
 }

@@ -3,6 +3,7 @@
 mod bench;
 mod classify;
 mod eval;
+mod symmetry;
 
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
@@ -30,6 +31,7 @@ pub fn run(cli: &Cli) -> Result<ExitCode> {
     match &cli.command {
         Command::Classify(args) => classify::run(args),
         Command::Eval(args) => eval::run(args),
+        Command::Symmetry(args) => symmetry::run(args),
         Command::Bench(args) => bench::run(args),
     }
 }
@@ -58,16 +60,23 @@ impl ModelArgs {
     fn load(&self, preprocess: Preprocess) -> Result<Classifier> {
         let model = self.registered()?;
         let device = self.device.open()?;
-        let dtype = match self.dtype {
+        Classifier::new(&self.weights()?, model.labels(), preprocess, device, self.dtype())
+    }
+
+    fn weights(&self) -> Result<Weights> {
+        match &self.weights {
+            Some(file) => weights::from_file(file),
+            None => with_download_bar(self.registered()?),
+        }
+    }
+
+    fn dtype(&self) -> DType {
+        match self.dtype {
             DTypeChoice::F32 => DType::F32,
+            DTypeChoice::F64 => DType::F64,
             DTypeChoice::F16 => DType::F16,
             DTypeChoice::Bf16 => DType::BF16,
-        };
-        let weights = match &self.weights {
-            Some(file) => weights::from_file(file)?,
-            None => with_download_bar(model)?,
-        };
-        Classifier::new(&weights, model.labels(), preprocess, device, dtype)
+        }
     }
 }
 

@@ -46,7 +46,9 @@ impl Depthwise {
 
 /// `[n, h, w, channels]` to `[n, ceil(h / stride), ceil(w / stride), f * channels]`.
 pub fn depthwise(x: &Tensor, conv: &Depthwise) -> Result<Tensor> {
-    if x.device().is_cpu() {
+    // The kernel has no derivative.
+    let tracked = x.track_op() || conv.weight.track_op();
+    if x.device().is_cpu() && !tracked {
         let kernel = Kernel { stride: conv.stride };
         on_cpu(x, [&conv.weight, &conv.bias], |x, [weight, bias]| x.apply_op3_no_bwd(weight, bias, &kernel))
     } else {

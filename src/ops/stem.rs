@@ -9,7 +9,8 @@ use crate::cpu;
 /// Images `[n, 3, h, w]`, a weight `[o, 3, 7, 7]` and a bias `[o]` make `[n, h', w', o]`, where
 /// `h'` is `h` halved twice, rounding up.
 pub fn stem(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
-    if x.device().is_cpu() && x.dtype() != DType::F64 {
+    // The kernel has no derivative.
+    if x.device().is_cpu() && x.dtype() != DType::F64 && !weight.track_op() {
         on_cpu(x, [weight, bias], |x, [weight, bias]| x.apply_op3_no_bwd(weight, bias, &Stem))
     } else {
         stem_plain(x, weight, bias)
@@ -21,8 +22,27 @@ pub fn stem(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
 pub fn stem_plain(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
     let y = x.conv2d(weight, 3, 2, 1, 1)?;
     let y = y.broadcast_add(&bias.reshape((1, (), 1, 1))?)?.relu()?;
-    let y = y.pad_with_zeros(2, 1, 1)?.pad_with_zeros(3, 1, 1)?;
-    y.max_pool2d_with_stride(3, 2)?.permute((0, 2, 3, 1))?.contiguous()
+    let pooled = if y.track_op() {
+        max_pool_by_views(&y)?
+    } else {
+        y.pad_with_zeros(2, 1, 1)?.pad_with_zeros(3, 1, 1)?.max_pool2d_with_stride(3, 2)?
+    };
+    pooled.permute((0, 2, 3, 1))?.contiguous()
+}
+
+/// The 3x3 max pool of stride 2 as the maximum of nine shifted views: candle derives no pool whose
+/// windows overlap.
+fn max_pool_by_views(y: &Tensor) -> Result<Tensor> {
+    let (n, c, h, w) = y.dims4()?;
+    let (oh, ow) = (h.div_ceil(2), w.div_ceil(2));
+    let y = y.pad_with_zeros(2, 1, 2 * oh + 1 - h)?.pad_with_zeros(3, 1, 2 * ow + 1 - w)?;
+    let y = y.reshape(&[n, c, oh + 1, 2, ow + 1, 2][..])?;
+    let view = |tap: usize| {
+        let (ky, kx) = (tap / 3, tap % 3);
+        let rows = y.narrow(2, ky / 2, oh)?.narrow(3, ky % 2, 1)?;
+        rows.narrow(4, kx / 2, ow)?.narrow(5, kx % 2, 1)?.reshape((n, c, oh, ow))
+    };
+    (1..9).try_fold(view(0)?, |largest, tap| largest.maximum(&view(tap)?))
 }
 
 struct Stem;

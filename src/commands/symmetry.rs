@@ -1,0 +1,367 @@
+//! `qlnet symmetry`
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail, ensure};
+use candle_core::{DType, Tensor};
+use image::RgbImage;
+use serde::Serialize;
+
+use super::{print, say, to_json};
+use crate::cli::Symmetry;
+use crate::config::Skip;
+use crate::decode::{decode, read_image};
+use crate::device;
+use crate::fold::Weights;
+use crate::output::{Output, ensure_distinct};
+use crate::preprocess::to_tensor;
+use crate::symmetry::audit::{audit, small};
+use crate::symmetry::balance::{self, HalfPrecision};
+use crate::symmetry::check::{Change, FAR, Outcome, Subject, noise};
+use crate::symmetry::path::{Step, walk};
+use crate::symmetry::{Element, FAMILIES, Family, draw, find, plot};
+use crate::text::thousands;
+
+/// Images to run on unless others are named.
+const DIGITS: [&[u8]; 2] =
+    [include_bytes!("../../samples/digits/3-45.png"), include_bytes!("../../samples/digits/8-28.png")];
+/// Images of noise beside them.
+const NOISE: usize = 2;
+
+pub fn run(args: &Symmetry) -> Result<ExitCode> {
+    let families = match args.family.as_slice() {
+        [] => FAMILIES.to_vec(),
+        names => names.iter().map(|name| find(name)).collect::<Result<_>>()?,
+    };
+    let outputs = Outputs::create(args)?;
+    if args.audit {
+        return run_audit(args, &families);
+    }
+    let dtype = args.model.dtype();
+    ensure!(matches!(dtype, DType::F32 | DType::F64), "the symmetry is checked in f32 or f64, not in half precision");
+    let model = args.model.registered()?;
+    let weights = if args.untrained { Weights::random(&(model.config)(), args.seed)? } else { args.model.weights()? };
+    if let Some(layer) = args.layer {
+        let layers = weights.config.layers.len();
+        ensure!((1..=layers).contains(&layer), "--layer {layer}: the network has layers 1 to {layers}");
+    }
+    let device = args.model.device.open()?;
+    let images = images(args, model.preprocess())?;
+    let subject = Subject::new(&weights, &images, dtype, &device)?;
+    let header = Header {
+        model: if args.untrained { format!("{}, untrained", args.model.model) } else { args.model.shown_name() },
+        dtype: dtype.as_str(),
+        device: device::name(&device),
+        seed: args.seed,
+        images: images.dim(0)?,
+        largest_logit: subject.largest_logit,
+        tolerance: subject.tolerance(),
+    };
+    if args.balance {
+        return run_balance(args, &subject, &header, outputs);
+    }
+    match args.path {
+        Some(steps) => run_path(args, &families, &subject, &header, steps, outputs),
+        None => run_check(args, &families, &subject, &header, outputs),
+    }
+}
+
+/// What was looked at.
+#[derive(Serialize)]
+struct Header {
+    model: String,
+    dtype: &'static str,
+    device: String,
+    seed: u64,
+    images: usize,
+    largest_logit: f64,
+    /// How far rounding may move a logit, relative to the largest.
+    tolerance: f64,
+}
+
+impl Header {
+    fn line(&self) -> String {
+        let Self { model, dtype, device, seed, images, largest_logit, tolerance } = self;
+        format!(
+            "{model}, {dtype} on {device}, seed {seed}, {images} images, largest logit {largest_logit:.3}\n\
+             relative changes; rounding alone may move a logit by {tolerance:.1e}, a control must by {:.1e}",
+            FAR * tolerance
+        )
+    }
+}
+
+/// The files that are written at the end.
+struct Outputs {
+    plot: Option<Output>,
+    csv: Option<Output>,
+    save: Option<Output>,
+    save_state_dict: Option<Output>,
+}
+
+impl Outputs {
+    fn create(args: &Symmetry) -> Result<Self> {
+        let files = [&args.plot, &args.csv, &args.save, &args.save_state_dict];
+        let paths = |files: &[&Option<PathBuf>]| files.iter().filter_map(|file| (*file).clone()).collect::<Vec<_>>();
+        ensure_distinct(&paths(&files), &[paths(&[&args.model.weights]), args.image.clone()].concat())?;
+        if let Some(file) = &args.plot {
+            plot::format(file)?;
+        }
+        let ending = |file: &Option<PathBuf>, ending: &str| match file {
+            Some(file) if file.extension().is_none_or(|found| found != ending) => {
+                bail!("{}: the name of this file ends in .{ending}", file.display())
+            }
+            _ => Ok(()),
+        };
+        ending(&args.csv, "csv")?;
+        ending(&args.save, "safetensors")?;
+        ending(&args.save_state_dict, "safetensors")?;
+        let create = |file: &Option<PathBuf>| file.as_deref().map(Output::create).transpose();
+        let [plot, csv, save, save_state_dict] = files.map(create);
+        Ok(Self { plot: plot?, csv: csv?, save: save?, save_state_dict: save_state_dict? })
+    }
+
+    fn save(self, weights: &Weights) -> Result<()> {
+        if let Some(output) = self.save {
+            output.write(&weights.to_safetensors()?)?;
+        }
+        if let Some(output) = self.save_state_dict {
+            output.write(&weights.to_state_dict()?)?;
+        }
+        Ok(())
+    }
+}
+
+/// `[n, 3, h, w]`, normalised.
+fn images(args: &Symmetry, preprocess: crate::preprocess::Preprocess) -> Result<Tensor> {
+    let crop = |bytes: &[u8], name: &Path| -> Result<RgbImage> { preprocess.apply(&decode(bytes, name, true)?) };
+    if args.image.is_empty() {
+        let digits = DIGITS.iter().map(|bytes| crop(bytes, Path::new("digit.png"))).collect::<Result<Vec<_>>>()?;
+        return Ok(Tensor::cat(&[to_tensor(&digits)?, noise(NOISE, preprocess.crop as usize, args.seed)?], 0)?);
+    }
+    let load = |path: &PathBuf| {
+        let load = || crop(&read_image(File::open(path)?)?, path);
+        load().with_context(|| path.display().to_string())
+    };
+    to_tensor(&args.image.iter().map(load).collect::<Result<Vec<_>>>()?)
+}
+
+fn run_check(
+    args: &Symmetry,
+    families: &[&dyn Family],
+    subject: &Subject,
+    header: &Header,
+    outputs: Outputs,
+) -> Result<ExitCode> {
+    #[derive(Serialize)]
+    struct Report<'a> {
+        passed: bool,
+        #[serde(flatten)]
+        header: &'a Header,
+        families: &'a [Outcome],
+        /// All that keep the architecture one after the other, or all that were named.
+        all: &'a Outcome,
+    }
+    // What changes the architecture joins the others only if it is asked for.
+    let joins = |family: &dyn Family| family.keeps_architecture() || !args.family.is_empty();
+    let explicit = families.iter().any(|family| !family.keeps_architecture() && joins(*family));
+    ensure!(
+        args.save_state_dict.is_none() || !explicit,
+        "general-linear makes skips explicit, which PyTorch's class does not have: use --save, or leave it out"
+    );
+    let mut drawn = Vec::new();
+    for &family in families {
+        let element = draw(family, &subject.weights, args.layer, args.scale, args.seed)?;
+        match element.is_empty() {
+            false => drawn.push((family, element)),
+            true => ensure!(args.family.is_empty(), "{} moves nothing in this network or layer", family.name()),
+        }
+    }
+    if !args.json {
+        print(&header.line())?;
+        print(&format!(
+            "\n{:<20} {:>10} {:>10} {:>10} {:>10} {:>7}  verdict",
+            "family", "dimensions", "weights", "logits", "control", "top-1"
+        ))?;
+    }
+    let mut outcomes = Vec::new();
+    let (mut elements, mut dimensions) = (Vec::<Element>::new(), 0);
+    for (family, element) in drawn {
+        let own = family.dimensions(&subject.weights.config, args.layer);
+        let outcome = subject.outcome(family.name(), family.group(), own, std::slice::from_ref(&element))?;
+        if !args.json {
+            print(&row(&outcome, subject.tolerance()))?;
+        }
+        if joins(family) {
+            elements.push(element);
+            dimensions += own;
+        }
+        outcomes.push(outcome);
+    }
+    let all = subject.outcome("all together", "", dimensions, &elements)?;
+    let passed = all.passed && outcomes.iter().all(|outcome| outcome.passed);
+    if args.json {
+        print(&to_json(&Report { passed, header, families: &outcomes, all: &all })?)?;
+    } else {
+        print(&row(&all, subject.tolerance()))?;
+    }
+    outputs.save(&subject.apply(&elements)?.0)?;
+    verdict(passed, "the logits do not stay, or a control does not move them")
+}
+
+fn row(outcome: &Outcome, tolerance: f64) -> String {
+    let Outcome { family, dimensions, change, control_logit_change, passed, .. } = outcome;
+    let Change { weight_change, logit_change, top1_agreement, .. } = change;
+    let verdict = match passed {
+        true => "same output",
+        false if *logit_change > tolerance => "OUTPUT CHANGED",
+        false => "CONTROL TOO WEAK",
+    };
+    format!(
+        "{family:<20} {:>10} {weight_change:>10.3} {logit_change:>10.1e} {control_logit_change:>10.1e} {:>5.0} %  {verdict}",
+        if *dimensions > 0 { thousands(*dimensions as u64) } else { "discrete".into() },
+        100.0 * top1_agreement
+    )
+}
+
+fn run_path(
+    args: &Symmetry,
+    families: &[&dyn Family],
+    subject: &Subject,
+    header: &Header,
+    steps: usize,
+    outputs: Outputs,
+) -> Result<ExitCode> {
+    #[derive(Serialize)]
+    struct Report<'a> {
+        passed: bool,
+        #[serde(flatten)]
+        header: &'a Header,
+        families: Vec<&'static str>,
+        path: &'a [Step],
+    }
+    let families: Vec<_> =
+        families.iter().copied().filter(|family| family.keeps_architecture() || !args.family.is_empty()).collect();
+    let scale = args.scale.unwrap_or(1.0);
+    ensure!(scale > 0.0, "with --scale 0 the path goes nowhere");
+    let path = walk(subject, &families, args.layer, scale, steps, args.seed, |step| {
+        let Step { t, weight_change, logit_change, control_logit_change } = step;
+        if args.json {
+            return Ok(());
+        }
+        if *t == 0.0 {
+            print(&header.line())?;
+            print(&format!("\n{:>8} {:>10} {:>10} {:>10}", "t", "weights", "logits", "control"))?;
+        }
+        print(&format!("{t:>8.4} {weight_change:>10.4} {logit_change:>10.1e} {control_logit_change:>10.1e}"))
+    })?;
+    let passed = path.iter().all(|step| step.logit_change <= subject.tolerance());
+    if args.json {
+        let families = families.iter().map(|family| family.name()).collect();
+        print(&to_json(&Report { passed, header, families, path: &path })?)?;
+    }
+    if let (Some(output), Some(file)) = (outputs.plot, &args.plot) {
+        let what = match args.family.as_slice() {
+            [] => "the whole symmetry group".to_string(),
+            names => names.join(", "),
+        };
+        let model = Path::new(&header.model).file_name().unwrap_or_default().to_string_lossy();
+        let title = format!("{model} along {what} ({}, seed {})", header.dtype, header.seed);
+        output.write(&plot::draw(&path, &title, subject.tolerance(), file)?)?;
+    }
+    if let Some(output) = outputs.csv {
+        let mut writer = csv::Writer::from_writer(Vec::new());
+        path.iter().try_for_each(|step| writer.serialize(step))?;
+        output.write(&writer.into_inner().map_err(|error| anyhow::anyhow!("{error}"))?)?;
+    }
+    verdict(passed, "the logits do not stay on the path")
+}
+
+fn run_audit(args: &Symmetry, families: &[&dyn Family]) -> Result<ExitCode> {
+    let given = args.model.weights.is_some() || args.model.model != crate::registry::MODELS[0].name;
+    let weights = match (args.untrained, given) {
+        (false, true) => args.model.weights()?,
+        (true, true) => Weights::random(&(args.model.registered()?.config)(), args.seed)?,
+        (_, false) => Weights::random(&small(), args.seed)?,
+    };
+    let linear = weights.config.layers.iter().flatten().any(|block| block.skip == Skip::Linear);
+    ensure!(!linear, "a network with explicit skips has more symmetries than the families that are counted");
+    let audit = audit(&weights, families, args.seed)?;
+    if args.json {
+        print(&to_json(&audit)?)?;
+    } else {
+        let mut text = format!(
+            "{}: {} parameters\nJacobian of the logits: {} equations, rank {}\n\
+             last singular value that is not zero {:.1e}, first that is {:.1e} (relative to the largest)\n",
+            weights.config,
+            thousands(audit.parameters as u64),
+            thousands(audit.equations as u64),
+            audit.rank,
+            audit.last_nonzero,
+            audit.first_zero
+        );
+        for (family, dimensions) in &audit.dimensions {
+            text += &format!("\n{family:<34} {dimensions:>6}");
+        }
+        if audit.scales > 0 {
+            text += &format!("\n{:<34} {:>6}", "stages whose ball no pixel is inside", audit.scales);
+        }
+        text += &format!("\n{:<34} {:>6}", "all together", audit.expected);
+        text += &format!("\n{:<34} {:>6}", "directions that change no logit", audit.null_space);
+        print(&text)?;
+    }
+    verdict(audit.agrees, "the families and the directions that change no logit do not agree in number")
+}
+
+fn run_balance(args: &Symmetry, subject: &Subject, header: &Header, outputs: Outputs) -> Result<ExitCode> {
+    #[derive(Serialize)]
+    struct Report<'a> {
+        passed: bool,
+        #[serde(flatten)]
+        header: &'a Header,
+        #[serde(flatten)]
+        change: Change,
+        half_precision: &'a [HalfPrecision],
+    }
+    let balanced = balance::balance(&subject.weights)?;
+    let change = subject.compare(&balanced)?;
+    let passed = change.logit_change <= subject.tolerance();
+    let half = [DType::F16, DType::BF16].map(|dtype| subject.half_precision(&balanced, dtype));
+    let half = half.into_iter().collect::<Result<Vec<_>>>()?;
+    if args.json {
+        print(&to_json(&Report { passed, header, change, half_precision: &half })?)?;
+    } else {
+        print(&header.line())?;
+        print(&format!(
+            "\nbalanced: weights moved {:.3}, logits {:.1e}\n\nlogits in half precision, off those in {} by\n{:<6} {:>10} {:>10}",
+            change.weight_change, change.logit_change, header.dtype, "", "as given", "balanced"
+        ))?;
+        for HalfPrecision { dtype, given, balanced } in &half {
+            print(&format!("{dtype:<6} {given:>10.1e} {balanced:>10.1e}"))?;
+        }
+    }
+    outputs.save(&balanced)?;
+    verdict(passed, "balancing changes the logits")
+}
+
+fn verdict(passed: bool, failure: &str) -> Result<ExitCode> {
+    if passed {
+        return Ok(ExitCode::SUCCESS);
+    }
+    say("error", failure);
+    Ok(ExitCode::FAILURE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_images_are_readable() {
+        for bytes in DIGITS {
+            assert!(decode(bytes, Path::new("digit.png"), true).is_ok());
+        }
+        assert_eq!(noise(NOISE, 8, 1).unwrap().dims(), [NOISE, 3, 8, 8]);
+    }
+}

@@ -1,0 +1,163 @@
+//! Whether the list of families is complete: as many directions in the space of parameters leave all
+//! logits where they are, to first order, as the families have dimensions.
+//!
+//! The Jacobian of the logits with respect to all folded parameters, over many images, has a row for
+//! each image and logit. Its null space are the directions in which no logit changes; its dimension is
+//! the number of parameters less the rank, which the singular values tell.
+
+use anyhow::{Context, Result, ensure};
+use candle_core::{DType, Device, IndexOp, Tensor, Var};
+use candle_nn::VarBuilder;
+use faer::Mat;
+use rayon::prelude::*;
+use serde::Serialize;
+
+use super::structure::blocks;
+use super::{Family, matrices};
+use crate::config::Config;
+use crate::fold::Weights;
+use crate::model::QLNet;
+
+/// A network with more parameters takes too long.
+pub const MOST_PARAMETERS: usize = 4000;
+/// Singular values below this, relative to the largest, count as zero. In float64 they are where they
+/// are zero below 1e-14; others have been above 1e-6.
+const ZERO: f64 = 1e-10;
+
+/// What was counted.
+#[derive(Clone, Debug, Serialize)]
+pub struct Audit {
+    pub parameters: usize,
+    /// Rows of the Jacobian.
+    pub equations: usize,
+    pub rank: usize,
+    /// Directions in which no logit changes.
+    pub null_space: usize,
+    /// Of each family.
+    pub dimensions: Vec<(&'static str, usize)>,
+    /// One for each stage in which no pixel stayed inside the ball of its first block: there, what makes
+    /// it, skip and conv3, may also share a scale.
+    pub scales: usize,
+    /// All dimensions together.
+    pub expected: usize,
+    /// The last singular value that is not zero and the first that is, relative to the largest.
+    pub last_nonzero: f64,
+    pub first_zero: f64,
+    pub agrees: bool,
+}
+
+/// The network that is audited unless another is given: two filters a channel, three layers.
+///
+/// It has few hidden channels for its width. The product of two affine functions of `c` channels is one of
+/// `(c + 1)(c + 2) / 2` monomials' combinations, and where there are about as many hidden channels as
+/// that, there are more ways to write the same function than the families have.
+pub fn small() -> Config {
+    let mut config = Config::new(3, &[(3, 2), (4, 3), (5, 2)], 3, 2, 3);
+    config.layers.iter_mut().flatten().for_each(|block| block.hidden = 3);
+    config
+}
+
+/// Counts, on so many random images of 33x33 pixels that there are a quarter more equations than
+/// parameters.
+///
+/// # Errors
+/// If the network is too large, or one of its hardballs never acts on these images: then the group is
+/// larger than the families say.
+pub fn audit(weights: &Weights, families: &[&dyn Family], seed: u64) -> Result<Audit> {
+    let config = &weights.config;
+    let weights = weights.to_dtype(DType::F64)?;
+    let parameters: usize = weights.tensors.values().map(|tensor| tensor.elem_count()).sum();
+    ensure!(
+        parameters <= MOST_PARAMETERS,
+        "an audit takes a small network: this one has {parameters} parameters, and at most {MOST_PARAMETERS} are \
+         feasible; leave out --model and --weights to take one that is made for it"
+    );
+    let vars: Vec<(String, Var)> =
+        weights.tensors.iter().map(|(name, t)| Ok((name.clone(), Var::from_tensor(t)?))).collect::<Result<_>>()?;
+    let tensors = vars.iter().map(|(name, var)| (name.clone(), var.as_tensor().clone())).collect();
+    let net = QLNet::new_plain(config, VarBuilder::from_tensors(tensors, DType::F64, &Device::Cpu))?;
+
+    let images = (5 * parameters).div_ceil(4 * config.classes);
+    let noise = matrices::normal((images, 3, 33, 33), &mut rand::SeedableRng::seed_from_u64(seed))?;
+    let balls = Balls::observe(&net, config, &noise)?;
+    let equations = images * config.classes;
+    let rows = (0..images).into_par_iter().map(|image| -> Result<Vec<Vec<f64>>> {
+        let logits = net.forward_observed(&noise.narrow(0, image, 1)?, &mut |_, _| {})?;
+        (0..config.classes).map(|class| gradient(&logits.i((0, class))?, &vars)).collect()
+    });
+    let rows: Vec<Vec<f64>> = rows.collect::<Result<Vec<_>>>()?.concat();
+    let jacobian = Mat::from_fn(equations, parameters, |row, column| rows[row][column]);
+    let mut values: Vec<f64> =
+        jacobian.singular_values().map_err(|error| anyhow::anyhow!("no singular values: {error:?}"))?;
+    values.sort_by(|a, b| b.total_cmp(a));
+    let relative: Vec<f64> = values.iter().map(|value| value / values[0]).collect();
+    let rank = relative.iter().filter(|value| **value > ZERO).count();
+    let null_space = parameters - rank;
+
+    let dimensions: Vec<_> = families
+        .iter()
+        .filter(|family| family.keeps_architecture())
+        .map(|family| (family.name(), family.dimensions(config, None)))
+        .filter(|(_, dimensions)| *dimensions > 0)
+        .collect();
+    let scales = balls.never_inside;
+    let expected = dimensions.iter().map(|(_, dimensions)| dimensions).sum::<usize>() + scales;
+    Ok(Audit {
+        parameters,
+        equations,
+        rank,
+        null_space,
+        dimensions,
+        scales,
+        expected,
+        last_nonzero: relative[rank - 1],
+        first_zero: relative.get(rank).copied().unwrap_or(0.0),
+        agrees: null_space == expected,
+    })
+}
+
+/// The derivative of a number by all parameters, one after the other.
+fn gradient(logit: &Tensor, vars: &[(String, Var)]) -> Result<Vec<f64>> {
+    let gradients = logit.backward()?;
+    let mut row = Vec::new();
+    for (name, var) in vars {
+        let gradient = gradients.get(var.as_tensor()).with_context(|| format!("`{name}` has no effect"))?;
+        row.extend(gradient.flatten_all()?.to_vec1::<f64>()?);
+    }
+    Ok(row)
+}
+
+/// Where pixels lie, of the hardballs at the beginning of the stages.
+struct Balls {
+    never_inside: usize,
+}
+
+impl Balls {
+    fn observe(net: &QLNet, config: &Config, images: &Tensor) -> Result<Self> {
+        let mut steps: Vec<String> = blocks(config, None)
+            .filter(|block| block.config.skip.ends_in_hardball())
+            .map(|block| format!("layer{}.{}", block.layer, block.index))
+            .collect();
+        steps.push("act".into());
+        let mut shares = Vec::new();
+        net.forward_observed(images, &mut |step, x| {
+            if steps.iter().any(|other| other == step) {
+                shares.push((step.to_string(), share_inside(x)));
+            }
+        })?;
+        let mut never_inside = 0;
+        for (step, share) in shares {
+            let share = share?;
+            ensure!(share < 1.0, "the hardball after {step} never acts on these images: larger weights are needed");
+            never_inside += usize::from(share == 0.0 && step != "act");
+        }
+        Ok(Self { never_inside })
+    }
+}
+
+/// Share of the pixels of `[n, h, w, c]`, after a hardball, that lie inside the ball.
+fn share_inside(x: &Tensor) -> Result<f64> {
+    let radius = (x.dim(3)? as f64).sqrt();
+    let inside = x.sqr()?.sum(3)?.sqrt()?.lt(radius * (1.0 - 1e-12))?;
+    Ok(inside.to_dtype(DType::F64)?.mean_all()?.to_scalar::<f64>()?)
+}

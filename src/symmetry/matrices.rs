@@ -1,0 +1,131 @@
+//! Random numbers, matrices and their exponentials, in float64.
+
+use anyhow::{Context, Result};
+use candle_core::{DType, Device, Tensor};
+use faer::Mat;
+use rand::Rng;
+use rand::rngs::ChaCha8Rng;
+use rand_distr::{Distribution, StandardNormal};
+
+use crate::fold::Weights;
+
+/// Normally distributed numbers with mean 0 and standard deviation 1.
+pub fn normal(shape: impl Into<candle_core::Shape>, rng: &mut ChaCha8Rng) -> Result<Tensor> {
+    let shape = shape.into();
+    let values: Vec<f64> = StandardNormal.sample_iter(rng).take(shape.elem_count()).collect();
+    Ok(Tensor::from_vec(values, shape, &Device::Cpu)?)
+}
+
+/// Numbers that are 1 or -1, each half of the time.
+pub fn signs(count: usize, rng: &mut ChaCha8Rng) -> Result<Tensor> {
+    let values: Vec<f64> = (0..count).map(|_| if rng.next_u32() & 1 == 0 { 1.0 } else { -1.0 }).collect();
+    Ok(Tensor::from_vec(values, count, &Device::Cpu)?)
+}
+
+/// Logarithms of factors that are usually between 1/3 and 3, `[count]`.
+pub fn logarithms(count: usize, rng: &mut ChaCha8Rng) -> Result<Tensor> {
+    Ok((normal(count, rng)? * 0.5)?)
+}
+
+/// Such factors with a random sign, `[count]`.
+pub fn nonzero(count: usize, rng: &mut ChaCha8Rng) -> Result<Tensor> {
+    Ok((logarithms(count, rng)?.exp()? * signs(count, rng)?)?)
+}
+
+/// A shift `[count]` of what runs past the blocks, whose values are of the order of one: a hardball
+/// keeps their mean square at or below that.
+pub fn shift(count: usize, rng: &mut ChaCha8Rng) -> Result<Tensor> {
+    Ok((normal(count, rng)? * 0.5)?)
+}
+
+/// A shift of a convolution's bias by as much as the biases are.
+pub fn like_bias(weights: &Weights, conv: &str, rng: &mut ChaCha8Rng) -> Result<Tensor> {
+    let bias = weights.tensors.get(&format!("{conv}.bias")).with_context(|| format!("there is no `{conv}.bias`"))?;
+    let size = bias.sqr()?.mean_all()?.sqrt()?.to_scalar::<f64>()?;
+    Ok((normal(bias.dims1()?, rng)? * size)?)
+}
+
+/// A skew-symmetric matrix `[1, n, n]` whose exponential turns by angles up to about 2.
+pub fn skew(n: usize, rng: &mut ChaCha8Rng) -> Result<Tensor> {
+    let g = normal((1, n, n), rng)?;
+    Ok(((&g - g.transpose(1, 2)?)? * (0.5 / n as f64).sqrt())?)
+}
+
+/// `exp(A)` of every matrix in `[blocks, n, n]`, by scaling and squaring: the Taylor series of `A / 2^s`,
+/// `s` such that its norm is below 1/4, where 16 terms are exact to float64.
+pub fn exp(a: &Tensor) -> Result<Tensor> {
+    let (blocks, n, _) = a.dims3()?;
+    let norm = a.abs()?.sum(2)?.max_all()?.to_scalar::<f64>()?;
+    let squarings = (4.0 * norm).log2().ceil().max(0.0) as i32;
+    let a = (a / 2f64.powi(squarings))?;
+    let identity =
+        Tensor::eye(n, DType::F64, &Device::Cpu)?.unsqueeze(0)?.broadcast_as((blocks, n, n))?.contiguous()?;
+    // Horner's scheme.
+    let mut sum = identity.clone();
+    for term in (1..=16).rev() {
+        sum = (&identity + (a.matmul(&sum)? / f64::from(term))?)?;
+    }
+    for _ in 0..squarings {
+        sum = sum.matmul(&sum)?;
+    }
+    Ok(sum)
+}
+
+/// An orthogonal matrix `[1, n, n]` that is distributed by Haar's measure over O(n), reflections
+/// included: the Q of a normally distributed matrix, with the signs of R's diagonal taken out
+/// (Mezzadri, "How to generate random matrices from the classical compact groups", 2007).
+pub fn haar(n: usize, rng: &mut ChaCha8Rng) -> Result<Tensor> {
+    let values: Vec<f64> = StandardNormal.sample_iter(rng).take(n * n).collect();
+    let qr = Mat::from_fn(n, n, |i, j| values[i * n + j]).qr();
+    let (q, r) = (qr.compute_thin_Q(), qr.R());
+    let elements: Vec<f64> =
+        (0..n).flat_map(|i| (0..n).map(move |j| (i, j))).map(|(i, j)| q[(i, j)] * r[(j, j)].signum()).collect();
+    Ok(Tensor::from_vec(elements, (1, n, n), &Device::Cpu)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand::SeedableRng;
+
+    fn difference(a: &Tensor, b: &Tensor) -> f64 {
+        (a - b).unwrap().abs().unwrap().max_all().unwrap().to_scalar().unwrap()
+    }
+
+    fn identity(n: usize) -> Tensor {
+        Tensor::eye(n, DType::F64, &Device::Cpu).unwrap().unsqueeze(0).unwrap()
+    }
+
+    #[test]
+    fn exponentials_are_exact() {
+        let rng = &mut ChaCha8Rng::seed_from_u64(1);
+        // exp of a turn by an angle.
+        let turn = Tensor::new(&[[[0.0, -3.0], [3.0, 0.0]]], &Device::Cpu).unwrap();
+        let (sin, cos) = 3f64.sin_cos();
+        let expected = Tensor::new(&[[[cos, -sin], [sin, cos]]], &Device::Cpu).unwrap();
+        assert!(difference(&exp(&turn).unwrap(), &expected) < 1e-14);
+        let a = normal((7, 3, 3), rng).unwrap();
+        let product = exp(&a).unwrap().matmul(&exp(&a.neg().unwrap()).unwrap()).unwrap();
+        let identities = identity(3).broadcast_as((7, 3, 3)).unwrap();
+        assert!(difference(&product, &identities) < 1e-12);
+        let q = exp(&skew(40, rng).unwrap()).unwrap();
+        assert!(difference(&q.matmul(&q.t().unwrap().contiguous().unwrap()).unwrap(), &identity(40)) < 1e-13);
+    }
+
+    #[test]
+    fn haar_is_orthogonal_and_uniform() {
+        let rng = &mut ChaCha8Rng::seed_from_u64(2);
+        let q = haar(50, rng).unwrap();
+        assert!(difference(&q.matmul(&q.t().unwrap().contiguous().unwrap()).unwrap(), &identity(50)) < 1e-13);
+        // In O(2): as many turns as reflections, and the first column in every direction.
+        let mut quadrants = [0; 4];
+        let mut turns = 0;
+        for _ in 0..2000 {
+            let q = haar(2, rng).unwrap().flatten_all().unwrap().to_vec1::<f64>().unwrap();
+            turns += u32::from(q[0] * q[3] - q[1] * q[2] > 0.0);
+            quadrants[usize::from(q[0] > 0.0) + 2 * usize::from(q[2] > 0.0)] += 1;
+        }
+        assert!((900..1100).contains(&turns), "{turns}");
+        assert!(quadrants.iter().all(|count| (400..600).contains(count)), "{quadrants:?}");
+    }
+}

@@ -1,0 +1,127 @@
+//! The symmetry of the network: ways to move its weights that leave its output as it is.
+//!
+//! With batch norm folded in, every family below is exact by algebra (`docs/symmetry.md` has the
+//! proofs). A family has a module, whose doc comment says how it acts; an element of it is a list of
+//! [`Op`]s on folded weights, of which one half changes what is written and the other what is read.
+//!
+//! Liu, Shao, Bai, "A Novel Convolutional Neural Network Architecture with a Continuous Symmetry",
+//! [arXiv 2308.01621](https://arxiv.org/abs/2308.01621), section 3, has the rotations and GL(n).
+
+mod action;
+pub mod audit;
+pub mod balance;
+pub mod check;
+mod conv2_bias_shift;
+mod factor_swap;
+mod filter_mixing;
+mod general_linear;
+mod hidden_permutation;
+mod matrices;
+pub mod path;
+mod per_block;
+pub mod plot;
+mod product_balance;
+mod product_scale;
+mod skip_bias_shift;
+mod stage_rotation;
+mod stem_scaling;
+mod stream_shift;
+mod structure;
+
+use anyhow::{Result, anyhow};
+use rand::SeedableRng;
+use rand::rngs::ChaCha8Rng;
+
+pub use action::{Element, Of, Op, Side};
+
+use crate::config::Config;
+use crate::fold::Weights;
+
+/// Elements that depend on one real number: `exp(t A)` for a fixed `A`.
+pub type Subgroup = Box<dyn Fn(f64) -> Result<Element>>;
+
+/// One family of symmetries. `layer` restricts it to what begins in that layer, from 1.
+pub trait Family: Sync {
+    /// As `--family` takes it.
+    fn name(&self) -> &'static str;
+
+    /// Its group, for people.
+    fn group(&self) -> &'static str;
+
+    /// Dimension of the group; 0 if it is discrete.
+    fn dimensions(&self, config: &Config, layer: Option<usize>) -> usize;
+
+    /// A random element, anywhere in the group, also in parts of it that no path leads to.
+    ///
+    /// # Errors
+    /// If the weights are not those of the configuration.
+    fn random(&self, weights: &Weights, layer: Option<usize>, rng: &mut ChaCha8Rng) -> Result<Element>;
+
+    /// A random one-parameter subgroup, at whose `t` of 1 the weights have gone about as far as by a
+    /// random element; `None` if the group is discrete.
+    ///
+    /// # Errors
+    /// As [`Self::random`].
+    fn subgroup(&self, weights: &Weights, layer: Option<usize>, rng: &mut ChaCha8Rng) -> Result<Option<Subgroup>>;
+
+    /// Whether its elements keep the architecture.
+    fn keeps_architecture(&self) -> bool {
+        true
+    }
+}
+
+/// Every family. The continuous ones that keep the architecture come first: their dimensions add up to
+/// that of the whole group.
+pub const FAMILIES: [&dyn Family; 11] = [
+    &stage_rotation::StageRotation,
+    &stem_scaling::StemScaling,
+    &product_balance::ProductBalance,
+    &product_scale::ProductScale,
+    &filter_mixing::FilterMixing,
+    &conv2_bias_shift::Conv2BiasShift,
+    &stream_shift::StreamShift,
+    &skip_bias_shift::SkipBiasShift,
+    &hidden_permutation::HiddenPermutation,
+    &factor_swap::FactorSwap,
+    &general_linear::GeneralLinear,
+];
+
+/// The family of that name.
+///
+/// # Errors
+/// If there is none; the message names all.
+pub fn find(name: &str) -> Result<&'static dyn Family> {
+    let names: Vec<_> = FAMILIES.iter().map(|family| family.name()).collect();
+    FAMILIES
+        .into_iter()
+        .find(|family| family.name() == name)
+        .ok_or_else(|| anyhow!("unknown family `{name}`; known are {}", names.join(", ")))
+}
+
+/// Random numbers for a family. They depend on the seed and the family only, not on what else is drawn.
+pub fn rng(family: &dyn Family, seed: u64) -> ChaCha8Rng {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    rng.set_stream(FAMILIES.iter().position(|other| other.name() == family.name()).unwrap_or(FAMILIES.len()) as u64);
+    rng
+}
+
+/// Draws an element: anywhere in the group, or so far along a one-parameter subgroup. Of a discrete
+/// family there is no way to go far or near.
+///
+/// # Errors
+/// As [`Family::random`].
+pub fn draw(
+    family: &dyn Family,
+    weights: &Weights,
+    layer: Option<usize>,
+    scale: Option<f64>,
+    seed: u64,
+) -> Result<Element> {
+    let mut rng = rng(family, seed);
+    if let Some(scale) = scale
+        && let Some(subgroup) = family.subgroup(weights, layer, &mut rng)?
+    {
+        return subgroup(scale);
+    }
+    family.random(weights, layer, &mut rng)
+}

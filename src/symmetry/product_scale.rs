@@ -1,0 +1,55 @@
+//! Product scale: a hidden channel gets another unit, `R*` for each channel.
+//!
+//! ```text
+//! a b -> s a b
+//!
+//! conv1       W -> s W,  b -> s b          of the first factor's rows
+//! conv2       W -> W / s                   of the channel's filters, not their biases
+//! ```
+
+use anyhow::Result;
+use candle_core::Tensor;
+use rand::rngs::ChaCha8Rng;
+
+use super::structure::{Block, blocks};
+use super::{Element, Family, Of, Op, Subgroup, matrices, per_block};
+use crate::config::Config;
+use crate::fold::Weights;
+
+pub struct ProductScale;
+
+/// `s` is `[w]`.
+pub(super) fn element(block: &Block, s: &Tensor) -> Result<Element> {
+    let (hidden, filters) = (block.config.hidden, block.config.filters);
+    let factors = Tensor::cat(&[s, &s.ones_like()?], 0)?;
+    // The filters of a channel lie side by side.
+    let inverse = s.recip()?.unsqueeze(1)?.broadcast_as((hidden, filters))?.flatten_all()?;
+    Ok(Element::new(
+        vec![Op::ScaleOutputs { conv: block.conv("conv1"), factors, of: Of::Both }],
+        vec![Op::ScaleOutputs { conv: block.conv("conv2"), factors: inverse, of: Of::Weight }],
+    ))
+}
+
+impl Family for ProductScale {
+    fn name(&self) -> &'static str {
+        "product-scale"
+    }
+
+    fn group(&self) -> &'static str {
+        "R* per hidden channel"
+    }
+
+    fn dimensions(&self, config: &Config, layer: Option<usize>) -> usize {
+        blocks(config, layer).map(|block| block.config.hidden).sum()
+    }
+
+    fn random(&self, weights: &Weights, layer: Option<usize>, rng: &mut ChaCha8Rng) -> Result<Element> {
+        let draw = |block: &Block| matrices::nonzero(block.config.hidden, rng);
+        per_block::random(&weights.config, layer, draw, element)
+    }
+
+    fn subgroup(&self, weights: &Weights, layer: Option<usize>, rng: &mut ChaCha8Rng) -> Result<Option<Subgroup>> {
+        let draw = |block: &Block, rng: &mut ChaCha8Rng| matrices::logarithms(block.config.hidden, rng);
+        per_block::subgroup(&weights.config, layer, rng, draw, |a| Ok(a.exp()?), element)
+    }
+}

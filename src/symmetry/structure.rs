@@ -1,0 +1,106 @@
+//! The parts of a network that families act on.
+
+use crate::config::{BlockConfig, Config, Skip};
+
+/// A block and where it is.
+#[derive(Clone, Copy)]
+pub struct Block<'a> {
+    /// From 1.
+    pub layer: usize,
+    /// Within the layer, from 0.
+    pub index: usize,
+    pub config: &'a BlockConfig,
+}
+
+impl Block<'_> {
+    /// The name of one of its convolutions.
+    pub fn conv(&self, part: &str) -> String {
+        format!("layer{}.{}.{part}", self.layer, self.index)
+    }
+
+    /// The convolutions that read what enters it.
+    fn readers(&self) -> Vec<String> {
+        let mut readers = vec![self.conv("conv1")];
+        if self.config.skip.is_convolution() {
+            readers.push(self.conv("skip"));
+        }
+        readers
+    }
+}
+
+/// All blocks, or those of one layer, in order.
+pub fn blocks(config: &Config, layer: Option<usize>) -> impl Iterator<Item = Block<'_>> {
+    let all = config.layers.iter().zip(1..).flat_map(|(blocks, layer)| {
+        blocks.iter().enumerate().map(move |(index, config)| Block { layer, index, config })
+    });
+    all.filter(move |block| layer.is_none_or(|layer| layer == block.layer))
+}
+
+/// The values that run past the blocks, from where they are made by the stem or a skip that is a
+/// convolution to where the next such skip, or the head, takes them. Identity skips carry them on.
+pub struct Stream<'a> {
+    /// The layer in which it begins; the stem counts to the first.
+    pub layer: usize,
+    pub width: usize,
+    /// The block that it begins with; the stem if none.
+    pub first: Option<Block<'a>>,
+    /// The blocks that add to it and pass it on.
+    pub blocks: Vec<Block<'a>>,
+    /// The block that takes it up into another stream; the head if none.
+    pub next: Option<Block<'a>>,
+}
+
+impl<'a> Stream<'a> {
+    /// The convolutions whose outputs add up to it.
+    pub fn writers(&self) -> Vec<String> {
+        let mut writers = match &self.first {
+            Some(first) => vec![first.conv("conv3"), first.conv("skip")],
+            None => vec!["stem".to_string()],
+        };
+        writers.extend(self.blocks.iter().map(|block| block.conv("conv3")));
+        writers
+    }
+
+    /// The convolutions that read it.
+    pub fn readers(&self) -> Vec<String> {
+        self.readers_from(0)
+    }
+
+    /// The convolutions that read it from one of its `blocks` on.
+    pub fn readers_from(&self, block: usize) -> Vec<String> {
+        let mut readers: Vec<_> = self.blocks[block..].iter().flat_map(Block::readers).collect();
+        readers.extend(match &self.next {
+            Some(next) => next.readers(),
+            None => vec!["fc".to_string()],
+        });
+        readers
+    }
+
+    /// The blocks after which it has been through no hardball yet, with how many of `self.blocks` lie
+    /// before what follows them. The last block before the head is none: the final hardball follows it.
+    pub fn open_boundaries(&self) -> Vec<(Block<'a>, usize)> {
+        let first = self.first.filter(|first| !first.config.skip.ends_in_hardball()).map(|first| (first, 0));
+        let mut boundaries: Vec<_> = first.into_iter().chain(self.blocks.iter().copied().zip(1..)).collect();
+        if self.next.is_none() {
+            boundaries.retain(|(_, after)| *after < self.blocks.len());
+        }
+        boundaries
+    }
+}
+
+/// The streams of a network, or those that begin in one layer.
+pub fn streams(config: &Config, layer: Option<usize>) -> Vec<Stream<'_>> {
+    let mut streams = vec![Stream { layer: 1, width: config.stem, first: None, blocks: Vec::new(), next: None }];
+    for block in blocks(config, None) {
+        let current = streams.last_mut().expect("the stem's is there");
+        if block.config.skip == Skip::Identity {
+            current.blocks.push(block);
+        } else {
+            current.next = Some(block);
+            let width = block.config.output;
+            streams.push(Stream { layer: block.layer, width, first: Some(block), blocks: Vec::new(), next: None });
+        }
+    }
+    streams.retain(|stream| layer.is_none_or(|layer| layer == stream.layer));
+    streams
+}
