@@ -88,6 +88,7 @@ class QLNet(nn.Module):
 
     def __init__(self, config=Config()):
         super().__init__()
+        self.config = config
         self.conv1 = nn.Conv2d(3, config.stem, 7, stride=2, padding=3, bias=False)
         self.bn1 = nn.BatchNorm2d(config.stem)
         c = config.stem

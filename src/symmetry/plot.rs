@@ -61,7 +61,8 @@ pub fn format(file: &Path) -> Result<Format> {
 
 fn paint<B: DrawingBackend>(area: &DrawingArea<B, Shift>, path: &[Step], title: &str, tolerance: f64) -> Result<()> {
     let failed = |error: DrawingAreaErrorKind<B::ErrorType>| anyhow!("cannot draw: {error}");
-    let curves: [(&str, RGBColor, fn(&Step) -> f64); 3] = [
+    type Curve = (&'static str, RGBColor, fn(&Step) -> f64);
+    let curves: [Curve; 3] = [
         ("weights: distance from the start", BLUE, |step| step.weight_change),
         ("logits under half of the move (control)", RED, |step| step.control_logit_change),
         ("logits under the symmetry", GREEN, |step| step.logit_change),
