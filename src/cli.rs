@@ -177,7 +177,7 @@ pub struct ResultArgs {
 /// them. The exit code is 1 if a logit moves by more than rounding explains, or a control does not.
 #[derive(Debug, Args)]
 pub struct Symmetry {
-    /// What is drawn depends on this number alone.
+    /// The same number draws the same elements, noise and untrained weights.
     #[arg(long, default_value_t = 0, value_name = "SEED")]
     pub seed: u64,
     /// Only these families: stage-rotation, stem-scaling, product-balance, product-scale, filter-mixing,
@@ -188,7 +188,7 @@ pub struct Symmetry {
     #[arg(long, value_name = "N")]
     pub layer: Option<usize>,
     /// Go so far along a one-parameter subgroup, where 1 is about as far as a random element, instead of
-    /// drawing an element from all of the group.
+    /// drawing an element from all of the group. Discrete families go as far as ever.
     #[arg(long, value_name = "S", value_parser = scale)]
     pub scale: Option<f64>,
     /// Run on these images instead of two digits and two images of noise.
@@ -201,7 +201,7 @@ pub struct Symmetry {
     /// "logit_change", "control_logit_change", "passed"}], ...}, changes relative.
     #[arg(long)]
     pub json: bool,
-    /// Walk in N steps along a one-parameter subgroup, of all families that have one, to --scale (or 1).
+    /// Walk in N steps to --scale (or 1), in each continuous family along a one-parameter subgroup.
     #[arg(long, value_name = "N", value_parser = positive)]
     pub path: Option<usize>,
     /// Draw the path, as .svg or .png.
@@ -211,14 +211,14 @@ pub struct Symmetry {
     #[arg(long, value_name = "FILE", requires = "path")]
     pub csv: Option<PathBuf>,
     /// Count the directions that leave the logits of a small network where they are, and compare with the
-    /// dimensions of the families. Without --model, --weights or --untrained, on a network made for it.
-    #[arg(long, conflicts_with_all = ["path", "save", "save_state_dict", "layer", "scale", "image"])]
+    /// dimensions of the families: of one that is made for it, with random weights, or of --weights.
+    #[arg(long, conflicts_with_all = ["path", "save", "save_state_dict", "layer", "scale", "image", "dtype", "device"])]
     pub audit: bool,
-    /// Move to the network, among all that are the same, whose weights are most even; show what that does
+    /// Even out the weights by product balance, product scale and scalings of filters; show what that does
     /// to the logits in half precision.
     #[arg(long, conflicts_with_all = ["path", "audit", "family", "layer", "scale"])]
     pub balance: bool,
-    /// Save the moved weights, with batch norm folded in, as .safetensors.
+    /// Save the moved weights in float32, with batch norm folded in, as .safetensors.
     #[arg(long, value_name = "FILE", conflicts_with = "path")]
     pub save: Option<PathBuf>,
     /// Save them with the names and shapes of PyTorch's state_dict, as .safetensors.
@@ -265,8 +265,9 @@ pub struct Bench {
 pub struct ModelArgs {
     /// A known model: qlnet-50-v0, qlnet-10m, qlnet-10m-ks (experimental), or qlnet-digits, which is
     /// built in. With --weights: the model whose preprocessing and labels the file shares.
-    #[arg(long, default_value = "qlnet-50-v0", value_name = "NAME")]
-    pub model: String,
+    /// [default: qlnet-50-v0]
+    #[arg(long, value_name = "NAME")]
+    pub model: Option<String>,
     /// Take the weights from a file: what torch.save wrote of a training state or state_dict, or
     /// safetensors. Nothing is downloaded.
     #[arg(long, value_name = "FILE")]
@@ -331,8 +332,8 @@ fn count(text: &str) -> Result<usize, String> {
 
 fn scale(text: &str) -> Result<f64, String> {
     match text.parse() {
-        Ok(scale) if (0.0..=10.0).contains(&scale) => Ok(scale),
-        _ => Err("expected a number from 0 to 10".into()),
+        Ok(scale) if (0.0..=3.0).contains(&scale) => Ok(scale),
+        _ => Err("expected a number from 0 to 3".into()),
     }
 }
 

@@ -219,6 +219,11 @@ impl Config {
         convs
     }
 
+    /// Whether the symmetry GL(n) has made skips explicit.
+    pub fn has_explicit_skips(&self) -> bool {
+        self.layers.iter().flatten().any(|block| block.skip == Skip::Linear)
+    }
+
     /// Channels that the last block hands to the head.
     pub fn channels(&self) -> usize {
         self.layers.iter().flatten().last().map_or(self.stem, |block| block.output)

@@ -16,12 +16,11 @@ use std::collections::{BTreeMap, HashMap};
 use anyhow::{Context, Result, bail, ensure};
 use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
-use rand::SeedableRng;
-use rand::rngs::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
 
 use crate::checkpoint::Checkpoint;
-use crate::config::{Config, Conv, Naming, Skip};
+use crate::config::{Config, Conv, Naming};
+use crate::random;
 
 /// What PyTorch's `BatchNorm2d` adds to the variance unless told otherwise.
 const BATCH_NORM_EPS: f64 = 1e-5;
@@ -65,7 +64,7 @@ impl Weights {
     /// # Errors
     /// If there is no memory.
     pub fn random(config: &Config, seed: u64) -> Result<Self> {
-        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let mut rng = random::stream(seed, random::WEIGHTS);
         let mut normal = |shape: &[usize], deviation: f64| -> Result<Tensor> {
             let sample = StandardNormal.sample_iter(&mut rng).take(shape.iter().product());
             let values: Vec<f32> = sample.map(|value: f64| (deviation * value) as f32).collect();
@@ -101,13 +100,16 @@ impl Weights {
     /// network has: convolutions without bias, and batch norms that do nothing but add it.
     ///
     /// A batch norm gives `gamma (x - mean) / sqrt(var + eps) + beta`. With `gamma` 1, `mean` 0 and `var`
-    /// 1 - eps that is `x + beta`, exactly in float32: the square root rounds to 1.
+    /// 1 - eps that is `x + beta`, exactly in float32: `var + eps` rounds to 1. Depthwise kernels that were
+    /// shared are written out.
     ///
     /// # Errors
     /// If a skip that PyTorch's network does not have was made explicit.
     pub fn to_state_dict(&self) -> Result<Vec<u8>> {
-        let linear = self.config.layers.iter().flatten().any(|block| block.skip == Skip::Linear);
-        ensure!(!linear, "a network with explicit skips has no state_dict: PyTorch's class has none there");
+        ensure!(
+            !self.config.has_explicit_skips(),
+            "a network with explicit skips has no state_dict: PyTorch's class has none there"
+        );
         let folded = self.to_dtype(DType::F32)?.tensors;
         let mut state = BTreeMap::new();
         for conv in self.config.convs() {

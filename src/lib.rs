@@ -18,7 +18,7 @@
 //! symmetry                        folded weights -> other weights with the same output
 //! cli, commands                   what the program parses and prints
 //! bench, device, digest, output,  what they call besides
-//! text, threads
+//! random, text, threads
 //! ```
 //!
 //! ```
@@ -57,6 +57,7 @@ pub mod model;
 pub mod ops;
 pub mod output;
 pub mod preprocess;
+pub mod random;
 pub mod registry;
 pub mod resample;
 pub mod simd;

@@ -40,7 +40,7 @@ fn configs() -> impl Strategy<Value = Config> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
 
     /// Elements of any families, anywhere in their groups or on a path, one after the other.
     #[test]
@@ -78,9 +78,7 @@ fn every_family_passes_and_every_control_fails() {
         let subject = subject(&weights, DType::F64);
         for family in FAMILIES {
             let outcome = subject.check(family, None, None, 7).unwrap().unwrap();
-            // Ill-conditioned elements of small groups lose some digits.
-            assert!(outcome.change.logit_change < 1e-12, "{file} {outcome:?}");
-            assert!(outcome.control_logit_change > 1e-3, "{file} {outcome:?}");
+            assert!(outcome.passed && outcome.control_logit_change > 1e-3, "{file} {outcome:?}");
         }
     }
 }
@@ -146,16 +144,16 @@ fn a_layer_keeps_to_itself() {
 fn the_list_of_families_is_complete_and_none_can_be_left_out() {
     let weights = Weights::random(&small(), 4).unwrap();
     let all = audit(&weights, &FAMILIES, 4).unwrap();
-    assert!(all.agrees && all.null_space == 210, "{all:?}");
+    assert!(all.passed && all.null_space == 210, "{all:?}");
     assert!(all.last_nonzero > 1e6 * all.first_zero, "{all:?}");
     let without: Vec<&dyn Family> = FAMILIES.into_iter().filter(|family| family.name() != "skip-bias-shift").collect();
     let without = audit(&weights, &without, 4).unwrap();
-    assert!(!without.agrees && without.expected == 201 && without.null_space == 210, "{without:?}");
+    assert!(!without.passed && without.expected == 201 && without.null_space == 210, "{without:?}");
     // One filter a channel: GL(1) in place of GL(2).
     let mut config = small();
     config.layers.iter_mut().flatten().for_each(|block| block.filters = 1);
     let one = audit(&Weights::random(&config, 4).unwrap(), &FAMILIES, 4).unwrap();
-    assert!(one.agrees && one.null_space < 210, "{one:?}");
+    assert!(one.passed && one.null_space < 210, "{one:?}");
 }
 
 /// Where no pixel stays inside the ball of a stage, its entry has a scale to spare.
@@ -167,7 +165,7 @@ fn a_ball_that_no_pixel_is_inside_adds_a_dimension() {
         *tensor = tensor.affine(1e4, if part == "skip.bias" { 1e4 } else { 0.0 }).unwrap();
     }
     let audit = audit(&weights, &FAMILIES, 4).unwrap();
-    assert!(audit.agrees && audit.scales == 1 && audit.null_space == 211, "{audit:?}");
+    assert!(audit.passed && audit.scales == 1 && audit.null_space == 211, "{audit:?}");
 }
 
 #[test]
@@ -177,9 +175,8 @@ fn balanced_weights_are_even_and_the_same_network() {
     let subject = subject(&weights, DType::F64);
     let balanced = balance(&weights).unwrap();
     assert!(subject.compare(&balanced).unwrap().logit_change < 1e-12);
-    let again = balance(&balanced).unwrap();
-    // Filters are balanced with their biases, which a scale of the product leaves alone: nearly at once.
-    assert!(distance(&balanced, &again).unwrap() < 0.3 * distance(&weights, &balanced).unwrap());
+    assert!(distance(&weights, &balanced).unwrap() > 0.1);
+    assert!(distance(&balanced, &balance(&balanced).unwrap()).unwrap() < 1e-12);
     let rows = |part: &str| -> Vec<f64> {
         let weight = balanced.tensors[&format!("layer2.0.{part}.weight")].flatten_from(1).unwrap();
         let bias = &balanced.tensors[&format!("layer2.0.{part}.bias")];
@@ -236,6 +233,10 @@ fn the_command_shows_every_family() {
         DIGITS[0],
         DIGITS[1],
     ]));
+    // In whatever order they are named: general-linear comes last, and each comes once.
+    let mixed = ["--json", "--family", "general-linear", "stage-rotation", "stream-shift", "stage-rotation"];
+    let mixed = json(&qlnet.run(&[&args[..], &mixed].concat()));
+    assert_eq!(mixed["all"]["dimensions"], 1900 + 72 + 1856);
     assert_eq!((&untrained["passed"], &untrained["images"]), (&Value::from(true), &Value::from(1)));
 
     assert_error(
@@ -286,6 +287,10 @@ fn a_path_is_printed_drawn_and_written() {
     let error = |more: &[&str]| qlnet.run(&[&args[..5], more, &DIGITS[..]].concat());
     assert_error(&error(&["--plot", "p.pdf"]), &["p.pdf", ".svg or .png"]);
     assert_error(&error(&["--family", "factor-swap"]), &["discrete"]);
+    assert_error(&error(&["--family", "stage-rotation", "--layer", "1"]), &["moves nothing"]);
+    let short = error(&["--scale", "1e-9"]);
+    assert_eq!(short.status.code(), Some(1));
+    assert!(stderr(&short).contains("control"), "{}", stderr(&short));
     assert_error(&error(&["--scale", "0", "--plot", &png]), &["goes nowhere"]);
 }
 
@@ -297,7 +302,7 @@ fn the_audit_agrees_and_notices_what_is_missing() {
     assert_eq!(output.status.code(), Some(1));
     let result: Value = serde_json::from_str(&stdout(&output)).unwrap();
     assert_eq!(
-        (&result["agrees"], &result["null_space"], &result["expected"]),
+        (&result["passed"], &result["null_space"], &result["expected"]),
         (&false.into(), &210.into(), &196.into())
     );
     assert_error(&qlnet.run(&["symmetry", "--audit", DIGITS[0], DIGITS[1]]), &["63298 parameters", "at most 4000"]);

@@ -19,7 +19,7 @@ use crate::digest::{sha256, sha256_of};
 use crate::fold::Weights;
 use crate::hub::Event;
 use crate::preprocess::Preprocess;
-use crate::registry::{self, Model, Source};
+use crate::registry::{self, MODELS, Model, Source};
 use crate::weights;
 
 /// Runs a command.
@@ -39,12 +39,17 @@ pub fn run(cli: &Cli) -> Result<ExitCode> {
 impl ModelArgs {
     /// The registered model that gives preprocessing and labels, and the weights if no file does.
     fn registered(&self) -> Result<&'static Model> {
-        registry::find(&self.model)
+        registry::find(self.model_name())
+    }
+
+    /// The name of that model.
+    fn model_name(&self) -> &str {
+        self.model.as_deref().unwrap_or(MODELS[0].name)
     }
 
     /// What to call the model in results: its name, or the file's.
     fn shown_name(&self) -> String {
-        self.weights.as_ref().map_or_else(|| self.model.clone(), |file| file.display().to_string())
+        self.weights.as_ref().map_or_else(|| self.model_name().to_string(), |file| file.display().to_string())
     }
 
     /// The SHA-256 of the file that the weights come from.

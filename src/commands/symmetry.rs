@@ -11,17 +11,16 @@ use serde::Serialize;
 
 use super::{print, say, to_json};
 use crate::cli::Symmetry;
-use crate::config::Skip;
 use crate::decode::{decode, read_image};
 use crate::device;
 use crate::fold::Weights;
 use crate::output::{Output, ensure_distinct};
 use crate::preprocess::to_tensor;
-use crate::symmetry::audit::{audit, small};
+use crate::symmetry::audit::{Counted, audit, small};
 use crate::symmetry::balance::{self, HalfPrecision};
 use crate::symmetry::check::{Change, FAR, Outcome, Subject, noise};
 use crate::symmetry::path::{Step, walk};
-use crate::symmetry::{Element, FAMILIES, Family, draw, find, plot};
+use crate::symmetry::{Element, FAMILIES, Family, Side, draw, find, plot};
 use crate::text::thousands;
 
 /// Images to run on unless others are named.
@@ -33,7 +32,7 @@ const NOISE: usize = 2;
 pub fn run(args: &Symmetry) -> Result<ExitCode> {
     let families = match args.family.as_slice() {
         [] => FAMILIES.to_vec(),
-        names => names.iter().map(|name| find(name)).collect::<Result<_>>()?,
+        names => find(names)?,
     };
     let outputs = Outputs::create(args)?;
     if args.audit {
@@ -41,20 +40,26 @@ pub fn run(args: &Symmetry) -> Result<ExitCode> {
     }
     let dtype = args.model.dtype();
     ensure!(matches!(dtype, DType::F32 | DType::F64), "the symmetry is checked in f32 or f64, not in half precision");
+    ensure!(args.path.is_none() || args.scale != Some(0.0), "with --scale 0 the path goes nowhere");
+    let explicit = joining(args, &families).any(|family| !family.keeps_architecture());
+    ensure!(args.save_state_dict.is_none() || !explicit, EXPLICIT);
     let model = args.model.registered()?;
+    let images = images(args, model.preprocess())?;
+    let device = args.model.device.open()?;
     let weights = if args.untrained { Weights::random(&(model.config)(), args.seed)? } else { args.model.weights()? };
+    ensure!(args.save_state_dict.is_none() || !weights.config.has_explicit_skips(), EXPLICIT);
     if let Some(layer) = args.layer {
         let layers = weights.config.layers.len();
         ensure!((1..=layers).contains(&layer), "--layer {layer}: the network has layers 1 to {layers}");
     }
-    let device = args.model.device.open()?;
-    let images = images(args, model.preprocess())?;
     let subject = Subject::new(&weights, &images, dtype, &device)?;
     let header = Header {
-        model: if args.untrained { format!("{}, untrained", args.model.model) } else { args.model.shown_name() },
+        model: if args.untrained { format!("{}, untrained", model.name) } else { args.model.shown_name() },
         dtype: dtype.as_str(),
         device: device::name(&device),
         seed: args.seed,
+        layer: args.layer,
+        scale: args.scale,
         images: images.dim(0)?,
         largest_logit: subject.largest_logit,
         tolerance: subject.tolerance(),
@@ -68,6 +73,17 @@ pub fn run(args: &Symmetry) -> Result<ExitCode> {
     }
 }
 
+/// Why a state_dict cannot be written.
+const EXPLICIT: &str = "explicit skips, which general-linear makes, are not in PyTorch's class, so there is no \
+                        state_dict with them: use --save, or other families";
+
+/// The families that are applied one after the other, for all together, for saving and on a path: what
+/// changes the architecture joins the others only if it is asked for.
+fn joining<'a>(args: &Symmetry, families: &'a [&'static dyn Family]) -> impl Iterator<Item = &'static dyn Family> + 'a {
+    let named = !args.family.is_empty();
+    families.iter().copied().filter(move |family| family.keeps_architecture() || named)
+}
+
 /// What was looked at.
 #[derive(Serialize)]
 struct Header {
@@ -75,6 +91,9 @@ struct Header {
     dtype: &'static str,
     device: String,
     seed: u64,
+    /// As they were given.
+    layer: Option<usize>,
+    scale: Option<f64>,
     images: usize,
     largest_logit: f64,
     /// How far rounding may move a logit, relative to the largest.
@@ -83,7 +102,7 @@ struct Header {
 
 impl Header {
     fn line(&self) -> String {
-        let Self { model, dtype, device, seed, images, largest_logit, tolerance } = self;
+        let Self { model, dtype, device, seed, images, largest_logit, tolerance, .. } = self;
         format!(
             "{model}, {dtype} on {device}, seed {seed}, {images} images, largest logit {largest_logit:.3}\n\
              relative changes; rounding alone may move a logit by {tolerance:.1e}, a control must by {:.1e}",
@@ -122,14 +141,20 @@ impl Outputs {
         Ok(Self { plot: plot?, csv: csv?, save: save?, save_state_dict: save_state_dict? })
     }
 
-    fn save(self, weights: &Weights) -> Result<()> {
+    /// Writes what is asked for of the weights that `moved` makes.
+    fn save(self, moved: impl FnOnce() -> Result<Weights>) -> Result<()> {
+        if self.save.is_none() && self.save_state_dict.is_none() {
+            return Ok(());
+        }
+        let weights = moved()?;
+        let mut files = Vec::new();
         if let Some(output) = self.save {
-            output.write(&weights.to_safetensors()?)?;
+            files.push((output, weights.to_safetensors()?));
         }
         if let Some(output) = self.save_state_dict {
-            output.write(&weights.to_state_dict()?)?;
+            files.push((output, weights.to_state_dict()?));
         }
-        Ok(())
+        files.into_iter().try_for_each(|(output, bytes)| output.write(&bytes))
     }
 }
 
@@ -149,7 +174,7 @@ fn images(args: &Symmetry, preprocess: crate::preprocess::Preprocess) -> Result<
 
 fn run_check(
     args: &Symmetry,
-    families: &[&dyn Family],
+    families: &[&'static dyn Family],
     subject: &Subject,
     header: &Header,
     outputs: Outputs,
@@ -163,13 +188,6 @@ fn run_check(
         /// All that keep the architecture one after the other, or all that were named.
         all: &'a Outcome,
     }
-    // What changes the architecture joins the others only if it is asked for.
-    let joins = |family: &dyn Family| family.keeps_architecture() || !args.family.is_empty();
-    let explicit = families.iter().any(|family| !family.keeps_architecture() && joins(*family));
-    ensure!(
-        args.save_state_dict.is_none() || !explicit,
-        "general-linear makes skips explicit, which PyTorch's class does not have: use --save, or leave it out"
-    );
     let mut drawn = Vec::new();
     for &family in families {
         let element = draw(family, &subject.weights, args.layer, args.scale, args.seed)?;
@@ -193,7 +211,7 @@ fn run_check(
         if !args.json {
             print(&row(&outcome, subject.tolerance()))?;
         }
-        if joins(family) {
+        if joining(args, &[family]).count() > 0 {
             elements.push(element);
             dimensions += own;
         }
@@ -206,7 +224,9 @@ fn run_check(
     } else {
         print(&row(&all, subject.tolerance()))?;
     }
-    outputs.save(&subject.apply(&elements)?.0)?;
+    if passed {
+        outputs.save(|| subject.moved(&elements, Side::Both))?;
+    }
     verdict(passed, "the logits do not stay, or a control does not move them")
 }
 
@@ -227,7 +247,7 @@ fn row(outcome: &Outcome, tolerance: f64) -> String {
 
 fn run_path(
     args: &Symmetry,
-    families: &[&dyn Family],
+    families: &[&'static dyn Family],
     subject: &Subject,
     header: &Header,
     steps: usize,
@@ -241,10 +261,8 @@ fn run_path(
         families: Vec<&'static str>,
         path: &'a [Step],
     }
-    let families: Vec<_> =
-        families.iter().copied().filter(|family| family.keeps_architecture() || !args.family.is_empty()).collect();
+    let families: Vec<&dyn Family> = joining(args, families).collect();
     let scale = args.scale.unwrap_or(1.0);
-    ensure!(scale > 0.0, "with --scale 0 the path goes nowhere");
     let path = walk(subject, &families, args.layer, scale, steps, args.seed, |step| {
         let Step { t, weight_change, logit_change, control_logit_change } = step;
         if args.json {
@@ -256,16 +274,21 @@ fn run_path(
         }
         print(&format!("{t:>8.4} {weight_change:>10.4} {logit_change:>10.1e} {control_logit_change:>10.1e}"))
     })?;
-    let passed = path.iter().all(|step| step.logit_change <= subject.tolerance());
+    let stays = path.iter().all(|step| step.logit_change <= subject.tolerance());
+    let far = path.last().is_some_and(|step| step.control_logit_change >= FAR * subject.tolerance());
+    let passed = stays && far;
     if args.json {
-        let families = families.iter().map(|family| family.name()).collect();
+        let config = &subject.weights.config;
+        let continuous = families.iter().filter(|family| family.dimensions(config, args.layer) > 0);
+        let families = continuous.map(|family| family.name()).collect();
         print(&to_json(&Report { passed, header, families, path: &path })?)?;
     }
     if let (Some(output), Some(file)) = (outputs.plot, &args.plot) {
         let what = match args.family.as_slice() {
-            [] => "the whole symmetry group".to_string(),
+            [] => "all continuous families".to_string(),
             names => names.join(", "),
         };
+        let what = args.layer.map_or(what.clone(), |layer| format!("{what} of layer {layer}"));
         let model = Path::new(&header.model).file_name().unwrap_or_default().to_string_lossy();
         let title = format!("{model} along {what} ({}, seed {})", header.dtype, header.seed);
         output.write(&plot::draw(&path, &title, subject.tolerance(), file)?)?;
@@ -275,18 +298,18 @@ fn run_path(
         path.iter().try_for_each(|step| writer.serialize(step))?;
         output.write(&writer.into_inner().map_err(|error| anyhow::anyhow!("{error}"))?)?;
     }
-    verdict(passed, "the logits do not stay on the path")
+    verdict(
+        passed,
+        if stays { "the control does not move the logits either" } else { "the logits do not stay on the path" },
+    )
 }
 
 fn run_audit(args: &Symmetry, families: &[&dyn Family]) -> Result<ExitCode> {
-    let given = args.model.weights.is_some() || args.model.model != crate::registry::MODELS[0].name;
-    let weights = match (args.untrained, given) {
-        (false, true) => args.model.weights()?,
-        (true, true) => Weights::random(&(args.model.registered()?.config)(), args.seed)?,
-        (_, false) => Weights::random(&small(), args.seed)?,
+    let weights = match (&args.model.weights, &args.model.model) {
+        (None, None) => Weights::random(&small(), args.seed)?,
+        (None, Some(_)) if args.untrained => Weights::random(&(args.model.registered()?.config)(), args.seed)?,
+        _ => args.model.weights()?,
     };
-    let linear = weights.config.layers.iter().flatten().any(|block| block.skip == Skip::Linear);
-    ensure!(!linear, "a network with explicit skips has more symmetries than the families that are counted");
     let audit = audit(&weights, families, args.seed)?;
     if args.json {
         print(&to_json(&audit)?)?;
@@ -294,14 +317,14 @@ fn run_audit(args: &Symmetry, families: &[&dyn Family]) -> Result<ExitCode> {
         let mut text = format!(
             "{}: {} parameters\nJacobian of the logits: {} equations, rank {}\n\
              last singular value that is not zero {:.1e}, first that is {:.1e} (relative to the largest)\n",
-            weights.config,
+            audit.network,
             thousands(audit.parameters as u64),
             thousands(audit.equations as u64),
             audit.rank,
             audit.last_nonzero,
             audit.first_zero
         );
-        for (family, dimensions) in &audit.dimensions {
+        for Counted { family, dimensions } in &audit.families {
             text += &format!("\n{family:<34} {dimensions:>6}");
         }
         if audit.scales > 0 {
@@ -311,7 +334,7 @@ fn run_audit(args: &Symmetry, families: &[&dyn Family]) -> Result<ExitCode> {
         text += &format!("\n{:<34} {:>6}", "directions that change no logit", audit.null_space);
         print(&text)?;
     }
-    verdict(audit.agrees, "the families and the directions that change no logit do not agree in number")
+    verdict(audit.passed, "the families and the directions that change no logit do not agree in number")
 }
 
 fn run_balance(args: &Symmetry, subject: &Subject, header: &Header, outputs: Outputs) -> Result<ExitCode> {
@@ -341,7 +364,9 @@ fn run_balance(args: &Symmetry, subject: &Subject, header: &Header, outputs: Out
             print(&format!("{dtype:<6} {given:>10.1e} {balanced:>10.1e}"))?;
         }
     }
-    outputs.save(&balanced)?;
+    if passed {
+        outputs.save(|| Ok(balanced))?;
+    }
     verdict(passed, "balancing changes the logits")
 }
 

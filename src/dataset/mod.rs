@@ -17,8 +17,6 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
-use rand::SeedableRng;
-use rand::rngs::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 pub use labels::Classes;
@@ -27,6 +25,7 @@ pub use listing::Listing;
 pub use real::RealLabels;
 
 use crate::digest::sha256_of;
+use crate::random;
 
 /// Images with the class of each, in the order of their paths.
 pub struct Dataset {
@@ -151,7 +150,7 @@ impl Dataset {
             }
             Selection::Random { count, seed } => {
                 let all = self.images();
-                let mut rng = ChaCha8Rng::seed_from_u64(seed);
+                let mut rng = random::stream(seed, random::SAMPLE);
                 let chosen: BTreeSet<_> = rand::seq::index::sample(&mut rng, all, count.min(all)).into_iter().collect();
                 let mut index = 0..all;
                 self.listing.entries.retain(|_| index.next().is_some_and(|index| chosen.contains(&index)));

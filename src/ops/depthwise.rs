@@ -13,7 +13,7 @@ use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, WithDType, bail};
 use rayon::prelude::*;
 
-use super::{on_cpu, slice};
+use super::{is_tracked, on_cpu, slice};
 use crate::simd::vectorised;
 
 /// The parameters of a depthwise convolution, padding 1.
@@ -46,9 +46,7 @@ impl Depthwise {
 
 /// `[n, h, w, channels]` to `[n, ceil(h / stride), ceil(w / stride), f * channels]`.
 pub fn depthwise(x: &Tensor, conv: &Depthwise) -> Result<Tensor> {
-    // The kernel has no derivative.
-    let tracked = x.track_op() || conv.weight.track_op();
-    if x.device().is_cpu() && !tracked {
+    if x.device().is_cpu() && !is_tracked([x, &conv.weight, &conv.bias]) {
         let kernel = Kernel { stride: conv.stride };
         on_cpu(x, [&conv.weight, &conv.bias], |x, [weight, bias]| x.apply_op3_no_bwd(weight, bias, &kernel))
     } else {

@@ -3,14 +3,13 @@
 
 use candle_core::{CpuStorage, CustomOp3, DType, Layout, Result, Shape, Tensor, bail};
 
-use super::{on_cpu, slice};
+use super::{is_tracked, on_cpu, slice};
 use crate::cpu;
 
 /// Images `[n, 3, h, w]`, a weight `[o, 3, 7, 7]` and a bias `[o]` make `[n, h', w', o]`, where
 /// `h'` is `h` halved twice, rounding up.
 pub fn stem(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
-    // The kernel has no derivative.
-    if x.device().is_cpu() && x.dtype() != DType::F64 && !weight.track_op() {
+    if x.device().is_cpu() && x.dtype() != DType::F64 && !is_tracked([x, weight, bias]) {
         on_cpu(x, [weight, bias], |x, [weight, bias]| x.apply_op3_no_bwd(weight, bias, &Stem))
     } else {
         stem_plain(x, weight, bias)

@@ -20,7 +20,7 @@ pub enum Op {
     /// `W -> W diag(d)`.
     ScaleInputs { conv: String, factors: Tensor },
     /// Output `i` is what output `order[i]` was.
-    PermuteOutputs { conv: String, order: Vec<u32>, of: Of },
+    PermuteOutputs { conv: String, order: Vec<u32> },
     /// Input `i` is what input `order[i]` was.
     PermuteInputs { conv: String, order: Vec<u32> },
     /// `b -> b + v`.
@@ -36,7 +36,6 @@ pub enum Op {
 pub enum Of {
     Both,
     Weight,
-    Bias,
 }
 
 impl Of {
@@ -44,7 +43,6 @@ impl Of {
         match self {
             Self::Both => &["weight", "bias"],
             Self::Weight => &["weight"],
-            Self::Bias => &["bias"],
         }
     }
 }
@@ -77,10 +75,10 @@ impl Op {
                 let n = factors.dim(0)?;
                 Ok(t.reshape(((), n))?.broadcast_mul(&factors.reshape((1, n))?)?.reshape(t.shape())?)
             }),
-            Self::PermuteOutputs { conv, order, of } => {
+            Self::PermuteOutputs { conv, order } => {
                 let order = Tensor::new(order.as_slice(), &Device::Cpu)?;
                 let permute = |t: &Tensor| -> Result<Tensor> { Ok(t.index_select(&order, 0)?) };
-                of.parts().iter().try_for_each(|part| change(weights, conv, part, permute))
+                Of::Both.parts().iter().try_for_each(|part| change(weights, conv, part, permute))
             }
             Self::PermuteInputs { conv, order } => {
                 let order = Tensor::new(order.as_slice(), &Device::Cpu)?;
@@ -107,7 +105,7 @@ impl Op {
             Self::Right { conv, matrix, inverse } => Self::Right { conv, matrix: inverse, inverse: matrix },
             Self::ScaleOutputs { conv, factors, of } => Self::ScaleOutputs { conv, factors: factors.recip()?, of },
             Self::ScaleInputs { conv, factors } => Self::ScaleInputs { conv, factors: factors.recip()? },
-            Self::PermuteOutputs { conv, order, of } => Self::PermuteOutputs { conv, order: inverted(order), of },
+            Self::PermuteOutputs { conv, order } => Self::PermuteOutputs { conv, order: inverted(order) },
             Self::PermuteInputs { conv, order } => Self::PermuteInputs { conv, order: inverted(order) },
             Self::AddToBias { conv, shift } => Self::AddToBias { conv, shift: shift.neg()? },
             Self::ForgetShift { conv, shift } => Self::ForgetShift { conv, shift: shift.neg()? },
@@ -144,8 +142,8 @@ fn change(weights: &mut Weights, conv: &str, part: &str, by: impl FnOnce(&Tensor
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
     Both,
-    /// Only what changes the values that are written, without what makes up for it where they are
-    /// read: no symmetry, but a step of the same size. It is what checks are checked with.
+    /// Only the first half: what changes the values that are written, without what makes up for it where
+    /// they are read. No symmetry, but a step of the same size: what checks are checked with.
     Writing,
 }
 
@@ -164,6 +162,12 @@ impl Element {
     /// Whether it moves nothing.
     pub fn is_empty(&self) -> bool {
         self.writing.is_empty() && self.reading.is_empty()
+    }
+
+    /// The half that is written, as if it were all.
+    #[cfg(test)]
+    pub(super) fn writing_half(self) -> Self {
+        Self::new(self.writing, Vec::new())
     }
 
     /// Both, one after the other; for elements that act on different parts of the network.
@@ -185,12 +189,12 @@ impl Element {
         Ok(())
     }
 
-    /// The element that takes back what this one does.
+    /// The element that takes back what this one does, the last first.
     ///
     /// # Errors
     /// If there is no memory.
     pub fn inverse(self) -> Result<Self> {
         let inverse = |ops: Vec<Op>| ops.into_iter().rev().map(Op::inverse).collect::<Result<Vec<_>>>();
-        Ok(Self { writing: inverse(self.writing)?, reading: inverse(self.reading)? })
+        Ok(Self { writing: inverse(self.reading)?, reading: inverse(self.writing)? })
     }
 }

@@ -1,6 +1,16 @@
-//! Evens out the weights: of all networks that are the same by product balance, product scale and
-//! scalings of single filters, the one in which the four that belong together have equal norms: the two
-//! factors of a hidden channel, its filters, and the columns of conv3 that read them.
+//! Evens out the weights: of all networks that are the same by product balance, product scale and scalings
+//! of single filters, the one with the smallest sum of squares of conv1 with its biases, conv2 and conv3.
+//!
+//! Per hidden channel, with the norms `a` and `b` of the two factors and `k_j` and `c_j` of each filter and
+//! of the column that reads it, the sum of squares is least where
+//!
+//! ```text
+//! s^2   = (sum over j of k_j c_j) / (a b)     the product times s, the filters divided by it
+//! t^2   = b / (s a)                           the first factor times t s, the second divided by t
+//! m_j^2 = c_j s / k_j                         each filter times m, its column divided by it
+//! ```
+//!
+//! Then the two factors have one norm, and so have each filter and its column.
 
 use anyhow::Result;
 use candle_core::{DType, Tensor};
@@ -12,8 +22,7 @@ use super::structure::{Block, blocks};
 use super::{Side, product_balance, product_scale};
 use crate::fold::Weights;
 
-/// The balanced weights, in float64. Channels with a factor, filter or column that is zero stay as they
-/// are.
+/// The balanced weights, in float64. A factor that would be zero or infinite is left at one.
 ///
 /// # Errors
 /// If the weights are not those of their configuration.
@@ -22,14 +31,9 @@ pub fn balance(weights: &Weights) -> Result<Weights> {
     let config = weights.config.clone();
     for block in blocks(&config, None) {
         let Norms { first, second, filters, columns } = Norms::of(&weights, &block)?;
-        // t a = b / t
-        let t = or_one(&(&second / &first)?.sqrt()?)?;
-        // With the filters' norms `k / s` and the columns' `c`, filters scaled by `m` have `m k / s = c / m`.
-        // The mean square over the filters of a channel equals that of the factors: s |a| |b| = mean(k c) / s.
-        let s = or_one(&((&filters * &columns)?.mean(1)? / (&first * &second)?)?.sqrt()?)?;
-        let m = or_one(&(columns / filters.broadcast_div(&s.unsqueeze(1)?)?)?.sqrt()?)?;
-        // The factors share the scale of the product: half of it each.
-        let t = (t * s.sqrt()?.recip()?)?;
+        let s = or_one(&((&filters * &columns)?.sum(1)? / (&first * &second)?)?.sqrt()?)?;
+        let t = or_one(&(second / (&first * &s)?)?.sqrt()?)?;
+        let m = or_one(&(columns.broadcast_mul(&s.unsqueeze(1)?)? / filters)?.sqrt()?)?;
         product_balance::element(&block, &t)?.apply(&mut weights, Side::Both)?;
         product_scale::element(&block, &s)?.apply(&mut weights, Side::Both)?;
         filter_mixing::diagonal(&block, &m.flatten_all()?)?.apply(&mut weights, Side::Both)?;
@@ -42,28 +46,24 @@ struct Norms {
     /// `[w]`, of weight and bias together.
     first: Tensor,
     second: Tensor,
-    /// `[w, f]`, of weight and bias together.
+    /// `[w, f]`, of the weights.
     filters: Tensor,
-    /// `[w, f]`
     columns: Tensor,
 }
 
 impl Norms {
     fn of(weights: &Weights, block: &Block) -> Result<Self> {
         let (w, f) = (block.config.hidden, block.config.filters);
-        let tensor = |part: &str, kind: &str| weights.tensors[&format!("{}.{kind}", block.conv(part))].clone();
-        let rows = |part: &str| -> Result<Tensor> {
-            let (weight, bias) = (tensor(part, "weight"), tensor(part, "bias"));
-            let squares = weight.flatten_from(1)?.sqr()?.sum(1)?;
-            Ok((squares + bias.sqr()?)?.sqrt()?)
+        let squares = |part: &str, along: usize| -> Result<Tensor> {
+            Ok(weights.tensors[&format!("{}.weight", block.conv(part))].flatten_from(1)?.sqr()?.sum(along)?)
         };
-        let factors = rows("conv1")?;
-        let columns = tensor("conv3", "weight").flatten_from(1)?.sqr()?.sum(0)?.sqrt()?;
+        let bias = &weights.tensors[&format!("{}.bias", block.conv("conv1"))];
+        let factors = (squares("conv1", 1)? + bias.sqr()?)?.sqrt()?;
         Ok(Self {
             first: factors.narrow(0, 0, w)?,
             second: factors.narrow(0, w, w)?,
-            filters: rows("conv2")?.reshape((w, f))?,
-            columns: columns.reshape((w, f))?,
+            filters: squares("conv2", 1)?.sqrt()?.reshape((w, f))?,
+            columns: squares("conv3", 0)?.sqrt()?.reshape((w, f))?,
         })
     }
 }

@@ -1,16 +1,15 @@
 //! Moves the weights and looks whether the logits stay; moves them by something that is no symmetry, and
 //! looks whether they do not.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use candle_core::{D, DType, Device, Tensor};
-use rand::SeedableRng;
-use rand::rngs::ChaCha8Rng;
 use serde::Serialize;
 
 use super::{Element, Family, Side, draw, matrices};
 use crate::config::Config;
 use crate::fold::Weights;
 use crate::model::QLNet;
+use crate::random;
 
 /// A network whose symmetry is checked: float64 weights, and images to run it on.
 pub struct Subject {
@@ -25,7 +24,7 @@ pub struct Subject {
     pub largest_logit: f64,
 }
 
-/// What an element did.
+/// What an element did. What is infinite, because the network overflows, is `null` in JSON.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Change {
     /// Norm of the difference of all parameters that were changed, by their norm before.
@@ -54,14 +53,14 @@ pub struct Outcome {
 /// A control must change the logits by this many times what a symmetry may.
 pub const FAR: f64 = 100.0;
 
-/// How far rounding may move the logits, relative to the largest.
+/// How far rounding may move the logits, relative to the largest: a rule of thumb.
 ///
-/// A logit is a sum of products of sums ..., and each addition and multiplication is off by up to `u`,
-/// the unit roundoff (2^-24 in float32, 2^-53 in float64). Along one path from the image to a logit there
-/// are as many as the convolutions have inputs per output, together `K` (20,963 in qlnet-50-v0). Errors
-/// of either sign add up like a random walk, to `sqrt(K) u` (Higham, "Accuracy and Stability of Numerical
-/// Algorithms", 2.6). There are three such: two networks, and the rounding of the moved weights. In
-/// float64 the elements themselves, which are computed in it, are no better than that either.
+/// Every addition and multiplication is off by up to `u`, the unit roundoff (2^-24 in float32, 2^-53 in
+/// float64). On the way from the image to a logit there are as many, one after the other, as the
+/// convolutions have inputs per output, together `K` (20,963 in qlnet-50-v0, skips included). Errors of
+/// either sign add up like a random walk, to about `sqrt(K) u` (the rule in Higham, "Accuracy and Stability
+/// of Numerical Algorithms"). There are three such: two networks, and the rounding of the moved weights. A
+/// network whose sums cancel, or an element that is badly conditioned, may lose more.
 pub fn tolerance(config: &Config, dtype: DType) -> f64 {
     let sums: usize = config.convs().iter().map(|conv| conv.shape[1..].iter().product::<usize>()).sum();
     let unit = if dtype == DType::F64 { 2f64.powi(-53) } else { 2f64.powi(-24) };
@@ -77,9 +76,11 @@ impl Subject {
         let weights = weights.to_dtype(DType::F64)?;
         let images = images.to_device(device)?.to_dtype(dtype)?;
         let device = device.clone();
-        let logits = logits(&weights, &images, dtype, &device)?;
-        let largest_logit = logits.abs()?.max_all()?.to_scalar::<f64>()?;
-        ensure!(largest_logit.is_finite() && largest_logit > 0.0, "the network overflows, or all its logits are zero");
+        let failed = || format!("{} does not compute in {}", crate::device::name(&device), dtype.as_str());
+        let logits = logits(&weights, &images, dtype, &device).with_context(failed)?;
+        let largest_logit = largest(&logits)?;
+        ensure!(largest_logit.is_finite(), "the network overflows; the weights may be damaged");
+        ensure!(largest_logit > 0.0, "all logits are zero");
         Ok(Self { weights, images, dtype, device, logits, largest_logit })
     }
 
@@ -94,13 +95,12 @@ impl Subject {
     /// If the device fails.
     pub fn compare(&self, moved: &Weights) -> Result<Change> {
         let logits = logits(moved, &self.images, self.dtype, &self.device)?;
-        let absolute = (&logits - &self.logits)?.abs()?.max_all()?.to_scalar::<f64>()?;
+        let absolute = largest(&(&logits - &self.logits)?)?;
         let same = logits.argmax(D::Minus1)?.eq(&self.logits.argmax(D::Minus1)?)?;
         let agreement = same.to_dtype(DType::F64)?.mean_all()?.to_scalar::<f64>()?;
         Ok(Change {
             weight_change: distance(&self.weights, moved)?,
-            // Not a number counts as far.
-            logit_change: if absolute.is_nan() { f64::INFINITY } else { absolute / self.largest_logit },
+            logit_change: absolute / self.largest_logit,
             logit_change_absolute: absolute,
             top1_agreement: agreement,
         })
@@ -113,23 +113,28 @@ impl Subject {
     /// If the device does not compute in it.
     pub fn error_in(&self, weights: &Weights, dtype: DType) -> Result<f64> {
         let logits = logits(weights, &self.images.to_dtype(dtype)?, dtype, &self.device)?;
-        let error = (logits - &self.logits)?.sqr()?.mean_all()?.sqrt()?.to_scalar::<f64>()?;
-        Ok(if error.is_nan() { f64::INFINITY } else { error / self.largest_logit })
+        let difference = (logits - &self.logits)?;
+        let error = difference.sqr()?.mean_all()?.sqrt()?.to_scalar::<f64>()?;
+        Ok(if largest(&difference)?.is_finite() { error / self.largest_logit } else { f64::INFINITY })
     }
 
-    /// Applies elements one after the other, and half of each as a control.
+    /// The weights moved by elements, or half of each, one after the other.
+    ///
+    /// # Errors
+    /// If there is no memory.
+    pub fn moved(&self, elements: &[Element], side: Side) -> Result<Weights> {
+        let mut weights = self.weights.clone();
+        elements.iter().try_for_each(|element| element.apply(&mut weights, side))?;
+        Ok(weights)
+    }
+
+    /// What elements do, and as a control the relative change of the logits by half of each.
     ///
     /// # Errors
     /// If the device fails.
-    pub fn apply(&self, elements: &[Element]) -> Result<(Weights, Change, f64)> {
-        let moved = |side| -> Result<Weights> {
-            let mut weights = self.weights.clone();
-            elements.iter().try_for_each(|element| element.apply(&mut weights, side))?;
-            Ok(weights)
-        };
-        let both = moved(Side::Both)?;
-        let change = self.compare(&both)?;
-        Ok((both, change, self.compare(&moved(Side::Writing)?)?.logit_change))
+    pub fn apply(&self, elements: &[Element]) -> Result<(Change, f64)> {
+        let change = self.compare(&self.moved(elements, Side::Both)?)?;
+        Ok((change, self.compare(&self.moved(elements, Side::Writing)?)?.logit_change))
     }
 
     /// The verdict on elements.
@@ -137,7 +142,7 @@ impl Subject {
     /// # Errors
     /// If the device fails.
     pub fn outcome(&self, family: &str, group: &str, dimensions: usize, elements: &[Element]) -> Result<Outcome> {
-        let (_, change, control_logit_change) = self.apply(elements)?;
+        let (change, control_logit_change) = self.apply(elements)?;
         let tolerance = self.tolerance();
         let passed = change.logit_change <= tolerance && control_logit_change >= FAR * tolerance;
         Ok(Outcome { family: family.into(), group: group.into(), dimensions, change, control_logit_change, passed })
@@ -170,7 +175,13 @@ impl Subject {
 /// # Errors
 /// If there is no memory.
 pub fn noise(n: usize, side: usize, seed: u64) -> Result<Tensor> {
-    Ok(matrices::normal((n, 3, side, side), &mut ChaCha8Rng::seed_from_u64(seed))?.to_dtype(DType::F32)?)
+    Ok(matrices::normal((n, 3, side, side), &mut random::stream(seed, random::IMAGES))?.to_dtype(DType::F32)?)
+}
+
+/// The largest absolute value; infinite if one is not finite.
+fn largest(t: &Tensor) -> Result<f64> {
+    let values = t.flatten_all()?.to_vec1::<f64>()?;
+    Ok(values.into_iter().fold(0.0, |largest, v| if v.is_finite() { v.abs().max(largest) } else { f64::INFINITY }))
 }
 
 /// Logits `[n, classes]` in float64 on the CPU.
@@ -191,4 +202,29 @@ pub fn distance(from: &Weights, to: &Weights) -> Result<f64> {
         whole += norm(tensor)?;
     }
     Ok(if whole > 0.0 { (moved / whole).sqrt() } else { 0.0 })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_single_logit_that_is_no_number_is_noticed() {
+        let values = |values: &[f64]| Tensor::new(values, &Device::Cpu).unwrap().unsqueeze(0).unwrap();
+        assert_eq!(largest(&values(&[1.0, -3.0, 2.0])).unwrap(), 3.0);
+        assert_eq!(largest(&values(&[1.0, f64::NAN, 2.0])).unwrap(), f64::INFINITY);
+    }
+
+    /// The verdict on half an element, as if it were one.
+    #[test]
+    fn what_is_no_symmetry_does_not_pass() {
+        let weights = Weights::random(&Config::qlnet_digits(), 1).unwrap();
+        let subject = Subject::new(&weights, &noise(2, 64, 1).unwrap(), DType::F32, &Device::Cpu).unwrap();
+        for family in super::super::FAMILIES {
+            let whole = draw(family, &subject.weights, None, None, 1).unwrap();
+            assert!(subject.outcome("", "", 0, std::slice::from_ref(&whole)).unwrap().passed, "{}", family.name());
+            let half = subject.outcome("", "", 0, &[whole.writing_half()]).unwrap();
+            assert!(!half.passed && half.change.logit_change > subject.tolerance(), "{}", family.name());
+        }
+    }
 }

@@ -11,21 +11,29 @@ use rand::Rng;
 use rand::rngs::ChaCha8Rng;
 
 use super::structure::{Block, blocks};
-use super::{Element, Family, Of, Op, Subgroup};
+use super::{Element, Family, Op, Subgroup};
 use crate::config::Config;
 use crate::fold::Weights;
 
 pub struct FactorSwap;
 
-/// Where `swapped`, the factors of a channel change places. Half of it is the weights alone.
+/// Where `swapped`, the factors of a channel change places.
+///
+/// In two halves: the first also moves every second factor one channel on, and the second moves it back.
+/// One half alone pairs factors of different channels.
 fn element(block: &Block, swapped: &[bool]) -> Element {
     let w = block.config.hidden as u32;
-    let rows = |second: bool| {
-        (0..w).zip(swapped).map(move |(channel, swapped)| if second != *swapped { w + channel } else { channel })
-    };
-    let order: Vec<u32> = rows(false).chain(rows(true)).collect();
-    let swap = |of| vec![Op::PermuteOutputs { conv: block.conv("conv1"), order: order.clone(), of }];
-    Element::new(swap(Of::Weight), swap(Of::Bias))
+    let row = |channel: u32, second: bool| channel + if second != swapped[channel as usize] { w } else { 0 };
+    let firsts = (0..w).map(|channel| row(channel, false));
+    let seconds = (0..w).map(|channel| row((channel + 1) % w, true));
+    let back = (0..w).chain((0..w).map(|channel| w + (channel + w - 1) % w));
+    let permute = |order: Vec<u32>| vec![Op::PermuteOutputs { conv: block.conv("conv1"), order }];
+    Element::new(permute(firsts.chain(seconds).collect()), permute(back.collect()))
+}
+
+/// With one hidden channel there is no other to pair with, and nothing to show.
+fn movable(config: &Config, layer: Option<usize>) -> impl Iterator<Item = Block<'_>> {
+    blocks(config, layer).filter(|block| block.config.hidden > 1)
 }
 
 impl Family for FactorSwap {
@@ -42,7 +50,7 @@ impl Family for FactorSwap {
     }
 
     fn random(&self, weights: &Weights, layer: Option<usize>, rng: &mut ChaCha8Rng) -> Result<Element> {
-        Ok(blocks(&weights.config, layer).fold(Element::default(), |sum, block| {
+        Ok(movable(&weights.config, layer).fold(Element::default(), |sum, block| {
             let swapped: Vec<bool> = (0..block.config.hidden).map(|_| rng.next_u32() & 1 == 1).collect();
             sum.and(element(&block, &swapped))
         }))

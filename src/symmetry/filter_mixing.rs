@@ -19,11 +19,10 @@ use crate::fold::Weights;
 
 pub struct FilterMixing;
 
-/// `log` is `[w, f, f]`, of which `exp(log)` is the `M` of each channel but for its `sign`, `[w]`.
+/// `log` is `[w, f, f]`, and the `M` of each channel `exp(log)` with its first row times the channel's
+/// `sign`, `[w]`.
 fn element(block: &Block, log: &Tensor, sign: &Tensor) -> Result<Element> {
-    let sign = sign.reshape(((), 1, 1))?;
-    let matrix = matrices::exp(log)?.broadcast_mul(&sign)?;
-    let inverse = matrices::exp(&log.neg()?)?.broadcast_mul(&sign)?;
+    let (matrix, inverse) = matrices::exp_with_sign(log, sign)?;
     Ok(Element::new(
         vec![Op::Left { conv: block.conv("conv2"), matrix: matrix.clone(), inverse: inverse.clone() }],
         vec![Op::Right { conv: block.conv("conv3"), matrix: inverse, inverse: matrix }],

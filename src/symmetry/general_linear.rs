@@ -12,7 +12,7 @@
 //! architecture changes, and with it what file can hold the weights.
 
 use anyhow::Result;
-use candle_core::Tensor;
+use candle_core::{DType, Device, Tensor};
 use rand::rngs::ChaCha8Rng;
 
 use super::structure::{Block, Stream, streams};
@@ -22,9 +22,10 @@ use crate::fold::Weights;
 
 pub struct GeneralLinear;
 
-/// After `before`, which is followed by `stream.blocks[after..]`; `log` is `[1, n, n]`, of `G = exp(log)`.
-fn element(stream: &Stream, before: &Block, after: usize, log: &Tensor) -> Result<Element> {
-    let (matrix, inverse) = (matrices::exp(log)?, matrices::exp(&log.neg()?)?);
+/// After `before`, which is followed by `stream.blocks[after..]`; `log` is `[1, n, n]`, and `G` is `exp(log)`
+/// with its first row times `sign`, `[1]`.
+fn element(stream: &Stream, before: &Block, after: usize, (log, sign): &(Tensor, Tensor)) -> Result<Element> {
+    let (matrix, inverse) = matrices::exp_with_sign(log, sign)?;
     let explicit = |block: &Block| Op::ExplicitSkip { layer: block.layer, block: block.index };
     let left = |part| Op::Left { conv: before.conv(part), matrix: matrix.clone(), inverse: inverse.clone() };
     let writing = vec![explicit(before), left("conv3"), left("skip")];
@@ -36,12 +37,16 @@ fn element(stream: &Stream, before: &Block, after: usize, log: &Tensor) -> Resul
     Ok(Element::new(writing, reading.unwrap_or_default()))
 }
 
-/// Makes an element for each place, by the logarithms that `log` gives.
-fn elements(config: &Config, layer: Option<usize>, mut log: impl FnMut(usize) -> Result<Tensor>) -> Result<Element> {
+/// Makes an element for each place, by the logarithms and signs that `draw` gives.
+fn elements(
+    config: &Config,
+    layer: Option<usize>,
+    mut draw: impl FnMut(usize) -> Result<(Tensor, Tensor)>,
+) -> Result<Element> {
     let mut sum = Element::default();
     for stream in streams(config, layer) {
         for (block, after) in stream.open_boundaries() {
-            sum = sum.and(element(&stream, &block, after, &log(stream.width)?)?);
+            sum = sum.and(element(&stream, &block, after, &draw(stream.width)?)?);
         }
     }
     Ok(sum)
@@ -65,7 +70,7 @@ impl Family for GeneralLinear {
     }
 
     fn random(&self, weights: &Weights, layer: Option<usize>, rng: &mut ChaCha8Rng) -> Result<Element> {
-        elements(&weights.config, layer, |n| logarithm(n, rng))
+        elements(&weights.config, layer, |n| Ok((logarithm(n, rng)?, matrices::signs(1, rng)?)))
     }
 
     fn subgroup(&self, weights: &Weights, layer: Option<usize>, rng: &mut ChaCha8Rng) -> Result<Option<Subgroup>> {
@@ -78,7 +83,10 @@ impl Family for GeneralLinear {
         }
         Ok(Some(Box::new(move |t| {
             let mut next = logarithms.iter();
-            elements(&config, layer, |_| Ok((next.next().expect("one for each place") * t)?))
+            elements(&config, layer, |_| {
+                let log = (next.next().expect("one for each place") * t)?;
+                Ok((log, Tensor::ones(1, DType::F64, &Device::Cpu)?))
+            })
         })))
     }
 

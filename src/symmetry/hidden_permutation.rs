@@ -11,7 +11,7 @@ use rand::rngs::ChaCha8Rng;
 use rand::seq::SliceRandom;
 
 use super::structure::{Block, blocks};
-use super::{Element, Family, Of, Op, Subgroup};
+use super::{Element, Family, Op, Subgroup};
 use crate::config::Config;
 use crate::fold::Weights;
 
@@ -24,9 +24,9 @@ fn element(block: &Block, order: &[u32]) -> Element {
     let filters: Vec<u32> =
         order.iter().flat_map(|channel| (0..filters).map(move |filter| channel * filters + filter)).collect();
     Element::new(
-        vec![Op::PermuteOutputs { conv: block.conv("conv1"), order: factors, of: Of::Both }],
+        vec![Op::PermuteOutputs { conv: block.conv("conv1"), order: factors }],
         vec![
-            Op::PermuteOutputs { conv: block.conv("conv2"), order: filters.clone(), of: Of::Both },
+            Op::PermuteOutputs { conv: block.conv("conv2"), order: filters.clone() },
             Op::PermuteInputs { conv: block.conv("conv3"), order: filters },
         ],
     )
@@ -46,9 +46,13 @@ impl Family for HiddenPermutation {
     }
 
     fn random(&self, weights: &Weights, layer: Option<usize>, rng: &mut ChaCha8Rng) -> Result<Element> {
-        Ok(blocks(&weights.config, layer).fold(Element::default(), |sum, block| {
+        let movable = blocks(&weights.config, layer).filter(|block| block.config.hidden > 1);
+        Ok(movable.fold(Element::default(), |sum, block| {
             let mut order: Vec<u32> = (0..block.config.hidden as u32).collect();
-            order.shuffle(rng);
+            // Not the identity: it would show nothing.
+            while order.is_sorted() {
+                order.shuffle(rng);
+            }
             sum.and(element(&block, &order))
         }))
     }

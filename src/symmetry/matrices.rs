@@ -38,11 +38,18 @@ pub fn shift(count: usize, rng: &mut ChaCha8Rng) -> Result<Tensor> {
     Ok((normal(count, rng)? * 0.5)?)
 }
 
-/// A shift of a convolution's bias by as much as the biases are.
+/// A shift of a convolution's bias by as much as the biases are, or the weights if there are none.
 pub fn like_bias(weights: &Weights, conv: &str, rng: &mut ChaCha8Rng) -> Result<Tensor> {
-    let bias = weights.tensors.get(&format!("{conv}.bias")).with_context(|| format!("there is no `{conv}.bias`"))?;
-    let size = bias.sqr()?.mean_all()?.sqrt()?.to_scalar::<f64>()?;
-    Ok((normal(bias.dims1()?, rng)? * size)?)
+    let size = |part: &str| -> Result<f64> {
+        let name = format!("{conv}.{part}");
+        let tensor = weights.tensors.get(&name).with_context(|| format!("there is no `{name}`"))?;
+        Ok(tensor.sqr()?.mean_all()?.sqrt()?.to_scalar::<f64>()?)
+    };
+    let of = match size("bias")? {
+        0.0 => size("weight")?,
+        of => of,
+    };
+    Ok((normal(weights.tensors[&format!("{conv}.bias")].dims1()?, rng)? * of)?)
 }
 
 /// A skew-symmetric matrix `[1, n, n]` whose exponential turns by angles up to about 2.
@@ -52,7 +59,7 @@ pub fn skew(n: usize, rng: &mut ChaCha8Rng) -> Result<Tensor> {
 }
 
 /// `exp(A)` of every matrix in `[blocks, n, n]`, by scaling and squaring: the Taylor series of `A / 2^s`,
-/// `s` such that its norm is below 1/4, where 16 terms are exact to float64.
+/// `s` such that its norm is at most 1/4, where 16 terms are exact to float64.
 pub fn exp(a: &Tensor) -> Result<Tensor> {
     let (blocks, n, _) = a.dims3()?;
     let norm = a.abs()?.sum(2)?.max_all()?.to_scalar::<f64>()?;
@@ -69,6 +76,17 @@ pub fn exp(a: &Tensor) -> Result<Tensor> {
         sum = sum.matmul(&sum)?;
     }
     Ok(sum)
+}
+
+/// `exp(log)` of every matrix in `[blocks, n, n]`, its first row times that block's `sign` `[blocks]`, and
+/// the inverse. With a sign of -1 the determinant is negative.
+pub fn exp_with_sign(log: &Tensor, sign: &Tensor) -> Result<(Tensor, Tensor)> {
+    let (blocks, n, _) = log.dims3()?;
+    let others = Tensor::ones((blocks, n - 1), DType::F64, &Device::Cpu)?;
+    let signs = Tensor::cat(&[&sign.reshape((blocks, 1))?, &others], 1)?;
+    let matrix = exp(log)?.broadcast_mul(&signs.unsqueeze(2)?)?;
+    let inverse = exp(&log.neg()?)?.broadcast_mul(&signs.unsqueeze(1)?)?;
+    Ok((matrix, inverse))
 }
 
 /// An orthogonal matrix `[1, n, n]` that is distributed by Haar's measure over O(n), reflections
@@ -108,6 +126,9 @@ mod tests {
         let product = exp(&a).unwrap().matmul(&exp(&a.neg().unwrap()).unwrap()).unwrap();
         let identities = identity(3).broadcast_as((7, 3, 3)).unwrap();
         assert!(difference(&product, &identities) < 1e-12);
+        let sign = Tensor::new(&[1.0, -1.0, 1.0, -1.0, 1.0, -1.0, 1.0], &Device::Cpu).unwrap();
+        let (matrix, inverse) = exp_with_sign(&a, &sign).unwrap();
+        assert!(difference(&matrix.matmul(&inverse).unwrap(), &identities) < 1e-12);
         let q = exp(&skew(40, rng).unwrap()).unwrap();
         assert!(difference(&q.matmul(&q.t().unwrap().contiguous().unwrap()).unwrap(), &identity(40)) < 1e-13);
     }

@@ -28,14 +28,15 @@ mod stem_scaling;
 mod stream_shift;
 mod structure;
 
-use anyhow::{Result, anyhow};
-use rand::SeedableRng;
+use anyhow::{Result, bail};
 use rand::rngs::ChaCha8Rng;
 
-pub use action::{Element, Of, Op, Side};
+pub use action::{Element, Side};
+use action::{Of, Op};
 
 use crate::config::Config;
 use crate::fold::Weights;
+use crate::random;
 
 /// Elements that depend on one real number: `exp(t A)` for a fixed `A`.
 pub type Subgroup = Box<dyn Fn(f64) -> Result<Element>>;
@@ -51,7 +52,7 @@ pub trait Family: Sync {
     /// Dimension of the group; 0 if it is discrete.
     fn dimensions(&self, config: &Config, layer: Option<usize>) -> usize;
 
-    /// A random element, anywhere in the group, also in parts of it that no path leads to.
+    /// A random element, in any component of the group: also where no path leads to.
     ///
     /// # Errors
     /// If the weights are not those of the configuration.
@@ -70,8 +71,9 @@ pub trait Family: Sync {
     }
 }
 
-/// Every family. The continuous ones that keep the architecture come first: their dimensions add up to
-/// that of the whole group.
+/// Every family. The continuous ones that keep the architecture come first: in a network without explicit
+/// skips, their dimensions add up to that of the whole group. Of the discrete symmetries, those of the
+/// hidden channels are here; the stem's channels may change places too.
 pub const FAMILIES: [&dyn Family; 11] = [
     &stage_rotation::StageRotation,
     &stem_scaling::StemScaling,
@@ -86,26 +88,27 @@ pub const FAMILIES: [&dyn Family; 11] = [
     &general_linear::GeneralLinear,
 ];
 
-/// The family of that name.
+/// The families of those names, each once and in the order of [`FAMILIES`], in which general-linear is the
+/// last: elements of the others are drawn for the skips as they are, and would not fit what it makes of
+/// them.
 ///
 /// # Errors
-/// If there is none; the message names all.
-pub fn find(name: &str) -> Result<&'static dyn Family> {
-    let names: Vec<_> = FAMILIES.iter().map(|family| family.name()).collect();
-    FAMILIES
-        .into_iter()
-        .find(|family| family.name() == name)
-        .ok_or_else(|| anyhow!("unknown family `{name}`; known are {}", names.join(", ")))
+/// If a name is unknown; the message has all that are.
+pub fn find(names: &[String]) -> Result<Vec<&'static dyn Family>> {
+    let known = FAMILIES.map(|family| family.name());
+    if let Some(name) = names.iter().find(|name| !known.contains(&name.as_str())) {
+        bail!("unknown family `{name}`; known are {}", known.join(", "));
+    }
+    Ok(FAMILIES.into_iter().filter(|family| names.iter().any(|name| name == family.name())).collect())
 }
 
-/// Random numbers for a family. They depend on the seed and the family only, not on what else is drawn.
+/// Random numbers for a family: a stream of the seed's of its own, whatever else is drawn.
 pub fn rng(family: &dyn Family, seed: u64) -> ChaCha8Rng {
-    let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    rng.set_stream(FAMILIES.iter().position(|other| other.name() == family.name()).unwrap_or(FAMILIES.len()) as u64);
-    rng
+    let place = FAMILIES.iter().position(|other| other.name() == family.name());
+    random::stream(seed, random::FAMILIES + place.unwrap_or(FAMILIES.len()) as u64)
 }
 
-/// Draws an element: anywhere in the group, or so far along a one-parameter subgroup. Of a discrete
+/// Draws an element: in any component of the group, or so far along a one-parameter subgroup. Of a discrete
 /// family there is no way to go far or near.
 ///
 /// # Errors

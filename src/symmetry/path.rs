@@ -1,4 +1,4 @@
-//! A walk along a one-parameter subgroup: the weights go away, the logits stay.
+//! A walk through the group: the weights go away, the logits stay.
 
 use anyhow::{Result, ensure};
 use serde::Serialize;
@@ -9,7 +9,7 @@ use super::{Family, Subgroup, rng};
 /// A place on the way.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Step {
-    /// The element is `exp(t A)`.
+    /// Each family's element is `exp(t A)`; of several, they are applied one after the other.
     pub t: f64,
     /// As in [`super::check::Change`].
     pub weight_change: f64,
@@ -18,11 +18,11 @@ pub struct Step {
     pub control_logit_change: f64,
 }
 
-/// Goes `steps` steps from the identity, at `t` of 0, to `t` of `scale`, along all given families at
-/// once. Discrete ones are passed over: no path leads through them.
+/// Goes `steps` steps from the identity, at `t` of 0, to `t` of `scale`, in every given family along a
+/// one-parameter subgroup. Discrete families are passed over: no path leads through them.
 ///
 /// # Errors
-/// If all of them are discrete, or the device fails.
+/// If nothing in the network, or the layer, is moved, or the device fails.
 pub fn walk(
     subject: &Subject,
     families: &[&dyn Family],
@@ -34,14 +34,17 @@ pub fn walk(
 ) -> Result<Vec<Step>> {
     let mut subgroups: Vec<Subgroup> = Vec::new();
     for family in families {
-        subgroups.extend(family.subgroup(&subject.weights, layer, &mut rng(*family, seed))?);
+        if let Some(subgroup) = family.subgroup(&subject.weights, layer, &mut rng(*family, seed))? {
+            ensure!(!subgroup(scale)?.is_empty(), "{} moves nothing in this network or layer", family.name());
+            subgroups.push(subgroup);
+        }
     }
     ensure!(!subgroups.is_empty(), "these families are discrete: there is no path through them");
     let mut path = Vec::new();
     for step in 0..=steps {
         let t = scale * step as f64 / steps as f64;
         let elements = subgroups.iter().map(|subgroup| subgroup(t)).collect::<Result<Vec<_>>>()?;
-        let (_, change, control_logit_change) = subject.apply(&elements)?;
+        let (change, control_logit_change) = subject.apply(&elements)?;
         let (weight_change, logit_change) = (change.weight_change, change.logit_change);
         let step = Step { t, weight_change, logit_change, control_logit_change };
         each(&step)?;
