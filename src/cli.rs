@@ -175,6 +175,11 @@ pub struct ResultArgs {
 /// Draws an element of each family of the network's symmetry, applies it to the weights, and compares
 /// the logits; beside it runs a control, half of the same element, which is no symmetry and must change
 /// them. The exit code is 1 if a logit moves by more than rounding explains, or a control does not.
+///
+/// Columns: dimensions of the family; how far the weights moved, relative to the norm of the tensors that
+/// did; the largest change of a logit, and of one under the control, relative to the largest logit; share of
+/// the images whose most likely class stays. `all together`, which is also what is saved, is every family
+/// but general-linear, which changes the architecture and joins the others only if it is named.
 #[derive(Debug, Args)]
 pub struct Symmetry {
     /// The same number draws the same elements, noise and untrained weights.
@@ -187,8 +192,8 @@ pub struct Symmetry {
     /// Only what begins in this layer, from 1.
     #[arg(long, value_name = "N")]
     pub layer: Option<usize>,
-    /// Go so far along a one-parameter subgroup, where 1 is about as far as a random element, instead of
-    /// drawing an element from all of the group. Discrete families go as far as ever.
+    /// Go so far along a one-parameter subgroup, from 0 to 3, instead of drawing an element from all of the
+    /// group. At 1 the weights have changed by about half. Discrete families go as far as ever.
     #[arg(long, value_name = "S", value_parser = scale)]
     pub scale: Option<f64>,
     /// Run on these images instead of two digits and two images of noise.
@@ -212,16 +217,19 @@ pub struct Symmetry {
     pub csv: Option<PathBuf>,
     /// Count the directions that leave the logits of a small network where they are, and compare with the
     /// dimensions of the families: of one that is made for it, with random weights, or of --weights.
-    #[arg(long, conflicts_with_all = ["path", "save", "save_state_dict", "layer", "scale", "image", "dtype", "device"])]
+    #[arg(long, conflicts_with_all = [
+        "path", "plot", "csv", "save", "save_state_dict", "layer", "scale", "image", "dtype", "device",
+    ])]
     pub audit: bool,
     /// Even out the weights by product balance, product scale and scalings of filters; show what that does
     /// to the logits in half precision.
-    #[arg(long, conflicts_with_all = ["path", "audit", "family", "layer", "scale"])]
+    #[arg(long, conflicts_with_all = ["path", "plot", "csv", "audit", "family", "layer", "scale"])]
     pub balance: bool,
     /// Save the moved weights in float32, with batch norm folded in, as .safetensors.
     #[arg(long, value_name = "FILE", conflicts_with = "path")]
     pub save: Option<PathBuf>,
-    /// Save them with the names and shapes of PyTorch's state_dict, as .safetensors.
+    /// Save them with the names and shapes of PyTorch's state_dict, as .safetensors; depthwise kernels that
+    /// were shared are written out.
     #[arg(long, value_name = "FILE", conflicts_with = "path")]
     pub save_state_dict: Option<PathBuf>,
     #[command(flatten)]

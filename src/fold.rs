@@ -88,12 +88,22 @@ impl Weights {
         Ok(Self { config: self.config.clone(), tensors: self.tensors.iter().map(convert).collect::<Result<_>>()? })
     }
 
+    /// In float32, all of them finite.
+    fn rounded(&self) -> Result<BTreeMap<String, Tensor>> {
+        let tensors = self.to_dtype(DType::F32)?.tensors;
+        for (name, tensor) in &tensors {
+            let finite = tensor.flatten_all()?.to_vec1::<f32>()?.into_iter().all(f32::is_finite);
+            ensure!(finite, "`{name}` overflows float32 and cannot be saved");
+        }
+        Ok(tensors)
+    }
+
     /// The parameters as a safetensors file, in float32 under their own names.
     ///
     /// # Errors
     /// If there is no memory.
     pub fn to_safetensors(&self) -> Result<Vec<u8>> {
-        Ok(safetensors::serialize(&self.to_dtype(DType::F32)?.tensors, None)?)
+        Ok(safetensors::serialize(&self.rounded()?, None)?)
     }
 
     /// The parameters as a safetensors file with the names and shapes of the `state_dict` that PyTorch's
@@ -110,7 +120,7 @@ impl Weights {
             !self.config.has_explicit_skips(),
             "a network with explicit skips has no state_dict: PyTorch's class has none there"
         );
-        let folded = self.to_dtype(DType::F32)?.tensors;
+        let folded = self.rounded()?;
         let mut state = BTreeMap::new();
         for conv in self.config.convs() {
             let [weight, bias] = ["weight", "bias"].map(|part| folded[&format!("{}.{part}", conv.name)].clone());

@@ -56,10 +56,14 @@ pub fn target(path: &Path) -> Result<PathBuf> {
 /// # Errors
 /// If two of `outputs`, or one of them and one of `inputs`, are the same file.
 pub fn ensure_distinct(outputs: &[PathBuf], inputs: &[PathBuf]) -> Result<()> {
-    let absolute = |path: &Path| path.canonicalize().or_else(|_| std::path::absolute(path)).unwrap_or_default();
+    // A file that is not there yet is known by its directory.
+    let absolute = |path: &Path| {
+        path.canonicalize().ok().or_else(|| Some(directory(path).canonicalize().ok()?.join(path.file_name()?)))
+    };
     let others = |place: usize| inputs.iter().chain(&outputs[..place]);
     for (place, output) in outputs.iter().enumerate() {
-        if let Some(other) = others(place).find(|other| absolute(other) == absolute(output)) {
+        let same = |other: &Path| absolute(other).is_some_and(|other| Some(other) == absolute(output));
+        if let Some(other) = others(place).find(|other| same(other)) {
             bail!("{} would be written over {}; give it another name", output.display(), other.display());
         }
     }
@@ -68,7 +72,6 @@ pub fn ensure_distinct(outputs: &[PathBuf], inputs: &[PathBuf]) -> Result<()> {
 
 /// A file in the same directory, which is removed when it is dropped.
 fn temporary(path: &Path) -> std::io::Result<NamedTempFile> {
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut builder = tempfile::Builder::new();
     builder.prefix(".qlnet-");
     #[cfg(unix)]
@@ -77,7 +80,16 @@ fn temporary(path: &Path) -> std::io::Result<NamedTempFile> {
         use std::os::unix::fs::PermissionsExt;
         builder.permissions(std::fs::Permissions::from_mode(0o666));
     }
-    builder.tempfile_in(directory)
+    builder.tempfile_in(directory(path)).map_err(|error| {
+        // Without the temporary name, which says nothing to anybody.
+        let text = error.to_string();
+        std::io::Error::new(error.kind(), text.split(" at path ").next().unwrap_or_default().to_string())
+    })
+}
+
+/// The directory that a file is in.
+fn directory(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 #[cfg(test)]

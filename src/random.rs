@@ -7,6 +7,7 @@ use rand::rngs::ChaCha8Rng;
 pub const WEIGHTS: u64 = 0;
 pub const IMAGES: u64 = 1;
 pub const SAMPLE: u64 = 2;
+pub const ROUNDING: u64 = 3;
 /// The first of as many as there are families of symmetries.
 pub const FAMILIES: u64 = 16;
 

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use indicatif::{HumanDuration, ProgressBar};
 
-use super::{bar_style, print, say, to_json};
+use super::{bar_style, print_and_go_on, say, to_json};
 use crate::cli::{Eval, LabelArgs, PartArgs};
 use crate::dataset::{Classes, Dataset, Listing, RealLabels, Selection};
 use crate::decode::decode;
@@ -316,7 +316,7 @@ fn verdict(args: &Eval, tally: &Tally) -> Result<ExitCode> {
 }
 
 fn show(args: &Eval, summary: &Summary) -> Result<()> {
-    print(&if args.results.json { to_json(summary)? } else { table(args, summary) })
+    print_and_go_on(&if args.results.json { to_json(summary)? } else { table(args, summary) })
 }
 
 fn table(args: &Eval, summary: &Summary) -> String {

@@ -5,7 +5,7 @@ mod classify;
 mod eval;
 mod symmetry;
 
-use std::io::{IsTerminal, Write};
+use std::io::{ErrorKind, IsTerminal, Write};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
@@ -136,6 +136,20 @@ pub fn say(kind: &str, text: &str) {
 
 fn bar_style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
+}
+
+/// Writes results to standard output where more is to be done after them: files to write, an exit code
+/// that says something. If the reader has seen enough, that is done all the same.
+fn print_and_go_on(line: &str) -> Result<()> {
+    match print(line) {
+        Err(error) if is_broken_pipe(&error) => Ok(()),
+        printed => printed,
+    }
+}
+
+/// Whether whoever read our output went away, as `head` does.
+pub fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == ErrorKind::BrokenPipe)
 }
 
 /// Writes a line of results to standard output, at once.

@@ -9,7 +9,7 @@ use candle_core::{DType, Tensor};
 use image::RgbImage;
 use serde::Serialize;
 
-use super::{print, say, to_json};
+use super::{print_and_go_on as print, say, to_json};
 use crate::cli::Symmetry;
 use crate::decode::{decode, read_image};
 use crate::device;
@@ -32,7 +32,7 @@ const NOISE: usize = 2;
 pub fn run(args: &Symmetry) -> Result<ExitCode> {
     let families = match args.family.as_slice() {
         [] => FAMILIES.to_vec(),
-        names => find(names)?,
+        names => find(&names.iter().map(|name| name.trim().to_string()).collect::<Vec<_>>())?,
     };
     let outputs = Outputs::create(args)?;
     if args.audit {
@@ -62,7 +62,7 @@ pub fn run(args: &Symmetry) -> Result<ExitCode> {
         scale: args.scale,
         images: images.dim(0)?,
         largest_logit: subject.largest_logit,
-        tolerance: subject.tolerance(),
+        tolerance: subject.tolerance,
     };
     if args.balance {
         return run_balance(args, &subject, &header, outputs);
@@ -76,6 +76,9 @@ pub fn run(args: &Symmetry) -> Result<ExitCode> {
 /// Why a state_dict cannot be written.
 const EXPLICIT: &str = "explicit skips, which general-linear makes, are not in PyTorch's class, so there is no \
                         state_dict with them: use --save, or other families";
+
+/// Why a check shows nothing.
+const WEAK: &str = "a control hardly moves the logits either, so the check shows nothing: go further with --scale";
 
 /// The families that are applied one after the other, for all together, for saving and on a path: what
 /// changes the architecture joins the others only if it is asked for.
@@ -104,8 +107,9 @@ impl Header {
     fn line(&self) -> String {
         let Self { model, dtype, device, seed, images, largest_logit, tolerance, .. } = self;
         format!(
-            "{model}, {dtype} on {device}, seed {seed}, {images} images, largest logit {largest_logit:.3}\n\
-             relative changes; rounding alone may move a logit by {tolerance:.1e}, a control must by {:.1e}",
+            "{model}, {dtype} on {device}, seed {seed}, {images} images, largest logit {}\n\
+             changes relative to that logit: rounding may move one by {tolerance:.1e}, a control must by {:.1e}",
+            number(*largest_logit),
             FAR * tolerance
         )
     }
@@ -203,31 +207,36 @@ fn run_check(
             "family", "dimensions", "weights", "logits", "control", "top-1"
         ))?;
     }
-    let mut outcomes = Vec::new();
-    let (mut elements, mut dimensions) = (Vec::<Element>::new(), 0);
-    for (family, element) in drawn {
-        let own = family.dimensions(&subject.weights.config, args.layer);
-        let outcome = subject.outcome(family.name(), family.group(), own, std::slice::from_ref(&element))?;
+    let outcome = |family: &dyn Family, element: &Element| -> Result<Outcome> {
+        let dimensions = family.dimensions(&subject.weights.config, args.layer);
+        let outcome = subject.outcome(family.name(), family.group(), dimensions, std::slice::from_ref(element))?;
         if !args.json {
-            print(&row(&outcome, subject.tolerance()))?;
+            print(&row(&outcome, subject.tolerance))?;
         }
-        if joining(args, &[family]).count() > 0 {
-            elements.push(element);
-            dimensions += own;
-        }
-        outcomes.push(outcome);
-    }
+        Ok(outcome)
+    };
+    // Those that do not join come after all together.
+    let joins = |family: &&'static dyn Family| joining(args, &[*family]).next().is_some();
+    let (joined, apart): (Vec<_>, Vec<_>) = drawn.into_iter().partition(|(family, _)| joins(family));
+    let mut outcomes = joined.iter().map(|(family, element)| outcome(*family, element)).collect::<Result<Vec<_>>>()?;
+    let dimensions = outcomes.iter().map(|outcome| outcome.dimensions).sum();
+    let elements: Vec<Element> = joined.into_iter().map(|(_, element)| element).collect();
     let all = subject.outcome("all together", "", dimensions, &elements)?;
+    if !args.json {
+        print(&row(&all, subject.tolerance))?;
+    }
+    for (family, element) in &apart {
+        outcomes.push(outcome(*family, element)?);
+    }
     let passed = all.passed && outcomes.iter().all(|outcome| outcome.passed);
     if args.json {
         print(&to_json(&Report { passed, header, families: &outcomes, all: &all })?)?;
-    } else {
-        print(&row(&all, subject.tolerance()))?;
     }
     if passed {
         outputs.save(|| subject.moved(&elements, Side::Both))?;
     }
-    verdict(passed, "the logits do not stay, or a control does not move them")
+    let stays = outcomes.iter().chain([&all]).all(|outcome| outcome.change.logit_change <= subject.tolerance);
+    verdict(passed, if stays { WEAK } else { "the logits do not stay" })
 }
 
 fn row(outcome: &Outcome, tolerance: f64) -> String {
@@ -239,10 +248,16 @@ fn row(outcome: &Outcome, tolerance: f64) -> String {
         false => "CONTROL TOO WEAK",
     };
     format!(
-        "{family:<20} {:>10} {weight_change:>10.3} {logit_change:>10.1e} {control_logit_change:>10.1e} {:>5.0} %  {verdict}",
+        "{family:<20} {:>10} {:>10} {logit_change:>10.1e} {control_logit_change:>10.1e} {:>5.0} %  {verdict}",
         if *dimensions > 0 { thousands(*dimensions as u64) } else { "discrete".into() },
+        number(*weight_change),
         100.0 * top1_agreement
     )
+}
+
+/// With three decimals where that says something, else by powers of ten.
+fn number(value: f64) -> String {
+    if value == 0.0 || (1e-2..1e5).contains(&value) { format!("{value:.3}") } else { format!("{value:.1e}") }
 }
 
 fn run_path(
@@ -272,10 +287,11 @@ fn run_path(
             print(&header.line())?;
             print(&format!("\n{:>8} {:>10} {:>10} {:>10}", "t", "weights", "logits", "control"))?;
         }
-        print(&format!("{t:>8.4} {weight_change:>10.4} {logit_change:>10.1e} {control_logit_change:>10.1e}"))
+        let (t, weights) = (number(*t), number(*weight_change));
+        print(&format!("{t:>8} {weights:>10} {logit_change:>10.1e} {control_logit_change:>10.1e}"))
     })?;
-    let stays = path.iter().all(|step| step.logit_change <= subject.tolerance());
-    let far = path.last().is_some_and(|step| step.control_logit_change >= FAR * subject.tolerance());
+    let stays = path.iter().all(|step| step.logit_change <= subject.tolerance);
+    let far = path.last().is_some_and(|step| step.control_logit_change >= FAR * subject.tolerance);
     let passed = stays && far;
     if args.json {
         let config = &subject.weights.config;
@@ -291,17 +307,14 @@ fn run_path(
         let what = args.layer.map_or(what.clone(), |layer| format!("{what} of layer {layer}"));
         let model = Path::new(&header.model).file_name().unwrap_or_default().to_string_lossy();
         let title = format!("{model} along {what} ({}, seed {})", header.dtype, header.seed);
-        output.write(&plot::draw(&path, &title, subject.tolerance(), file)?)?;
+        output.write(&plot::draw(&path, &title, subject.tolerance, file)?)?;
     }
     if let Some(output) = outputs.csv {
         let mut writer = csv::Writer::from_writer(Vec::new());
         path.iter().try_for_each(|step| writer.serialize(step))?;
         output.write(&writer.into_inner().map_err(|error| anyhow::anyhow!("{error}"))?)?;
     }
-    verdict(
-        passed,
-        if stays { "the control does not move the logits either" } else { "the logits do not stay on the path" },
-    )
+    verdict(passed, if stays { WEAK } else { "the logits do not stay on the path" })
 }
 
 fn run_audit(args: &Symmetry, families: &[&dyn Family]) -> Result<ExitCode> {
@@ -349,7 +362,7 @@ fn run_balance(args: &Symmetry, subject: &Subject, header: &Header, outputs: Out
     }
     let balanced = balance::balance(&subject.weights)?;
     let change = subject.compare(&balanced)?;
-    let passed = change.logit_change <= subject.tolerance();
+    let passed = change.logit_change <= subject.tolerance;
     let half = [DType::F16, DType::BF16].map(|dtype| subject.half_precision(&balanced, dtype));
     let half = half.into_iter().collect::<Result<Vec<_>>>()?;
     if args.json {
@@ -357,11 +370,17 @@ fn run_balance(args: &Symmetry, subject: &Subject, header: &Header, outputs: Out
     } else {
         print(&header.line())?;
         print(&format!(
-            "\nbalanced: weights moved {:.3}, logits {:.1e}\n\nlogits in half precision, off those in {} by\n{:<6} {:>10} {:>10}",
-            change.weight_change, change.logit_change, header.dtype, "", "as given", "balanced"
+            "\nbalanced: weights moved {}, logits {:.1e}\n\nlogits in half precision, off those in {} by\n{:<6} {:>10} {:>10}",
+            number(change.weight_change),
+            change.logit_change,
+            header.dtype,
+            "",
+            "as given",
+            "balanced"
         ))?;
         for HalfPrecision { dtype, given, balanced } in &half {
-            print(&format!("{dtype:<6} {given:>10.1e} {balanced:>10.1e}"))?;
+            let verdict = if *balanced < 0.8 * given { "better" } else { "no better" };
+            print(&format!("{dtype:<6} {given:>10.1e} {balanced:>10.1e}  {verdict}"))?;
         }
     }
     if passed {

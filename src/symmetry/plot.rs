@@ -75,10 +75,17 @@ fn paint<B: DrawingBackend>(area: &DrawingArea<B, Shift>, path: &[Step], title: 
     let end = path.last().map_or(0.0, |step| step.t);
     ensure!(end > 0.0, "the path goes nowhere");
 
+    let decimals = (2.0 - end.log10().floor()).max(2.0) as usize;
+    // What the font does not have, and what there is no room for.
+    let printable = |c: char| if c == ' ' || c.is_ascii_graphic() { c } else { '?' };
+    let title: String = title.chars().map(printable).collect();
+    let title = if title.len() > 80 { format!("{}...", &title[..77]) } else { title };
+
     area.fill(&WHITE).map_err(failed)?;
     let mut chart = ChartBuilder::on(area)
         .caption(title, ("sans-serif", 22))
         .margin(16)
+        .margin_right(32)
         .x_label_area_size(48)
         .y_label_area_size(84)
         .build_cartesian_2d(0.0..end, (low..high).log_scale())
@@ -94,7 +101,7 @@ fn paint<B: DrawingBackend>(area: &DrawingArea<B, Shift>, path: &[Step], title: 
         .y_desc("relative change")
         .y_labels(9)
         .y_label_formatter(&|value| format!("{value:.0e}"))
-        .x_label_formatter(&|t| format!("{t:.2}"))
+        .x_label_formatter(&|t| format!("{t:.decimals$}"))
         .draw()
         .map_err(failed)?;
     let line = [(0.0, tolerance), (end, tolerance)];
@@ -107,7 +114,9 @@ fn paint<B: DrawingBackend>(area: &DrawingArea<B, Shift>, path: &[Step], title: 
         // Zero has no place on a logarithmic axis.
         let points: Vec<_> =
             path.iter().map(|step| (step.t, value(step))).filter(|(_, v)| *v > 0.0 && v.is_finite()).collect();
-        chart.draw_series(LineSeries::new(points.clone(), colour.stroke_width(3))).map_err(failed)?;
+        // Each by itself: where thick lines are joined, the bitmap has spikes.
+        let pieces = points.windows(2).map(|ends| PathElement::new(ends.to_vec(), colour.stroke_width(3)));
+        chart.draw_series(pieces).map_err(failed)?;
         // Open or filled: told apart in black and white too.
         let fill = if place == 1 { WHITE } else { colour };
         chart
