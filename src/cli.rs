@@ -87,10 +87,10 @@ pub struct Eval {
     #[command(flatten)]
     pub results: ResultArgs,
     /// Images that go through the network together.
-    #[arg(long, default_value_t = 32, value_name = "N", value_parser = positive)]
+    #[arg(long, default_value_t = 32, value_name = "N", value_parser = positive, help_heading = "Speed")]
     pub batch_size: usize,
     /// Threads that read, decode and resize images; by default as many as compute.
-    #[arg(long, value_name = "N", value_parser = positive)]
+    #[arg(long, value_name = "N", value_parser = positive, help_heading = "Speed")]
     pub workers: Option<usize>,
     #[command(flatten)]
     pub preprocess: PreprocessArgs,
