@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::device::DeviceChoice;
-use crate::eval::predictions::Shard;
+use crate::eval::Shard;
 use crate::resample::Interpolation;
 
 /// QLNet, an image classifier with a continuous symmetry.

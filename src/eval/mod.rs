@@ -7,6 +7,7 @@ mod accuracy;
 pub mod classes;
 pub mod predictions;
 pub mod report;
+mod run;
 mod summary;
 mod tally;
 
@@ -21,6 +22,7 @@ use image::RgbImage;
 use tokio::runtime;
 
 pub use accuracy::Accuracy;
+pub use run::{Run, Shard};
 pub use summary::Summary;
 pub use tally::{ClassTally, Confusion, Failed, Mistake, Tally};
 

@@ -9,9 +9,8 @@ use image::RgbImage;
 use image::codecs::jpeg::JpegEncoder;
 
 use super::classes::{ClassRow, class_rows};
-use super::predictions::Run;
 use super::tally::{BINS, Bin};
-use super::{Accuracy, Mistake, Tally};
+use super::{Accuracy, Mistake, Run, Tally};
 use crate::registry::Label;
 use crate::resample::{Interpolation, Rect, resize_crop};
 use crate::text::{percent, thousands};

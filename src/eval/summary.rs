@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::predictions::{Run, Shard};
-use super::{Accuracy, Failed, Tally};
+use super::{Accuracy, Failed, Run, Shard, Tally};
 use crate::dataset::Selection;
 use crate::text::thousands;
 
