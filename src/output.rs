@@ -3,7 +3,8 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
+use serde::Serialize;
 use tempfile::NamedTempFile;
 
 /// A file that is to be written later, as a whole.
@@ -68,6 +69,16 @@ pub fn ensure_distinct(outputs: &[PathBuf], inputs: &[PathBuf]) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Rows as CSV with a header.
+///
+/// # Errors
+/// If they have no fixed columns.
+pub fn to_csv(rows: &[impl Serialize]) -> Result<Vec<u8>> {
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    rows.iter().try_for_each(|row| writer.serialize(row))?;
+    writer.into_inner().map_err(|error| anyhow!("{error}"))
 }
 
 /// A file in the same directory, which is removed when it is dropped.

@@ -17,11 +17,11 @@ use super::{bar_style, print_and_go_on, say, to_json};
 use crate::cli::{Eval, LabelArgs, PartArgs};
 use crate::dataset::{Classes, Dataset, Listing, RealLabels, Selection};
 use crate::decode::decode;
-use crate::eval::classes::{class_rows, to_csv};
+use crate::eval::classes::class_rows;
 use crate::eval::predictions::{Shards, Writer, partial};
 use crate::eval::report::Report;
 use crate::eval::{Accuracy, Pipeline, Row, Run, Shard, Summary, Tally, evaluate};
-use crate::output::{Output, ensure_distinct};
+use crate::output::{Output, ensure_distinct, to_csv};
 use crate::registry::{self, Label};
 use crate::text::{percent, printable, thousands};
 
@@ -80,8 +80,9 @@ impl Outputs {
             let missing = Cell::new(0);
             let crop = |path: &str| {
                 let images = images?;
-                missing.set(missing.get() + usize::from(images.find(path).is_none()));
-                let bytes = images.read(images.find(path)?).ok()?;
+                let image = images.find(path);
+                missing.set(missing.get() + usize::from(image.is_none()));
+                let bytes = images.read(image?).ok()?;
                 summary.run.preprocess.apply(&decode(&bytes, path.as_ref(), false).ok()?).ok()
             };
             let data = data.canonicalize().unwrap_or_else(|_| data.to_path_buf());

@@ -14,7 +14,7 @@ use crate::cli::Symmetry;
 use crate::decode::{decode, read_image};
 use crate::device;
 use crate::fold::Weights;
-use crate::output::{Output, ensure_distinct};
+use crate::output::{Output, ensure_distinct, to_csv};
 use crate::preprocess::to_tensor;
 use crate::symmetry::audit::{Counted, audit, small};
 use crate::symmetry::balance::{self, HalfPrecision};
@@ -208,8 +208,7 @@ fn run_check(
         ))?;
     }
     let outcome = |family: &dyn Family, element: &Element| -> Result<Outcome> {
-        let dimensions = family.dimensions(&subject.weights.config, args.layer);
-        let outcome = subject.outcome(family.name(), family.group(), dimensions, std::slice::from_ref(element))?;
+        let outcome = subject.outcome_of(family, args.layer, element)?;
         if !args.json {
             print(&row(&outcome, subject.tolerance))?;
         }
@@ -310,9 +309,7 @@ fn run_path(
         output.write(&plot::draw(&path, &title, subject.tolerance, file)?)?;
     }
     if let Some(output) = outputs.csv {
-        let mut writer = csv::Writer::from_writer(Vec::new());
-        path.iter().try_for_each(|step| writer.serialize(step))?;
-        output.write(&writer.into_inner().map_err(|error| anyhow::anyhow!("{error}"))?)?;
+        output.write(&to_csv(&path)?)?;
     }
     verdict(passed, if stays { WEAK } else { "the logits do not stay on the path" })
 }

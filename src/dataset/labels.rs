@@ -1,6 +1,6 @@
 //! From the names of folders and from files of labels to class indices.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
@@ -68,20 +68,17 @@ pub(super) fn by_folder(
     classes: &Classes,
     class_map: Option<&Path>,
 ) -> Result<Vec<u32>> {
-    let is_folder = |name: &str| entries.iter().any(|entry| entry.folder() == Some(name));
-    let map = class_map.map(|file| read_class_map(file, classes, is_folder)).transpose()?;
+    let folders: BTreeSet<&str> = entries.iter().filter_map(Entry::folder).collect();
+    let map = class_map.map(|file| read_class_map(file, classes, &folders)).transpose()?;
     let of_folder = |folder: &str| match &map {
         Some(map) => map.get(folder).copied(),
         None => classes.of_folder(folder),
     };
-    let folder = |entry: &Entry| entry.folder().map_or_else(String::new, str::to_string);
-    let known: BTreeMap<String, Option<u32>> =
-        entries.iter().map(folder).collect::<BTreeSet<_>>().into_iter().map(|f| (f.clone(), of_folder(&f))).collect();
-    let unknown: Vec<&str> = known.iter().filter(|(_, class)| class.is_none()).map(|(name, _)| name.as_str()).collect();
+    let unknown: Vec<&str> = folders.iter().copied().filter(|folder| of_folder(folder).is_none()).collect();
     if !unknown.is_empty() {
         bail!("{}: {}", root.display(), unknown_folders(root, entries, classes, class_map, &unknown));
     }
-    Ok(entries.iter().filter_map(|entry| known[&folder(entry)]).collect())
+    Ok(entries.iter().filter_map(|entry| of_folder(entry.folder()?)).collect())
 }
 
 fn unknown_folders(
@@ -126,11 +123,11 @@ fn listed(names: &[&str]) -> String {
 
 /// Reads lines of a folder's name and its class; or of only the folder's name, the first of class 0,
 /// as in timm's class maps.
-fn read_class_map(file: &Path, classes: &Classes, is_folder: impl Fn(&str) -> bool) -> Result<HashMap<String, u32>> {
+fn read_class_map(file: &Path, classes: &Classes, folders: &BTreeSet<&str>) -> Result<HashMap<String, u32>> {
     let mut lines = read_lines(file)?;
     let named = |line: &Line| split(&line.text, |class| classes.named(class)).map(|(f, class)| (f.to_string(), class));
-    let has_classes = lines.iter().any(|line| named(line).is_some() && !is_folder(&line.text));
-    let names_folder = |line: &Line| line.text.split_once(SEPARATORS).is_some_and(|(name, _)| is_folder(name));
+    let has_classes = lines.iter().any(|line| named(line).is_some() && !folders.contains(line.text.as_str()));
+    let names_folder = |line: &Line| line.text.split_once(SEPARATORS).is_some_and(|(name, _)| folders.contains(name));
     if has_classes && named(&lines[0]).is_none() && !names_folder(&lines[0]) {
         // A header.
         lines.remove(0);

@@ -1,6 +1,5 @@
 //! Accuracy per class.
 
-use anyhow::{Result, anyhow};
 use serde::Serialize;
 
 use super::Tally;
@@ -52,16 +51,4 @@ pub fn class_rows(tally: &Tally, labels: &[Label]) -> Vec<ClassRow> {
         .collect();
     rows.sort_by_key(|row| row.index);
     rows
-}
-
-/// The rows as CSV with a header.
-///
-/// # Errors
-/// None that can be told in advance.
-pub fn to_csv(rows: &[ClassRow]) -> Result<Vec<u8>> {
-    let mut writer = csv::Writer::from_writer(Vec::new());
-    for row in rows {
-        writer.serialize(row)?;
-    }
-    writer.into_inner().map_err(|error| anyhow!("{error}"))
 }

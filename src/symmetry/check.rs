@@ -183,8 +183,16 @@ impl Subject {
         if element.is_empty() {
             return Ok(None);
         }
+        self.outcome_of(family, layer, &element).map(Some)
+    }
+
+    /// The verdict on a family by an element of it.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn outcome_of(&self, family: &dyn Family, layer: Option<usize>, element: &Element) -> Result<Outcome> {
         let dimensions = family.dimensions(&self.weights.config, layer);
-        self.outcome(family.name(), family.group(), dimensions, &[element]).map(Some)
+        self.outcome(family.name(), family.group(), dimensions, std::slice::from_ref(element))
     }
 }
 

@@ -15,7 +15,7 @@ use anyhow::Result;
 use candle_core::{DType, Device, Tensor};
 use rand::rngs::ChaCha8Rng;
 
-use super::structure::{Block, Stream, streams};
+use super::structure::{Block, Stream, at_open_boundaries, streams};
 use super::{Element, Family, Op, Subgroup, matrices};
 use crate::config::Config;
 use crate::fold::Weights;
@@ -43,13 +43,7 @@ fn elements(
     layer: Option<usize>,
     mut draw: impl FnMut(usize) -> Result<(Tensor, Tensor)>,
 ) -> Result<Element> {
-    let mut sum = Element::default();
-    for stream in streams(config, layer) {
-        for (block, after) in stream.open_boundaries() {
-            sum = sum.and(element(&stream, &block, after, &draw(stream.width)?)?);
-        }
-    }
-    Ok(sum)
+    at_open_boundaries(config, layer, |stream, block, after| element(stream, block, after, &draw(stream.width)?))
 }
 
 fn logarithm(n: usize, rng: &mut ChaCha8Rng) -> Result<Tensor> {

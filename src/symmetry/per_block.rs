@@ -5,7 +5,7 @@ use candle_core::Tensor;
 use rand::rngs::ChaCha8Rng;
 
 use super::structure::{Block, blocks};
-use super::{Element, Subgroup};
+use super::{Element, Subgroup, matrices};
 use crate::config::Config;
 
 /// An element for each block, by a tensor that `draw` makes for it.
@@ -34,4 +34,25 @@ pub fn subgroup(
             .zip(&generators)
             .try_fold(Element::default(), |sum, (block, a)| Ok(sum.and(element(&block, &exp(&(a * t)?)?)?)))
     })))
+}
+
+/// An element for each block by factors of its hidden channels, `[w]`: any numbers but zero.
+pub fn random_by_factors(
+    config: &Config,
+    layer: Option<usize>,
+    rng: &mut ChaCha8Rng,
+    element: impl Fn(&Block, &Tensor) -> Result<Element>,
+) -> Result<Element> {
+    random(config, layer, |block| matrices::nonzero(block.config.hidden, rng), element)
+}
+
+/// Elements by factors `exp(t A)` of the hidden channels.
+pub fn subgroup_by_factors(
+    config: &Config,
+    layer: Option<usize>,
+    rng: &mut ChaCha8Rng,
+    element: impl Fn(&Block, &Tensor) -> Result<Element> + 'static,
+) -> Result<Option<Subgroup>> {
+    let draw = |block: &Block, rng: &mut ChaCha8Rng| matrices::logarithms(block.config.hidden, rng);
+    subgroup(config, layer, rng, draw, |a| Ok(a.exp()?), element)
 }

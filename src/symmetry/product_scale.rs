@@ -12,7 +12,7 @@ use candle_core::Tensor;
 use rand::rngs::ChaCha8Rng;
 
 use super::structure::{Block, blocks};
-use super::{Element, Family, Of, Op, Subgroup, matrices, per_block};
+use super::{Element, Family, Of, Op, Subgroup, per_block};
 use crate::config::Config;
 use crate::fold::Weights;
 
@@ -44,12 +44,10 @@ impl Family for ProductScale {
     }
 
     fn random(&self, weights: &Weights, layer: Option<usize>, rng: &mut ChaCha8Rng) -> Result<Element> {
-        let draw = |block: &Block| matrices::nonzero(block.config.hidden, rng);
-        per_block::random(&weights.config, layer, draw, element)
+        per_block::random_by_factors(&weights.config, layer, rng, element)
     }
 
     fn subgroup(&self, weights: &Weights, layer: Option<usize>, rng: &mut ChaCha8Rng) -> Result<Option<Subgroup>> {
-        let draw = |block: &Block, rng: &mut ChaCha8Rng| matrices::logarithms(block.config.hidden, rng);
-        per_block::subgroup(&weights.config, layer, rng, draw, |a| Ok(a.exp()?), element)
+        per_block::subgroup_by_factors(&weights.config, layer, rng, element)
     }
 }

@@ -15,7 +15,7 @@ use anyhow::Result;
 use candle_core::Tensor;
 use rand::rngs::ChaCha8Rng;
 
-use super::structure::{Block, Stream, streams};
+use super::structure::{Block, Stream, at_open_boundaries, streams};
 use super::{Element, Family, Op, Subgroup, matrices};
 use crate::config::Config;
 use crate::fold::Weights;
@@ -36,13 +36,7 @@ fn element(stream: &Stream, block: &Block, after: usize, t: &Tensor) -> Result<E
 
 /// Makes an element for each block, by the constants that `shift` gives.
 fn elements(config: &Config, layer: Option<usize>, mut shift: impl FnMut(usize) -> Result<Tensor>) -> Result<Element> {
-    let mut sum = Element::default();
-    for stream in streams(config, layer) {
-        for (block, after) in stream.open_boundaries() {
-            sum = sum.and(element(&stream, &block, after, &shift(stream.width)?)?);
-        }
-    }
-    Ok(sum)
+    at_open_boundaries(config, layer, |stream, block, after| element(stream, block, after, &shift(stream.width)?))
 }
 
 impl Family for StreamShift {

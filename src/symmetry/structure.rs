@@ -1,5 +1,8 @@
 //! The parts of a network that families act on.
 
+use anyhow::Result;
+
+use super::Element;
 use crate::config::{BlockConfig, Config, Skip};
 
 /// A block and where it is.
@@ -86,6 +89,22 @@ impl<'a> Stream<'a> {
         }
         boundaries
     }
+}
+
+/// An element for each open boundary of each stream, as `make` makes it of the stream, the block before and
+/// how many of the stream's blocks lie before what follows.
+pub fn at_open_boundaries(
+    config: &Config,
+    layer: Option<usize>,
+    mut make: impl FnMut(&Stream, &Block, usize) -> Result<Element>,
+) -> Result<Element> {
+    let mut sum = Element::default();
+    for stream in streams(config, layer) {
+        for (block, after) in stream.open_boundaries() {
+            sum = sum.and(make(&stream, &block, after)?);
+        }
+    }
+    Ok(sum)
 }
 
 /// The streams of a network, or those that begin in one layer.
