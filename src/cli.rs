@@ -8,9 +8,18 @@ use crate::device::DeviceChoice;
 use crate::eval::Shard;
 use crate::resample::Interpolation;
 
+/// What works at once, wherever the program is.
+const EXAMPLES: &str = "\
+Try it; these need no download:
+  qlnet symmetry --model qlnet-digits     move the weights of the built-in model: its output stays
+  qlnet symmetry --audit                  count its symmetries: the list of them is complete
+  qlnet bench --model qlnet-digits        how fast this machine computes it
+Then, with the published weights (80 MB, downloaded once):
+  qlnet classify photo.png                what is in this picture";
+
 /// QLNet, an image classifier with a continuous symmetry.
 #[derive(Debug, Parser)]
-#[command(version, arg_required_else_help = true, max_term_width = 100)]
+#[command(version, arg_required_else_help = true, max_term_width = 100, after_help = EXAMPLES)]
 pub struct Cli {
     #[command(subcommand)]
     pub command: Command,

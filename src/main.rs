@@ -2,7 +2,6 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use qlnet::cli::Cli;
-use qlnet::text::one_line;
 use qlnet::{commands, threads};
 
 fn main() -> ExitCode {
@@ -13,7 +12,7 @@ fn main() -> ExitCode {
         // Whoever read our output has seen enough.
         Err(error) if commands::is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            commands::say("error", &one_line(&error));
+            commands::tell(&error);
             ExitCode::FAILURE
         }
     }

@@ -8,66 +8,101 @@
 //! the directory cannot be written the program works without it.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use candle_core::Storage;
 use safetensors::SafeTensors;
 
-use crate::checkpoint::{Checkpoint, read_file};
+use crate::checkpoint::Checkpoint;
 use crate::config::Naming;
-use crate::digest::{sha256, sha256_of};
+use crate::digest::sha256;
 use crate::fold::{Weights, infer_config};
-use crate::hub::{Event, Hub};
-use crate::registry::{Model, Source};
+use crate::hub::{self, Hub};
+use crate::registry::{HubFile, Model, Source};
 
 /// Changes whenever folded files of an earlier version must not be used any more.
 const FORMAT: &str = "v1";
+
+/// What a caller may want to show while weights are made ready.
+#[derive(Clone, Copy, Debug)]
+pub enum Event<'a> {
+    /// Something about the download.
+    Hub(hub::Event<'a>),
+    /// Batch norm is about to be folded, which is done once for each checkpoint.
+    Folding,
+}
+
+/// A model could not be downloaded.
+#[derive(Debug)]
+pub struct DownloadError {
+    /// What was to be downloaded.
+    pub file: HubFile,
+    /// Where it can be had by hand.
+    pub url: String,
+    source: anyhow::Error,
+}
+
+impl fmt::Display for DownloadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.source)
+    }
+}
+
+impl std::error::Error for DownloadError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.source.source()
+    }
+}
 
 /// The folded weights of a checkpoint file.
 ///
 /// # Errors
 /// If it cannot be read or is not a QLNet's.
-pub fn from_file(path: &Path) -> Result<Weights> {
-    let dir = cache_dir();
+pub fn from_file(path: &Path, report: &mut dyn FnMut(Event)) -> Result<Weights> {
+    let Some(dir) = cache_dir().filter(|_| path.is_file()) else { return fold(path, report) };
     // Hashed as it streams by, which is all that a warm start needs of a file.
-    if let Some(dir) = dir.as_deref().filter(|_| path.is_file())
-        && let Ok(weights) = read(&copy(dir, &sha256(path)?))
-    {
+    let hash = sha256(path)?;
+    if let Ok(weights) = read(&copy(&dir, &hash)) {
         return Ok(weights);
     }
-    // Hashed again: what is kept under a hash is made of the very bytes that have it, even if
-    // somebody writes to the file.
-    let bytes = read_file(path)?;
-    cached(dir.as_deref(), &sha256_of(&bytes), || fold(&bytes, path))
+    let weights = fold(path, report)?;
+    // Hashed again: what is kept under a hash is made of the very bytes that have it, even if somebody
+    // writes to the file. A cache that cannot be written is no reason to fail.
+    if sha256(path)? == hash {
+        let _ = write(&dir, &copy(&dir, &hash), &weights);
+    }
+    Ok(weights)
 }
 
 /// The folded weights of a known model, downloaded if need be.
 ///
 /// # Errors
-/// If they have to be downloaded and cannot be. The message names the ways on.
+/// A [`DownloadError`] if they have to be downloaded and cannot be; others if the file cannot be read.
 pub fn from_model(model: &Model, report: &mut dyn FnMut(Event)) -> Result<Weights> {
     match &model.source {
         Source::Embedded(bytes) => Weights::from_checkpoint(&Checkpoint::from_bytes(bytes)?),
         Source::Hub(file) => cached(cache_dir().as_deref(), file.sha256, || {
-            let path = Hub::from_env().fetch(file, report).map_err(|error| {
-                anyhow!(
-                    "{error:#}; give --weights a copy of {}, or use --model qlnet-digits, which is built in",
-                    file.file
-                )
+            let hub = Hub::from_env();
+            let fetched = hub.fetch(file, &mut |event| report(Event::Hub(event)));
+            let path = fetched.map_err(|source| DownloadError {
+                file: *file,
+                url: hub.url(file).unwrap_or_else(|_| hub.endpoint.clone()),
+                source,
             })?;
-            fold(&read_file(&path)?, &path)
+            fold(&path, report)
         }),
     }
 }
 
-fn fold(bytes: &[u8], path: &Path) -> Result<Weights> {
-    Checkpoint::from_bytes(bytes)
-        .and_then(|checkpoint| Weights::from_checkpoint(&checkpoint))
-        .with_context(|| path.display().to_string())
+fn fold(path: &Path, report: &mut dyn FnMut(Event)) -> Result<Weights> {
+    report(Event::Folding);
+    let checkpoint = Checkpoint::open(path)?;
+    Weights::from_checkpoint(&checkpoint).with_context(|| path.display().to_string())
 }
 
 /// Where folded weights are kept: what `QLNET_CACHE` names, else `qlnet` in the platform's place for

@@ -299,22 +299,46 @@ fn wrong_options_are_explained() {
     }
 }
 
+/// Asserts that a run failed for want of a download, in three lines: why, and the two ways round it.
+fn assert_download_error(output: &Output, parts: &[&str]) {
+    let message = stderr(output);
+    assert_eq!(output.status.code(), Some(1), "{message}");
+    let lines: Vec<_> = message.trim_end().lines().collect();
+    assert_eq!(lines.len(), 3, "{message}");
+    assert!(lines[0].starts_with("error: ") && parts.iter().all(|part| lines[0].contains(part)), "{message}");
+    let address = "/liuyao/QLNet/resolve/c388ac008044564d491817aa30658481acfbc177/qlnet-50-v0.pth.tar";
+    assert!(lines[1].contains(address) && lines[1].contains("--weights qlnet-50-v0.pth.tar"), "{message}");
+    assert!(lines[2].contains("--model qlnet-digits"), "{message}");
+}
+
 #[test]
 fn without_the_hub_the_ways_on_are_named() {
     let qlnet = Qlnet::new();
     let output = qlnet.run(&["classify", "samples/digits/1-21.png"]);
-    assert_error(
-        &output,
-        &[
-            "cannot reach the Hugging Face hub at http://127.0.0.1:9",
-            "qlnet-50-v0.pth.tar",
-            "--weights",
-            "qlnet-digits",
-        ],
-    );
+    assert_download_error(&output, &["cannot reach the Hugging Face hub at http://127.0.0.1:9", "qlnet-50-v0.pth.tar"]);
     let output =
         qlnet.command().args(["classify", "samples/digits/1-21.png"]).env("HF_HUB_OFFLINE", "1").output().unwrap();
-    assert_error(&output, &["HF_HUB_OFFLINE is set", "--weights", "qlnet-digits"]);
+    assert_download_error(&output, &["HF_HUB_OFFLINE is set"]);
+}
+
+#[test]
+fn a_picture_that_is_not_there_is_told_before_anything_is_downloaded() {
+    let output = Qlnet::new().run(&["classify", "no-such.png"]);
+    assert_error(&output, &["no-such.png", "os error 2"]);
+}
+
+#[test]
+fn the_examples_of_the_help_work_as_they_stand() {
+    let help = stderr(&Qlnet::new().run(&[]));
+    let examples: Vec<_> = help.lines().filter(|line| line.starts_with("  qlnet ")).collect();
+    assert_eq!(examples.len(), 4, "{help}");
+    let elsewhere = tempfile::tempdir().unwrap();
+    for example in &examples[..3] {
+        let command = example.trim_start().split("   ").next().unwrap();
+        let output = Qlnet::new().command().current_dir(&elsewhere).args(command.split(' ').skip(1)).output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{command}: {}", stderr(&output));
+        assert!(!output.stdout.is_empty());
+    }
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Downloads with the real hf-hub client, from a server that answers as the hub does.
+//! Downloads from a server that answers as the hub does, and as it should not.
 
 #[path = "support/hub_server.rs"]
 mod hub_server;
@@ -6,7 +6,7 @@ mod hub_server;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use hub_server::{Answer, HubServer};
+use hub_server::{Answer, HubAnswer, HubServer};
 use qlnet::hub::{Event, Hub};
 use qlnet::registry::HubFile;
 use sha2::{Digest, Sha256};
@@ -49,7 +49,8 @@ fn setting(size: usize, plan: &[Answer]) -> Setting {
     let server = HubServer::new(content.clone(), file.sha256, plan);
     let cache = tempfile::tempdir().unwrap();
     let hub = Hub {
-        endpoint: Some(server.endpoint.clone()),
+        endpoint: server.endpoint.clone(),
+        token: None,
         cache: cache.path().into(),
         offline: false,
         silence: Duration::from_secs(20),
@@ -66,6 +67,7 @@ impl Setting {
         let result = self.hub.fetch(&self.file, &mut |event| match event {
             Event::Notice(text) => notices.push(text.to_string()),
             Event::Progress(bytes) => last = bytes,
+            Event::Stored(path) => assert!(path.exists()),
         });
         assert!(result.is_err() || [0, self.file.size].contains(&last), "{last} bytes were reported at the end");
         (result.map_err(|error| format!("{error:#}")), notices)
@@ -163,7 +165,7 @@ fn a_connection_that_always_breaks_is_an_error_that_keeps_what_came() {
     // The next run goes on from there.
     let mut s = s;
     s.server = HubServer::new(s.content.clone(), s.file.sha256, &[]);
-    s.hub.endpoint = Some(s.server.endpoint.clone());
+    s.hub.endpoint = s.server.endpoint.clone();
     let (path, _) = s.fetch();
     s.assert_complete(&path.unwrap());
     assert_eq!(s.server.ranges(), [Some("bytes=50000-99999".to_string())]);
@@ -171,11 +173,11 @@ fn a_connection_that_always_breaks_is_an_error_that_keeps_what_came() {
 
 #[test]
 fn a_server_without_ranges_starts_over() {
-    let s = setting(100_000, &[Answer::CutAfter(60_000), Answer::IgnoreRange, Answer::CutAfter(10)]);
+    let s = setting(100_000, &[Answer::CutAfter(60_000), Answer::IgnoreRange]);
     let (path, notices) = s.fetch();
     s.assert_complete(&path.unwrap());
-    assert!(notices.iter().any(|n| n.contains("starting anew")), "{notices:?}");
-    assert_eq!(s.server.ranges(), [None, Some("bytes=60000-99999".to_string()), None, None]);
+    assert!(notices.iter().any(|n| n.contains("only sends the whole file")), "{notices:?}");
+    assert_eq!(s.server.ranges(), [None, Some("bytes=60000-99999".to_string())]);
 }
 
 #[test]
@@ -185,7 +187,7 @@ fn a_page_instead_of_the_file_ends_the_download() {
     assert!(error.contains("answers with 20 bytes"), "{error}");
     // What came before it is kept, and good.
     s.server = HubServer::new(s.content.clone(), s.file.sha256, &[]);
-    s.hub.endpoint = Some(s.server.endpoint.clone());
+    s.hub.endpoint = s.server.endpoint.clone();
     s.assert_complete(&s.fetch().0.unwrap());
     assert_eq!(s.server.ranges(), [Some("bytes=30000-99999".to_string())]);
 }
@@ -241,7 +243,7 @@ fn passing_errors_of_the_server_are_retried_and_lasting_ones_told() {
 #[test]
 fn no_connection_is_one_clear_line() {
     let mut s = setting(1000, &[]);
-    s.hub.endpoint = Some("http://127.0.0.1:9".into());
+    s.hub.endpoint = "http://127.0.0.1:9".into();
     s.hub.silence = Duration::from_secs(30);
     let (result, notices) = s.fetch();
     let error = result.unwrap_err();
@@ -277,4 +279,141 @@ fn two_at_once_download_once() {
         s.assert_complete(&path);
     }
     assert_eq!(s.server.ranges().len(), 1);
+}
+
+#[test]
+fn a_slow_link_is_no_fault() {
+    let mut s = setting(150_000, &[Answer::Slowly(100)]);
+    // As long as something comes, no matter how long all of it takes.
+    s.hub.silence = Duration::from_millis(700);
+    let mut events = 0;
+    let path = s.hub.fetch(&s.file, &mut |event| match event {
+        Event::Notice(text) => panic!("{text}"),
+        Event::Progress(_) => events += 1,
+        Event::Stored(_) => {}
+    });
+    s.assert_complete(&path.unwrap());
+    assert!(events >= 15, "{events} events: progress is shown as it comes");
+    assert_eq!(s.server.ranges(), [None]);
+}
+
+#[test]
+fn a_stall_heals_on_the_same_connection() {
+    let mut s = setting(20_000, &[Answer::Slowly(1500)]);
+    s.hub.silence = Duration::from_secs(20);
+    let (path, notices) = s.fetch();
+    s.assert_complete(&path.unwrap());
+    assert!(notices.is_empty(), "{notices:?}");
+    assert_eq!(s.server.ranges(), [None]);
+}
+
+#[test]
+fn where_the_content_lies_is_named_if_it_cannot_be_reached() {
+    let s = setting(1000, &[]);
+    s.server.move_content("http://127.0.0.1:9/blob");
+    let error = s.fetch().0.unwrap_err();
+    assert!(error.contains("cannot reach 127.0.0.1:9, where") && error.contains("refused"), "{error}");
+    s.server.move_content("https://no-such-host.invalid/blob");
+    let error = s.fetch().0.unwrap_err();
+    assert!(error.contains("cannot reach no-such-host.invalid, where"), "{error}");
+}
+
+#[test]
+fn where_the_content_lies_is_named_if_it_forbids_or_fails() {
+    let s = setting(1000, &[Answer::Status(403)]);
+    let error = s.fetch().0.unwrap_err();
+    assert!(error.contains("localhost:") && error.contains("403"), "{error}");
+    assert!(!error.contains("HF_TOKEN"), "a token is of no use there: {error}");
+    assert_eq!(s.server.ranges().len(), 1, "nor is another attempt");
+
+    let s = setting(1000, &[Answer::Status(503); 3]);
+    let (result, notices) = s.fetch();
+    let error = result.unwrap_err();
+    assert!(error.contains("localhost:") && error.contains("503") && error.contains("3 times in a row"), "{error}");
+    assert!(notices[0].contains("503") && notices[0].contains("trying again"), "{notices:?}");
+}
+
+#[test]
+fn a_hub_that_is_busy_says_how_long() {
+    let s = setting(1000, &[]);
+    s.server.plan_hub([HubAnswer::Status(429, "Retry-After: 1\r\n"), HubAnswer::Status(500, "")]);
+    let start = Instant::now();
+    let (path, notices) = s.fetch();
+    s.assert_complete(&path.unwrap());
+    assert!(start.elapsed() >= Duration::from_secs(1));
+    assert!(notices[0].contains("429") && notices[1].contains("500"), "{notices:?}");
+
+    let s = setting(1000, &[]);
+    s.server.plan_hub([HubAnswer::Status(429, "Retry-After: 3600\r\n")]);
+    let error = s.fetch().0.unwrap_err();
+    assert!(error.contains("come back in 3600 s"), "{error}");
+}
+
+#[test]
+fn who_may_not_is_told_how_to_be_allowed() {
+    for (token, status, headers, part) in [
+        (None, 401, "X-Error-Code: RepoNotFound\r\n", "set HF_TOKEN to a token of"),
+        (Some("hf_old"), 401, "", "the token in HF_TOKEN"),
+        (Some("hf_good"), 403, "X-Error-Message: Access is restricted\r\n", "terms of the repository must be accepted"),
+        (Some("two\nlines"), 401, "", "HF_TOKEN"),
+    ] {
+        let mut s = setting(1000, &[]);
+        s.hub.token = token.map(Into::into);
+        s.server.plan_hub([HubAnswer::Status(status, headers)]);
+        let error = s.fetch().0.unwrap_err();
+        assert!(error.contains(part), "{error}");
+        assert!(!error.contains("hf_") && !error.contains('\n'), "{error}");
+    }
+}
+
+#[test]
+fn the_token_goes_to_the_hub_alone() {
+    let mut s = setting(1000, &[]);
+    s.hub.token = Some("hf_secret".into());
+    s.server.plan_hub([HubAnswer::Redirect("/liuyao/Renamed/resolve/main/file".into())]);
+    s.assert_complete(&s.fetch().0.unwrap());
+    let sent: Vec<_> = s.server.requests().into_iter().map(|r| (r.path, r.authorization)).collect();
+    let token = || Some("Bearer hf_secret".to_string());
+    assert_eq!(sent.len(), 3, "{sent:?}");
+    assert_eq!(sent[0].1, token());
+    assert_eq!(sent[1], ("/liuyao/Renamed/resolve/main/file".into(), token()));
+    assert_eq!(sent[2], ("/blob".into(), None));
+}
+
+#[test]
+fn redirects_in_a_circle_end() {
+    let s = setting(1000, &[]);
+    s.server.plan_hub((0..20).map(|_| HubAnswer::Redirect("/around".into())));
+    let error = s.fetch().0.unwrap_err();
+    assert!(error.contains("redirects in a circle"), "{error}");
+    let s = setting(1000, &[]);
+    s.server.plan_hub([HubAnswer::Redirect("http://[".into())]);
+    let error = s.fetch().0.unwrap_err();
+    assert!(error.contains("which is no address"), "{error}");
+}
+
+#[test]
+fn what_is_not_the_file_ends_the_download() {
+    for (answer, part) in [(Answer::HtmlPage, "a web page in place of the file"), (Answer::WrongRange, "another part")]
+    {
+        let s = setting(100_000, &[Answer::CutAfter(30_000), answer]);
+        let error = s.fetch().0.unwrap_err();
+        assert!(error.contains(part), "{error}");
+        let kept = std::fs::read(s.blobs().join(format!("{}.incomplete", s.file.sha256))).unwrap();
+        assert!(kept == s.content[..30_000]);
+        s.assert_complete(&s.fetch().0.unwrap());
+    }
+}
+
+#[test]
+fn what_a_killed_python_left_is_taken_over() {
+    let s = setting(100_000, &[]);
+    std::fs::create_dir_all(s.blobs()).unwrap();
+    let left_over = s.blobs().join(format!("{}.0a1b2c3d.incomplete", s.file.sha256));
+    std::fs::write(&left_over, &s.content[..70_000]).unwrap();
+    std::fs::write(s.blobs().join(format!("{}.incomplete", s.file.sha256)), &s.content[..10_000]).unwrap();
+    let path = s.fetch().0.unwrap();
+    assert!(std::fs::read(path).unwrap() == s.content);
+    assert_eq!(s.server.ranges(), [Some("bytes=70000-99999".to_string())]);
+    assert!(left_over.exists(), "the process may be alive");
 }

@@ -16,7 +16,7 @@ mod torch;
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::Read;
+use std::io::{BufReader, Cursor, Read};
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -28,12 +28,24 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// Reads the checkpoint file at `path`.
+    /// Reads the checkpoint file at `path`. Of a zip on a disk only what is needed is read, so it may be of
+    /// any size.
     ///
     /// # Errors
     /// If the file cannot be read, or for any reason that [`Self::from_bytes`] has.
     pub fn open(path: &Path) -> Result<Self> {
-        Self::from_bytes(&read_file(path)?).with_context(|| path.display().to_string())
+        let name = path.display();
+        let mut file = File::open(path).with_context(|| format!("cannot open {name}"))?;
+        let metadata = file.metadata().with_context(|| format!("cannot read {name}"))?;
+        ensure!(!metadata.is_dir(), "{name} is a directory, not a checkpoint file");
+        let mut start = Vec::new();
+        file.by_ref().take(ZIP_MAGIC.len() as u64).read_to_end(&mut start)?;
+        let checkpoint = if metadata.is_file() && start == ZIP_MAGIC {
+            torch::read(BufReader::new(file), metadata.len()).and_then(Self::from_tensors)
+        } else {
+            Self::from_bytes(&read_all(file, start, path)?)
+        };
+        checkpoint.with_context(|| name.to_string())
     }
 
     /// Reads a checkpoint from the bytes of a file.
@@ -42,38 +54,35 @@ impl Checkpoint {
     /// If the form is not known (with a hint where it is a common mistake), the file is damaged, or
     /// a pickle in it asks for anything but tensors and plain data.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
-        let tensors = if bytes.starts_with(b"PK\x03\x04") {
-            torch::read(bytes)?
+        Self::from_tensors(if bytes.starts_with(ZIP_MAGIC) {
+            torch::read(Cursor::new(bytes), bytes.len() as u64)?
         } else if safetensors::looks_like(bytes) {
             safetensors::read(bytes)?
         } else {
             bail!("{}", explain_unknown(bytes));
-        };
+        })
+    }
+
+    fn from_tensors(tensors: BTreeMap<String, Tensor>) -> Result<Self> {
+        ensure!(!tensors.is_empty(), "the checkpoint holds no floating-point tensor");
         let prefixed = tensors.keys().all(|name| name.starts_with("module."));
         let tensors = if prefixed {
             tensors.into_iter().map(|(name, t)| (name["module.".len()..].to_string(), t)).collect()
         } else {
             tensors
         };
-        ensure!(!tensors.is_empty(), "the checkpoint holds no floating-point tensor");
         Ok(Self { tensors })
     }
 }
 
-/// Reads a whole file, of less than 2 GiB.
-///
-/// # Errors
-/// If it cannot be read, is a directory, is empty or does not end.
-pub(crate) fn read_file(path: &Path) -> Result<Vec<u8>> {
+/// What a zip begins with.
+const ZIP_MAGIC: &[u8] = b"PK\x03\x04";
+
+/// Reads a file, of which `start` has been read, to its end, which must come before 2 GiB.
+fn read_all(file: File, start: Vec<u8>, path: &Path) -> Result<Vec<u8>> {
     const LIMIT: u64 = 2 << 30;
     let name = path.display();
-    let file = File::open(path).with_context(|| format!("cannot open {name}"))?;
-    let metadata = file.metadata().with_context(|| format!("cannot read {name}"))?;
-    ensure!(!metadata.is_dir(), "{name} is a directory, not a checkpoint file");
-    let mut bytes = Vec::new();
-    if metadata.is_file() {
-        bytes.try_reserve_exact(metadata.len() as usize).with_context(|| format!("no memory for {name}"))?;
-    }
+    let mut bytes = start;
     file.take(LIMIT).read_to_end(&mut bytes).with_context(|| format!("cannot read {name}"))?;
     ensure!(!bytes.is_empty(), "{name} is empty");
     ensure!((bytes.len() as u64) < LIMIT, "{name} is larger than any checkpoint");

@@ -2,94 +2,104 @@
 //! and one entry of raw elements for each storage.
 
 use std::collections::BTreeMap;
-use std::io::Cursor;
+use std::io::{Read, Seek};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use candle_core::{Device, Tensor};
+use zip::read::{ArchiveOffset, Config};
+use zip::result::ZipError;
 use zip::{CompressionMethod, ZipArchive};
 
 use super::pickle::{self, Heap, Object, TensorRef, Value};
 
-/// The tensors of a training state's `state_dict`, or of a bare one. Everything else in the file,
-/// the optimizer's tensors above all, is not read.
-pub fn read(bytes: &[u8]) -> Result<BTreeMap<String, Tensor>> {
-    let zip = Zip::new(bytes)?;
-    let pickle = zip
-        .entries
-        .keys()
-        .find(|name| *name == "data.pkl" || name.ends_with("/data.pkl"))
-        .context("a zip without data.pkl: torch.save did not write this file")?;
-    let folder = pickle.trim_end_matches("data.pkl");
-    if zip.entries.contains_key(&format!("{folder}byteorder")) {
+/// The tensors of a training state's `state_dict`, or of a bare one, in a zip of `length` bytes. Everything
+/// else in the file, the optimizer's tensors above all, is not read.
+pub fn read(source: impl Read + Seek, length: u64) -> Result<BTreeMap<String, Tensor>> {
+    let mut zip = Zip::new(source, length)?;
+    let folder = zip.folder()?;
+    if zip.has(&format!("{folder}byteorder")) {
         let order = zip.content(&format!("{folder}byteorder"))?;
         ensure!(order == b"little", "the tensors are big-endian; re-save the file on a little-endian machine");
     }
 
-    let (heap, root) = pickle::load(zip.content(pickle)?).context("data.pkl")?;
+    let (heap, root) = pickle::load(&zip.content(&format!("{folder}data.pkl"))?).context("data.pkl")?;
     let mut tensors = BTreeMap::new();
-    let mut checked: Option<(&str, &[u8])> = None;
-    let mut total = 0usize;
+    let mut read: Option<(&str, Vec<u8>)> = None;
+    let mut total = 0u64;
     let mut references = state_dict(&heap, &root)?;
-    // Storages in turn, so that each is checked once however many tensors share it.
+    // Storages in turn, so that each is read once however many tensors share it.
     references.sort_by(|a, b| a.1.storage.key.cmp(&b.1.storage.key));
     for (name, reference) in &references {
         let key = &*reference.storage.key;
-        let storage = match checked {
-            Some((checked, content)) if checked == key => content,
+        let storage = match read {
+            Some((last, content)) if last == key => content,
             _ => zip.content(&format!("{folder}data/{key}"))?,
         };
-        checked = Some((key, storage));
-        if let Some(tensor) = tensor(storage, reference).with_context(|| format!("tensor `{name}`"))? {
+        if let Some(tensor) = tensor(&storage, reference).with_context(|| format!("tensor `{name}`"))? {
             // Tensors may share storages; a few that do are no reason to fill the memory.
-            total = total.saturating_add(tensor.elem_count() * tensor.dtype().size_in_bytes());
-            ensure!(total / 2 <= bytes.len(), "the tensors are much larger than the file: they share their storages");
+            total = total.saturating_add((tensor.elem_count() * tensor.dtype().size_in_bytes()) as u64);
+            ensure!(total / 2 <= length, "the tensors are much larger than the file: they share their storages");
             tensors.insert(name.to_string(), tensor);
         }
+        read = Some((key, storage));
     }
     Ok(tensors)
 }
 
 /// The entries of a zip as they lie in the file. PyTorch stores them without compression.
-struct Zip<'a> {
-    bytes: &'a [u8],
-    entries: BTreeMap<String, Entry>,
+struct Zip<R> {
+    archive: ZipArchive<R>,
+    /// Of the whole file, in bytes.
+    length: u64,
 }
 
-struct Entry {
-    start: u64,
-    size: u64,
-    crc32: u32,
-    stored: bool,
-}
+impl<R: Read + Seek> Zip<R> {
+    fn new(source: R, length: u64) -> Result<Self> {
+        // Nothing comes before the archive. Left to find that out, the crate takes PyTorch's zip64 end
+        // records for the first entry where both have 76 bytes: where the file was saved under a name
+        // whose stem has 21.
+        let config = Config { archive_offset: ArchiveOffset::Known(0) };
+        Ok(Self { archive: ZipArchive::with_config(config, source).map_err(damaged)?, length })
+    }
 
-impl<'a> Zip<'a> {
-    fn new(bytes: &'a [u8]) -> Result<Self> {
-        let damaged = |error| anyhow!("damaged or incomplete: the zip cannot be read ({error}); fetch the file again");
-        let mut archive = ZipArchive::new(Cursor::new(bytes)).map_err(damaged)?;
-        let mut entries = BTreeMap::new();
-        for i in 0..archive.len() {
-            let file = archive.by_index_raw(i).map_err(damaged)?;
-            let stored = file.compression() == CompressionMethod::Stored && !file.encrypted();
-            let start = file.data_start().context("damaged or incomplete: an entry of the zip has no content")?;
-            let name = file.name().map_err(damaged)?.into_owned();
-            entries.insert(name, Entry { start, size: file.size(), crc32: file.crc32(), stored });
+    /// The folder in which everything lies, with its `/`: the name under which the file was saved.
+    fn folder(&self) -> Result<String> {
+        for name in self.archive.file_names() {
+            let name = name.map_err(damaged)?;
+            if let Some(folder) = name.strip_suffix("data.pkl")
+                && folder.matches('/').count() == usize::from(folder.ends_with('/'))
+                && (folder.is_empty() || folder.ends_with('/'))
+            {
+                return Ok(folder.to_string());
+            }
         }
-        Ok(Self { bytes, entries })
+        bail!("a zip without data.pkl: torch.save did not write this file")
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.archive.index_for_name(name).is_some()
     }
 
     /// The content of an entry, checked against its CRC-32.
-    fn content(&self, name: &str) -> Result<&'a [u8]> {
-        let damaged = || format!("damaged: `{name}` in the zip is not what was saved; fetch the file again");
-        let entry = self.entries.get(name).with_context(|| format!("damaged: `{name}` is missing in the zip"))?;
+    fn content(&mut self, name: &str) -> Result<Vec<u8>> {
+        let changed = || format!("damaged: `{name}` in the zip is not what was saved; fetch the file again");
+        let index =
+            self.archive.index_for_name(name).with_context(|| format!("damaged: `{name}` is missing in the zip"))?;
+        let mut entry = self.archive.by_index_raw(index).map_err(damaged)?;
         ensure!(
-            entry.stored,
+            entry.compression() == CompressionMethod::Stored && !entry.encrypted(),
             "`{name}` in the zip is compressed, as torch.save never writes it; unpack and zip it with -0"
         );
-        let (start, size) = (usize::try_from(entry.start)?, usize::try_from(entry.size)?);
-        let content = self.bytes.get(start..).and_then(|rest| rest.get(..size)).with_context(damaged)?;
-        ensure!(crc32fast::hash(content) == entry.crc32, damaged());
+        ensure!(entry.size() <= self.length, changed());
+        let mut content = vec![0; usize::try_from(entry.size())?];
+        entry.read_exact(&mut content).with_context(changed)?;
+        ensure!(crc32fast::hash(&content) == entry.crc32(), changed());
         Ok(content)
     }
+}
+
+fn damaged(error: ZipError) -> anyhow::Error {
+    anyhow!("damaged or incomplete: the zip cannot be read ({error}); fetch the file again")
 }
 
 /// Finds the weights: under `state_dict` (timm, most scripts) or `model`, or the root itself.

@@ -89,7 +89,13 @@ pub fn run(args: &Classify) -> Result<ExitCode> {
 /// that cannot be read is reported, and the others are still searched.
 fn expand(path: &Path, images: &mut Vec<PathBuf>, report: &mut dyn FnMut(anyhow::Error)) {
     if !path.is_dir() {
-        images.push(path.to_path_buf());
+        // Told before anything is downloaded for its sake.
+        match std::fs::metadata(path) {
+            Err(error) if path.as_os_str() != "-" => {
+                report(anyhow::Error::new(error).context(path.display().to_string()));
+            }
+            _ => images.push(path.to_path_buf()),
+        }
         return;
     }
     let mut found = Vec::new();

@@ -3,24 +3,26 @@
 mod bench;
 mod classify;
 mod eval;
+mod loading;
 mod symmetry;
 
-use std::io::{ErrorKind, IsTerminal, Write};
+use std::fmt::Write as _;
+use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use candle_core::DType;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressStyle;
 use serde::Serialize;
 
 use crate::classifier::Classifier;
 use crate::cli::{Cli, Command, DTypeChoice, ModelArgs, PreprocessArgs, Preset};
 use crate::digest::{sha256, sha256_of};
 use crate::fold::Weights;
-use crate::hub::Event;
 use crate::preprocess::Preprocess;
 use crate::registry::{self, MODELS, Model, Source};
-use crate::weights;
+use crate::text::one_line;
+use crate::weights::{self, DownloadError};
 
 /// Runs a command.
 ///
@@ -70,8 +72,15 @@ impl ModelArgs {
 
     fn weights(&self) -> Result<Weights> {
         match &self.weights {
-            Some(file) => weights::from_file(file),
-            None => with_download_bar(self.registered()?),
+            Some(file) => loading::shown(&file.display().to_string(), 0, |report| weights::from_file(file, report)),
+            None => {
+                let model = self.registered()?;
+                let size = match &model.source {
+                    Source::Hub(file) => file.size,
+                    Source::Embedded(_) => 0,
+                };
+                loading::shown(model.name, size, |report| weights::from_model(model, report))
+            }
         }
     }
 
@@ -100,33 +109,18 @@ impl PreprocessArgs {
     }
 }
 
-/// Loads a known model; what is downloaded shows as a bar on a terminal, and as a line elsewhere.
-fn with_download_bar(model: &Model) -> Result<Weights> {
-    let size = match &model.source {
-        Source::Hub(file) => file.size,
-        Source::Embedded(_) => 0,
-    };
-    let mut bar: Option<ProgressBar> = None;
-    let weights = weights::from_model(model, &mut |event| match event {
-        Event::Progress(bytes) => {
-            let bar = bar.get_or_insert_with(|| {
-                if !std::io::stderr().is_terminal() {
-                    say("note", &format!("downloading {} ({:.1} MB)", model.name, size as f64 / 1e6));
-                }
-                let style = "{msg} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta}";
-                ProgressBar::new(size).with_style(bar_style(style)).with_message(model.name)
-            });
-            bar.set_position(bytes);
-        }
-        Event::Notice(text) => match &bar {
-            Some(bar) => bar.suspend(|| say("note", text)),
-            None => say("note", text),
-        },
-    });
-    if let Some(bar) = bar {
-        bar.finish_and_clear();
+/// Tells what ended the program, and where a download failed, the ways round it.
+pub fn tell(error: &anyhow::Error) {
+    let mut text = one_line(error);
+    if let Some(DownloadError { file, url, .. }) = error.downcast_ref() {
+        let _ = write!(
+            text,
+            "\n  fetch {url} by hand, and name it: --weights {}\n  or do without a download: --model qlnet-digits is \
+             built in",
+            file.file
+        );
     }
-    weights
+    say("error", &text);
 }
 
 /// Writes a line to standard error. If nobody listens there, there is nobody to tell.

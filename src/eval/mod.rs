@@ -11,15 +11,15 @@ mod run;
 mod summary;
 mod tally;
 
+use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 
 use anyhow::{Context, Result, ensure};
 use candle_core::DType;
-use futures::stream::{self, StreamExt};
 use image::RgbImage;
-use tokio::runtime;
+use rayon::ThreadPoolBuilder;
 
 pub use accuracy::Accuracy;
 pub use run::{Run, Shard};
@@ -82,18 +82,31 @@ pub fn evaluate(
     let Pipeline { batch_size, workers } = pipeline;
     ensure!(batch_size > 0 && workers > 0, "a batch of at least one image and a worker are needed");
     let preprocess = classifier.preprocess;
-    // Each image is one task for a blocking thread.
-    let runtime = runtime::Builder::new_current_thread()
-        .max_blocking_threads(workers)
+    let decoders = ThreadPoolBuilder::new()
+        .num_threads(workers)
+        .thread_name(|index| format!("decode {index}"))
         .build()
         .context("cannot start the threads that decode")?;
-    let crops = stream::iter(images).map(|image| {
+    let start = |image| {
+        let (done, crop) = mpsc::sync_channel(1);
         let shared = dataset.clone();
-        let task = runtime.spawn_blocking(move || load(&shared, image, &preprocess));
-        async move { (image, task.await.unwrap_or_else(|error| Err(error.to_string()))) }
-    });
-    let mut batches = crops.buffered(batch_size.max(2 * workers)).chunks(batch_size);
-    while let Some(batch) = runtime.block_on(batches.next()) {
+        // If nobody waits for it any more, an error has ended the evaluation.
+        decoders.spawn(move || drop(done.send(load(&shared, image, &preprocess))));
+        (image, crop)
+    };
+    // In the order of the images, however long each takes.
+    let mut images = images.fuse();
+    let mut waiting = VecDeque::new();
+    loop {
+        let room = batch_size.max(2 * workers) + batch_size - waiting.len();
+        waiting.extend(images.by_ref().take(room).map(start));
+        let batch: Vec<(usize, Result<RgbImage, String>)> = waiting
+            .drain(..batch_size.min(waiting.len()))
+            .map(|(image, crop)| (image, crop.recv().unwrap_or_else(|error| Err(error.to_string()))))
+            .collect();
+        if batch.is_empty() {
+            return Ok(());
+        }
         let mut crops = Vec::new();
         let outcomes: Vec<_> =
             batch.into_iter().map(|(image, crop)| (image, crop.map(|crop| crops.push(crop)))).collect();
@@ -104,10 +117,9 @@ pub fn evaluate(
             Row { path: dataset.path(image).into(), label: dataset.label(image), scores }
         });
         if each(rows.collect())?.is_break() {
-            break;
+            return Ok(());
         }
     }
-    Ok(())
 }
 
 /// Reads, decodes, resizes and crops an image. A panic in a decoder is that image's error.

@@ -8,7 +8,7 @@
 use anyhow::{Context, Result, ensure};
 use candle_core::{DType, Device, IndexOp, Tensor, Var};
 use candle_nn::VarBuilder;
-use faer::Mat;
+use nalgebra::DMatrix;
 use rayon::prelude::*;
 use serde::Serialize;
 
@@ -110,9 +110,8 @@ pub fn audit(weights: &Weights, families: &[&dyn Family], seed: u64) -> Result<A
     let rows: Vec<Vec<f64>> = rows.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect();
     let finite = rows.iter().flatten().all(|value| value.is_finite());
     ensure!(finite, "the network overflows on random images: smaller weights are needed");
-    let jacobian = Mat::from_fn(equations, parameters, |row, column| rows[row][column]);
-    let mut values: Vec<f64> =
-        jacobian.singular_values().map_err(|error| anyhow::anyhow!("no singular values: {error:?}"))?;
+    let jacobian = DMatrix::from_fn(equations, parameters, |row, column| rows[row][column]);
+    let mut values = jacobian.singular_values().as_slice().to_vec();
     values.sort_by(|a, b| b.total_cmp(a));
     let relative: Vec<f64> = values.iter().map(|value| value / values[0]).collect();
     let rank = relative.iter().filter(|value| **value > ZERO).count();

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 use candle_core::{DType, Device, Tensor};
-use faer::Mat;
+use nalgebra::DMatrix;
 use rand::Rng;
 use rand::rngs::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
@@ -94,8 +94,7 @@ pub fn exp_with_sign(log: &Tensor, sign: &Tensor) -> Result<(Tensor, Tensor)> {
 /// (Mezzadri, "How to generate random matrices from the classical compact groups", 2007).
 pub fn haar(n: usize, rng: &mut ChaCha8Rng) -> Result<Tensor> {
     let values: Vec<f64> = StandardNormal.sample_iter(rng).take(n * n).collect();
-    let qr = Mat::from_fn(n, n, |i, j| values[i * n + j]).qr();
-    let (q, r) = (qr.compute_thin_Q(), qr.R());
+    let (q, r) = DMatrix::from_row_slice(n, n, &values).qr().unpack();
     let elements: Vec<f64> =
         (0..n).flat_map(|i| (0..n).map(move |j| (i, j))).map(|(i, j)| q[(i, j)] * r[(j, j)].signum()).collect();
     Ok(Tensor::from_vec(elements, (1, n, n), &Device::Cpu)?)

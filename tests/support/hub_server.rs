@@ -24,6 +24,21 @@ pub enum Answer {
     Corrupt,
     /// A short page instead, as captive portals send.
     Page,
+    /// A page that says what it is, but not how long.
+    HtmlPage,
+    /// Ten thousand bytes at a time, with such a pause after each, in milliseconds.
+    Slowly(u64),
+    /// Another part of the file than was asked for.
+    WrongRange,
+}
+
+/// How the hub answers one request, before it redirects as it should.
+#[derive(Clone, Debug)]
+pub enum HubAnswer {
+    /// An error, with further headers, each with its line end.
+    Status(u16, &'static str),
+    /// To another place.
+    Redirect(String),
 }
 
 /// One request, as the servers saw it.
@@ -44,9 +59,10 @@ pub struct HubServer {
 struct State {
     content: Vec<u8>,
     sha256: String,
-    /// Path of the content on the other address.
-    location: String,
+    /// Address of the content.
+    location: Mutex<String>,
     plan: Mutex<VecDeque<Answer>>,
+    hub_plan: Mutex<VecDeque<HubAnswer>>,
     requests: Mutex<Vec<Request>>,
 }
 
@@ -59,13 +75,24 @@ impl HubServer {
         let state = Arc::new(State {
             content,
             sha256: sha256.into(),
-            location: format!("http://localhost:{}/blob", storage.local_addr().unwrap().port()),
+            location: Mutex::new(format!("http://localhost:{}/blob", storage.local_addr().unwrap().port())),
             plan: Mutex::new(plan.iter().copied().collect()),
+            hub_plan: Mutex::default(),
             requests: Mutex::new(Vec::new()),
         });
         serve(hub, state.clone(), answer_as_hub);
         serve(storage, state.clone(), answer_as_storage);
         Self { endpoint, state }
+    }
+
+    /// Answers of the hub to its next requests.
+    pub fn plan_hub(&self, answers: impl IntoIterator<Item = HubAnswer>) {
+        self.state.hub_plan.lock().unwrap().extend(answers);
+    }
+
+    /// Sends requests for the content elsewhere from now on.
+    pub fn move_content(&self, location: &str) {
+        *self.state.location.lock().unwrap() = location.into();
     }
 
     /// All requests so far, to both addresses.
@@ -117,6 +144,20 @@ fn read_request(stream: &TcpStream) -> Option<Request> {
 }
 
 fn answer_as_hub(state: &State, request: &Request, out: &mut TcpStream) -> std::io::Result<()> {
+    let planned = state.hub_plan.lock().unwrap().pop_front();
+    match planned {
+        Some(HubAnswer::Status(status, headers)) => {
+            return write!(out, "HTTP/1.1 {status} Error\r\n{headers}Content-Length: 0\r\nConnection: close\r\n\r\n");
+        }
+        Some(HubAnswer::Redirect(location)) => {
+            return write!(
+                out,
+                "HTTP/1.1 307 Temporary Redirect\r\nLocation: {location}\r\nContent-Length: 0\r\n\
+                 Connection: close\r\n\r\n"
+            );
+        }
+        None => {}
+    }
     let parts: Vec<_> = request.path.trim_start_matches('/').split('/').collect();
     let [_owner, _name, "resolve", revision, _file] = parts[..] else {
         return write!(out, "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
@@ -131,7 +172,7 @@ fn answer_as_hub(state: &State, request: &Request, out: &mut TcpStream) -> std::
         out,
         "HTTP/1.1 302 Found\r\nLocation: {}\r\nX-Repo-Commit: {revision}\r\nX-Linked-Etag: \"{}\"\r\n\
          X-Linked-Size: {}\r\nETag: \"{}\"\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
-        state.location,
+        state.location.lock().unwrap(),
         state.sha256,
         state.content.len(),
         state.sha256
@@ -157,8 +198,23 @@ fn answer_as_storage(state: &State, request: &Request, out: &mut TcpStream) -> s
     if let Some(Answer::Page) = answer {
         return write!(out, "HTTP/1.1 200 OK\r\nContent-Length: 20\r\nConnection: close\r\n\r\n<html>log in</html>  ");
     }
+    if let Some(Answer::HtmlPage) = answer {
+        return write!(
+            out,
+            "HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=utf-8\r\nConnection: close\r\n\r\n<html>log in</html>"
+        );
+    }
     let mut body = state.content[start..].to_vec();
-    if start > 0 {
+    if let Some(Answer::WrongRange) = answer {
+        let length = body.len();
+        write!(
+            out,
+            "HTTP/1.1 206 Partial Content\r\nContent-Range: bytes {start}-{}/{}\r\n\
+             Content-Length: {length}\r\nConnection: close\r\n\r\n",
+            total + 9,
+            total + 10
+        )?;
+    } else if start > 0 {
         let length = body.len();
         write!(
             out,
@@ -175,6 +231,14 @@ fn answer_as_storage(state: &State, request: &Request, out: &mut TcpStream) -> s
             out.write_all(&body[..n])?;
             out.flush()?;
             thread::sleep(Duration::from_secs(60));
+            Ok(())
+        }
+        Some(Answer::Slowly(pause)) => {
+            for chunk in body.chunks(10_000) {
+                out.write_all(chunk)?;
+                out.flush()?;
+                thread::sleep(Duration::from_millis(pause));
+            }
             Ok(())
         }
         Some(Answer::Corrupt) => {
