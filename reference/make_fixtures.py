@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image, ImageOps
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from qlnet import Config, QLNet
 
@@ -153,6 +153,10 @@ def main():
     net = trained_looking(Config(**SMALL, filters=3), 5).bfloat16()
     save_file(net.state_dict(), OUT / "bfloat16.safetensors")
     expect("bfloat16", net, 15)
+
+    # Under a name of this length, the zip's first central entry is as long as its zip64 end records, and a
+    # reader that guesses where the archive begins may take the second for the first.
+    torch.save(load_file(OUT / "one-filter.safetensors"), OUT / "stem-of-21-characters.pth")
 
     torch.save({"conv1.weight": torch.zeros(4, 3, 7, 7)}, OUT / "legacy.pth", _use_new_zipfile_serialization=False)
     # A ResNet's first tensors: enough to be one, and not a QLNet.

@@ -1,0 +1,157 @@
+//! Downloads by the program as a user runs it, over TLS and through proxies.
+
+#[path = "support/hub_server.rs"]
+mod hub_server;
+mod support;
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::process::Output;
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use hub_server::{Answer, HubServer};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
+use support::fixture;
+use support::program::{Qlnet, stderr};
+
+/// A door of TLS before a server that speaks without: `https://localhost:PORT`, with a certificate of
+/// `tests/fixtures/tls`.
+fn tls_door(certificate: &str, server: &HubServer) -> String {
+    let pem = |name: &str| std::fs::read(fixture(&format!("tls/{name}.pem"))).unwrap();
+    let chain = vec![CertificateDer::from_pem_slice(&pem(certificate)).unwrap()];
+    let key = PrivateKeyDer::from_pem_slice(&pem("key")).unwrap();
+    let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .unwrap();
+    let config = Arc::new(config);
+    let behind = server.endpoint.strip_prefix("http://").unwrap().to_string();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("https://localhost:{}", listener.local_addr().unwrap().port());
+    thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            let mut tls = StreamOwned::new(ServerConnection::new(config.clone()).unwrap(), stream);
+            let mut request = vec![0; 8192];
+            // The client may refuse the certificate.
+            let Ok(count) = tls.read(&mut request) else { continue };
+            let mut server = TcpStream::connect(&behind).unwrap();
+            server.write_all(&request[..count]).unwrap();
+            let _ = std::io::copy(&mut server, &mut tls);
+            tls.conn.send_close_notify();
+            let _ = tls.flush();
+        }
+    });
+    address
+}
+
+/// A server with a file of the right size that is not the published one, so that a download that
+/// works ends in that being told.
+fn server() -> HubServer {
+    HubServer::new(vec![0; 40_668_469], "593cd748", &[])
+}
+
+fn download(qlnet: &Qlnet, endpoint: &str, variables: &[(&str, &str)]) -> Output {
+    let mut command = qlnet.command();
+    command.args(["classify", "samples/digits/1-21.png", "--model", "qlnet-10m"]).env("HF_ENDPOINT", endpoint);
+    for name in ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"] {
+        command.env_remove(name).env_remove(name.to_lowercase());
+    }
+    command.env_remove("SSL_CERT_DIR").env("SSL_CERT_FILE", fixture("tls/authority.pem"));
+    command.envs(variables.iter().copied()).output().unwrap()
+}
+
+fn assert_ends_with(output: &Output, part: &str) {
+    let message = stderr(output);
+    assert_eq!(output.status.code(), Some(1), "{message}");
+    assert!(message.contains(part), "{message}");
+}
+
+const ARRIVED: &str = "delivered something other than the pinned file";
+
+// rustls asks the system's own verifier elsewhere, which does not look at SSL_CERT_FILE.
+#[cfg(target_os = "linux")]
+#[test]
+fn certificates_are_checked_and_a_wrong_clock_is_told() {
+    let server = server();
+    let qlnet = Qlnet::new();
+    for (certificate, part) in [
+        ("good", ARRIVED),
+        ("expired", "has expired by this machine's clock, which is in the year 2"),
+        ("future", "is not valid yet by this machine's clock, which is in the year 2"),
+    ] {
+        assert_ends_with(&download(&qlnet, &tls_door(certificate, &server), &[]), part);
+    }
+    let door = tls_door("good", &server);
+    for (authorities, part) in [
+        // Authorities, but not that of the certificate.
+        (fixture("tls/future.pem"), "name its certificate with SSL_CERT_FILE=ca.pem"),
+        (fixture("legacy.pth"), "there are no certificates in"),
+    ] {
+        let output = download(&qlnet, &door, &[("SSL_CERT_FILE", authorities.to_str().unwrap())]);
+        assert_ends_with(&output, part);
+    }
+    let output = download(&qlnet, &door.replace("localhost", "127.0.0.1"), &[]);
+    assert_ends_with(&output, "does not prove that it is who it should be");
+}
+
+/// A proxy that notes what it is asked for, and leads everything to one server.
+fn proxy(server: &HubServer, answer: &'static str) -> (String, Arc<Mutex<Vec<String>>>) {
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let behind = server.endpoint.strip_prefix("http://").unwrap().to_string();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("http://me:secret@127.0.0.1:{}", listener.local_addr().unwrap().port());
+    let notes = asked.clone();
+    thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            let mut lines = BufReader::new(stream.try_clone().unwrap()).lines().map_while(Result::ok);
+            let head: Vec<_> = lines.by_ref().take_while(|line| !line.is_empty()).collect();
+            notes.lock().unwrap().push(head.join("\n"));
+            write!(stream, "HTTP/1.1 {answer}\r\n\r\n").unwrap();
+            let request: Vec<_> = lines.take_while(|line| !line.is_empty()).collect();
+            if request.is_empty() {
+                continue;
+            }
+            let mut server = TcpStream::connect(&behind).unwrap();
+            write!(server, "{}\r\n\r\n", request.join("\r\n")).unwrap();
+            let _ = std::io::copy(&mut server, &mut stream);
+        }
+    });
+    (address, asked)
+}
+
+#[test]
+fn proxies_are_asked_and_passed_by_as_the_environment_says() {
+    let server = server();
+    let qlnet = Qlnet::new();
+    let (through, asked) = proxy(&server, "200 Connection established");
+    // Only the proxy knows this host. The content lies on localhost, to which none is needed.
+    let variables = [("HTTP_PROXY", &*through), ("NO_PROXY", "elsewhere.example, localhost")];
+    assert_ends_with(&download(&qlnet, "http://hub.invalid", &variables), ARRIVED);
+    let seen = asked.lock().unwrap().clone();
+    assert_eq!(seen.len(), 1, "{seen:?}");
+    assert!(seen[0].starts_with("CONNECT hub.invalid:80 HTTP/1.1"), "{seen:?}");
+    assert!(seen[0].to_lowercase().contains("proxy-authorization: basic"), "{seen:?}");
+
+    let output = download(&qlnet, "https://hub.invalid", &variables);
+    assert_ends_with(&output, "cannot reach the Hugging Face hub at https://hub.invalid");
+    assert_eq!(asked.lock().unwrap().len(), 1, "a proxy for http is none for https");
+
+    let (refusing, _) = proxy(&server, "407 Proxy Authentication Required");
+    let output = download(&qlnet, "http://hub.invalid", &[("ALL_PROXY", &refusing)]);
+    assert_ends_with(&output, "hub.invalid, through the proxy http://127.0.0.1:");
+    assert!(stderr(&output).contains("407") && !stderr(&output).contains("secret"), "{}", stderr(&output));
+}
+
+#[test]
+fn a_log_tells_what_is_downloaded_and_where_it_goes_on() {
+    let server = HubServer::new(vec![0; 40_668_469], "593cd748", &[Answer::CutAfter(30_000_000)]);
+    let output = download(&Qlnet::new(), &server.endpoint, &[]);
+    let text = stderr(&output);
+    assert!(text.starts_with("note: downloading qlnet-10m: 40.7 MB\nnote: "), "{text}");
+    assert!(text.contains("trying again"), "{text}");
+}
