@@ -21,6 +21,9 @@ use super::proxy::Proxies;
 const CONNECT: Duration = Duration::from_secs(6);
 /// How long it may take to look a host's name up.
 const RESOLVE: Duration = Duration::from_secs(10);
+/// How long the first attempt waits for a server to begin its answer; each further one waits twice as long,
+/// up to the limit on silence. A proxy that looks for viruses may take its time.
+const ANSWER: Duration = Duration::from_secs(10);
 /// Redirects in a row that are followed; browsers stop at 20.
 const REDIRECTS: usize = 10;
 /// A server that wants a longer pause than this is not waited for.
@@ -62,15 +65,16 @@ impl Client {
         Self { token, silence, proxies: Proxies::from_env(), bundled_roots: Cell::new(false) }
     }
 
-    /// Asks for the bytes of a file of `size` bytes from `start` on. The server may begin at 0 all the
-    /// same.
-    pub fn open(&self, url: &str, start: u64, size: u64) -> Result<Answer, Fault> {
+    /// Asks, for the `attempt`th time from 1, for the bytes of a file of `size` bytes from `start` on. The
+    /// server may begin at 0 all the same.
+    pub fn open(&self, url: &str, start: u64, size: u64, attempt: u32) -> Result<Answer, Fault> {
+        let patience = self.silence.min(ANSWER * 2u32.saturating_pow(attempt - 1));
         let mut uri: Uri = url.parse().map_err(|error| Fault::Final(format!("{url} is not an address ({error})")))?;
         let home = origin(&uri);
         let range = (start > 0).then(|| format!("bytes={start}-{}", size - 1));
         for _ in 0..=REDIRECTS {
             let at_home = origin(&uri) == home;
-            let response = self.request(&uri, range.as_deref(), at_home)?;
+            let response = self.request(&uri, range.as_deref(), at_home, patience)?;
             let header = |name: HeaderName| response.headers().get(name).and_then(|value| value.to_str().ok());
             let status = response.status();
             let host = host(&uri);
@@ -108,7 +112,13 @@ impl Client {
     }
 
     /// One request to one host: over IPv6 or IPv4, and where that does not connect, over IPv4.
-    fn request(&self, uri: &Uri, range: Option<&str>, at_home: bool) -> Result<Response<Body>, Fault> {
+    fn request(
+        &self,
+        uri: &Uri,
+        range: Option<&str>,
+        at_home: bool,
+        patience: Duration,
+    ) -> Result<Response<Body>, Fault> {
         let host = host(uri);
         let port = if uri.scheme() == Some(&Scheme::HTTP) { 80 } else { 443 };
         let port = uri.port_u16().unwrap_or(port);
@@ -133,7 +143,7 @@ impl Client {
                 .max_redirects_will_error(false)
                 .timeout_resolve(Some(RESOLVE))
                 .timeout_connect(Some(CONNECT))
-                .timeout_recv_response(Some(self.silence))
+                .timeout_recv_response(Some(patience))
                 .timeout_per_read(Some(self.silence))
                 .timeout_per_write(Some(self.silence))
                 .build()
@@ -161,7 +171,7 @@ impl Client {
             } else if matches!(error, ureq::Error::Timeout(ureq::Timeout::Connect)) && family == IpFamily::Any {
                 family = IpFamily::Ipv4Only;
             } else {
-                return Err(fault(error, by, self.silence));
+                return Err(fault(error, by, patience));
             }
         }
     }
@@ -194,7 +204,6 @@ impl Client {
                 ": the terms of the repository must be accepted on its page at {home}, and HF_TOKEN be set to a token \
                  that may read it"
             ),
-            (407, ..) => ": the proxy wants a name and a password, as in http://NAME:PASSWORD@proxy:3128".into(),
             _ => String::new(),
         };
         Fault::Final(format!("{host} refuses, with status {status}{said}{advice}"))
@@ -220,7 +229,7 @@ fn fault(error: ureq::Error, host: String, silence: Duration) -> Fault {
             Fault::Unreachable { host, problem }
         }
         ureq::Error::Timeout(ureq::Timeout::Connect) => {
-            Fault::Unreachable { problem: format!("no connection to {host} within {} s", CONNECT.as_secs()), host }
+            Fault::Unreachable { problem: format!("no connection to {host} within {} s", 2 * CONNECT.as_secs()), host }
         }
         ureq::Error::Timeout(_) => passing(format!("no answer for {} s from {host}", silence.as_secs_f64())),
         ureq::Error::HostNotFound => Fault::Unreachable { problem: format!("there is no host {host}"), host },
@@ -233,7 +242,12 @@ fn fault(error: ureq::Error, host: String, silence: Duration) -> Fault {
             Fault::Unreachable { problem: without_prefix(&text), host }
         }
         ureq::Error::ConnectProxyFailed(_) | ureq::Error::InvalidProxyUrl => {
-            Fault::Final(format!("no way to {host}: {text}"))
+            let advice = if text.contains("407") {
+                "; it wants a name and a password, as in HTTPS_PROXY=http://NAME:PASSWORD@proxy:3128"
+            } else {
+                ""
+            };
+            Fault::Final(format!("no way to {host}: {text}{advice}"))
         }
         ureq::Error::Http(_) | ureq::Error::BadUri(_) => {
             Fault::Final(format!("{host} cannot be asked ({text}); look at HF_ENDPOINT and HF_TOKEN"))

@@ -172,10 +172,10 @@ impl Hub {
             }
             pieced |= here > 0;
             let before = here;
-            let (problem, pause) = match transfer(&client, &url, file, &mut out, &mut here, report) {
+            let (problem, pause) = match transfer(&client, &url, file, attempt, &mut out, &mut here, report) {
                 Ok(()) => continue,
                 Err(Failure::Writing(error)) => return Err(error).with_context(failed),
-                Err(Failure::Asking(Fault::Final(problem))) => bail!("{problem}, asked for {}", described(file)),
+                Err(Failure::Asking(Fault::Final(problem))) => bail!("cannot fetch {}: {problem}", described(file)),
                 Err(Failure::Asking(Fault::Unreachable { host, problem })) if here == at_first => {
                     let at_home = url.contains(&format!("://{}/", host.split(',').next().unwrap_or_default()));
                     let whom = if at_home {
@@ -216,11 +216,12 @@ fn transfer(
     client: &Client,
     url: &str,
     file: &HubFile,
+    attempt: u32,
     out: &mut File,
     here: &mut u64,
     report: &mut dyn FnMut(Event),
 ) -> Result<(), Failure> {
-    let mut answer = client.open(url, *here, file.size).map_err(Failure::Asking)?;
+    let mut answer = client.open(url, *here, file.size, attempt).map_err(Failure::Asking)?;
     if answer.start < *here {
         report(Event::Notice(&format!(
             "{} only sends the whole file, from its beginning; the {here} bytes that are here are passed over",

@@ -16,6 +16,8 @@ pub enum Answer {
     CutAfter(usize),
     /// Sends so many bytes, then nothing for longer than anybody waits.
     SilentAfter(usize),
+    /// Takes the request and never answers.
+    Mute,
     /// An error status without content.
     Status(u16),
     /// All of the file, whatever range was asked for.
@@ -203,6 +205,10 @@ fn answer_as_storage(state: &State, request: &Request, out: &mut TcpStream) -> s
             out,
             "HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=utf-8\r\nConnection: close\r\n\r\n<html>log in</html>"
         );
+    }
+    if let Some(Answer::Mute) = answer {
+        thread::sleep(Duration::from_secs(60));
+        return Ok(());
     }
     let mut body = state.content[start..].to_vec();
     if let Some(Answer::WrongRange) = answer {
