@@ -42,7 +42,9 @@ impl DeviceChoice {
     /// machine does not have it.
     pub fn open(self) -> Result<Device> {
         let without = |name: &str, feature: &str| {
-            format!("this build has no {name} support; build one with `cargo install --path . --features {feature}`")
+            format!(
+                "this build has no {name} support; build one with `cargo install --locked --path . --features {feature}`"
+            )
         };
         match self {
             Self::Cpu => Ok(Device::Cpu),

@@ -89,11 +89,7 @@ pub fn from_model(model: &Model, report: &mut dyn FnMut(Event)) -> Result<Weight
         Source::Hub(file) => cached(cache_dir().as_deref(), file.sha256, || {
             let hub = Hub::from_env();
             let fetched = hub.fetch(file, &mut |event| report(Event::Hub(event)));
-            let path = fetched.map_err(|source| DownloadError {
-                file: *file,
-                url: hub.url(file).unwrap_or_else(|_| hub.endpoint.clone()),
-                source,
-            })?;
+            let path = fetched.map_err(|source| DownloadError { file: *file, url: hub.url(file), source })?;
             fold(&path, report)
         }),
     }
@@ -108,7 +104,8 @@ fn fold(path: &Path, report: &mut dyn FnMut(Event)) -> Result<Weights> {
 /// Where folded weights are kept: what `QLNET_CACHE` names, else `qlnet` in the platform's place for
 /// caches, if it has one.
 pub fn cache_dir() -> Option<PathBuf> {
-    std::env::var_os("QLNET_CACHE").map(PathBuf::from).or_else(|| Some(dirs::cache_dir()?.join("qlnet")))
+    let named = std::env::var_os("QLNET_CACHE").filter(|name| !name.is_empty());
+    named.map(PathBuf::from).or_else(|| Some(dirs::cache_dir()?.join("qlnet")))
 }
 
 /// The folded copy of the checkpoint with that hash, made by `make` where there is none.
@@ -148,19 +145,23 @@ fn write(dir: &Path, path: &Path, weights: &Weights) -> Result<()> {
     std::fs::create_dir_all(dir)?;
     remove_abandoned(dir)?;
     let metadata = HashMap::from([(CHECKSUM.to_string(), checksum(weights)?)]);
-    let mut file = tempfile::NamedTempFile::new_in(dir)?;
+    let mut file = tempfile::Builder::new().prefix(BEING_WRITTEN).tempfile_in(dir)?;
     file.write_all(&safetensors::serialize(&weights.tensors, Some(metadata))?)?;
     file.persist(path)?;
     Ok(())
 }
 
+/// What the names of files begin with that are being written.
+const BEING_WRITTEN: &str = ".qlnet-";
+
 /// Removes what runs that were killed while they wrote have left.
 fn remove_abandoned(dir: &Path) -> Result<()> {
-    for entry in std::fs::read_dir(dir)? {
-        let entry = entry?;
-        let age = entry.metadata()?.modified()?.elapsed().unwrap_or_default();
-        if entry.file_name().to_string_lossy().starts_with(".tmp") && age > Duration::from_secs(600) {
-            std::fs::remove_file(entry.path())?;
+    for entry in std::fs::read_dir(dir)?.map_while(Result::ok) {
+        let age = entry.metadata().and_then(|m| m.modified()).ok().and_then(|time| time.elapsed().ok());
+        let old = age.is_some_and(|age| age > Duration::from_secs(600));
+        if old && entry.file_name().to_string_lossy().starts_with(BEING_WRITTEN) {
+            // Another run may have been faster.
+            let _ = std::fs::remove_file(entry.path());
         }
     }
     Ok(())

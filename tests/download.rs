@@ -141,6 +141,12 @@ fn proxies_are_asked_and_passed_by_as_the_environment_says() {
     assert_ends_with(&output, "cannot reach the Hugging Face hub at https://hub.invalid");
     assert_eq!(asked.lock().unwrap().len(), 1, "a proxy for http is none for https");
 
+    let output = download(&qlnet, "http://hub.invalid", &[("http_proxy", "127.0.0.1:9")]);
+    assert_ends_with(
+        &output,
+        "cannot reach the Hugging Face hub at http://hub.invalid, through the proxy 127.0.0.1:9 (",
+    );
+
     let (refusing, _) = proxy(&server, "407 Proxy Authentication Required");
     let output = download(&qlnet, "http://hub.invalid", &[("ALL_PROXY", &refusing)]);
     assert_ends_with(&output, "hub.invalid, through the proxy http://127.0.0.1:");

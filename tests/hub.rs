@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use hub_server::{Answer, HubAnswer, HubServer};
-use qlnet::hub::{Event, Hub};
+use qlnet::hub::{Event, Hub, Proxies};
 use qlnet::registry::HubFile;
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
@@ -51,6 +51,7 @@ fn setting(size: usize, plan: &[Answer]) -> Setting {
     let hub = Hub {
         endpoint: server.endpoint.clone(),
         token: None,
+        proxies: Proxies::default(),
         cache: cache.path().into(),
         offline: false,
         silence: Duration::from_secs(20),
@@ -412,9 +413,23 @@ fn what_a_killed_python_left_is_taken_over() {
     std::fs::create_dir_all(s.blobs()).unwrap();
     let left_over = s.blobs().join(format!("{}.0a1b2c3d.incomplete", s.file.sha256));
     std::fs::write(&left_over, &s.content[..70_000]).unwrap();
-    std::fs::write(s.blobs().join(format!("{}.incomplete", s.file.sha256)), &s.content[..10_000]).unwrap();
     let path = s.fetch().0.unwrap();
     assert!(std::fs::read(path).unwrap() == s.content);
     assert_eq!(s.server.ranges(), [Some("bytes=70000-99999".to_string())]);
     assert!(left_over.exists(), "the process may be alive");
+}
+
+#[test]
+fn a_name_and_password_in_the_endpoint_are_for_the_hub_and_in_no_message() {
+    let mut s = setting(1000, &[]);
+    s.hub.endpoint = s.server.endpoint.replace("http://", "http://me:p%40ss@");
+    s.server.plan_hub([HubAnswer::Status(401, "")]);
+    let error = s.fetch().0.unwrap_err();
+    assert!(!error.contains("ss@") && error.contains("not valid"), "{error}");
+    s.assert_complete(&s.fetch().0.unwrap());
+    let sent: Vec<_> = s.server.requests().into_iter().map(|request| request.authorization).collect();
+    // me:p@ss
+    let basic = Some("Basic bWU6cEBzcw==".to_string());
+    assert_eq!(sent, [basic.clone(), basic, None]);
+    assert!(!s.hub.url(&s.file).contains("ss@"));
 }

@@ -12,6 +12,9 @@ use zip::{CompressionMethod, ZipArchive};
 
 use super::pickle::{self, Heap, Object, TensorRef, Value};
 
+/// Weights of more bytes are no QLNet's, and nothing is gained by filling the memory with them.
+const LARGEST: u64 = 2 << 30;
+
 /// The tensors of a training state's `state_dict`, or of a bare one, in a zip of `length` bytes. Everything
 /// else in the file, the optimizer's tensors above all, is not read.
 pub fn read(source: impl Read + Seek, length: u64) -> Result<BTreeMap<String, Tensor>> {
@@ -39,6 +42,7 @@ pub fn read(source: impl Read + Seek, length: u64) -> Result<BTreeMap<String, Te
             // Tensors may share storages; a few that do are no reason to fill the memory.
             total = total.saturating_add((tensor.elem_count() * tensor.dtype().size_in_bytes()) as u64);
             ensure!(total / 2 <= length, "the tensors are much larger than the file: they share their storages");
+            ensure!(total <= LARGEST, "the tensors have over {LARGEST} bytes together, more than any QLNet's");
             tensors.insert(name.to_string(), tensor);
         }
         read = Some((key, storage));
@@ -90,9 +94,12 @@ impl<R: Read + Seek> Zip<R> {
             entry.compression() == CompressionMethod::Stored && !entry.encrypted(),
             "`{name}` in the zip is compressed, as torch.save never writes it; unpack and zip it with -0"
         );
-        ensure!(entry.size() <= self.length, changed());
-        let mut content = vec![0; usize::try_from(entry.size())?];
-        entry.read_exact(&mut content).with_context(changed)?;
+        let size = entry.size();
+        ensure!(size <= self.length, changed());
+        ensure!(size <= LARGEST, "`{name}` in the zip has {size} bytes, more than any part of a QLNet");
+        let mut content = Vec::new();
+        content.try_reserve_exact(size as usize).with_context(|| format!("no memory for `{name}`"))?;
+        ensure!(entry.by_ref().take(size).read_to_end(&mut content)? as u64 == size, changed());
         ensure!(crc32fast::hash(&content) == entry.crc32(), changed());
         Ok(content)
     }

@@ -87,9 +87,14 @@ impl Download {
 
     fn at(&mut self, bytes: u64) {
         self.bar.set_position(bytes);
+        if bytes < self.last.1 {
+            // Begun anew.
+            self.bar.reset_eta();
+            self.last = (Instant::now(), bytes);
+        }
         let (time, before) = self.last;
         if !self.terminal && time.elapsed() >= LINE_EVERY {
-            say("note", &line(&self.name, bytes, self.size, bytes.saturating_sub(before), time.elapsed()));
+            say("note", &line(&self.name, bytes, self.size, bytes - before, time.elapsed()));
             self.last = (Instant::now(), bytes);
         }
     }
@@ -98,7 +103,7 @@ impl Download {
 /// How far a download is that got so many bytes in that time.
 fn line(name: &str, bytes: u64, size: u64, got: u64, time: Duration) -> String {
     let speed = got as f64 / time.as_secs_f64();
-    let left = (size - bytes) as f64 / speed;
+    let left = size.saturating_sub(bytes) as f64 / speed;
     let left = match left {
         left if !left.is_finite() => "no data".into(),
         left if left < 90.0 => format!("{left:.0} s left"),

@@ -88,44 +88,44 @@ impl Place {
         Ok(file)
     }
 
-    /// Takes over what a Python process that was killed has left, if that is more than we have. Since
+    /// Takes over what a Python process that was killed has left, if there is nothing of ours. Since
     /// huggingface_hub 2 each has a file of its own, `<sha256>.<8 digits>.incomplete`. It is copied: on
-    /// file systems whose locks do not work, the process may be alive.
-    pub fn adopt(&self) -> Result<()> {
-        let failed = || format!("cannot read {}", self.blobs.display());
-        let own = fs::metadata(&self.incomplete).map_or(0, |metadata| metadata.len());
+    /// file systems whose locks do not work, the process may be alive. Without it the download begins
+    /// at 0, so errors are of no interest.
+    pub fn adopt(&self) {
         let prefix = format!("{}.", self.blob.file_name().unwrap_or_default().to_string_lossy());
-        let mut others = Vec::new();
-        for entry in fs::read_dir(&self.blobs).with_context(failed)? {
-            let entry = entry.with_context(failed)?;
-            let name = entry.file_name().to_string_lossy().into_owned();
+        let is_one = |name: &str| {
             let digits = name.strip_prefix(&prefix).and_then(|rest| rest.strip_suffix(".incomplete"));
-            if digits.is_some_and(|digits| digits.len() == 8) {
-                others.push((entry.metadata().with_context(failed)?.len(), entry.path()));
+            digits.is_some_and(|digits| digits.len() == 8)
+        };
+        let (false, Ok(entries)) = (self.incomplete.exists(), fs::read_dir(&self.blobs)) else { return };
+        let others = entries.flatten().filter(|entry| is_one(&entry.file_name().to_string_lossy()));
+        let largest = others.max_by_key(|entry| entry.metadata().map_or(0, |metadata| metadata.len()));
+        if let Some(largest) = largest {
+            let copy = self.incomplete.with_extension("copy");
+            if fs::copy(largest.path(), &copy).and_then(|_| fs::rename(&copy, &self.incomplete)).is_err() {
+                let _ = fs::remove_file(&copy);
             }
         }
-        if let Some((length, path)) = others.into_iter().max()
-            && length > own
-        {
-            fs::copy(&path, &self.incomplete).with_context(|| format!("cannot copy {}", path.display()))?;
-        }
-        Ok(())
     }
 
-    /// Points the snapshot at the blob. Windows, where links need privileges, gets a copy.
+    /// Points the snapshot at the blob. Where links need privileges or do not exist, it gets a copy.
     pub fn link(&self) -> Result<()> {
         let failed = || format!("cannot write {}", self.pointer.display());
         let parent = self.pointer.parent().unwrap_or(&self.blobs);
         fs::create_dir_all(parent).with_context(failed)?;
         let made = parent.join(format!(".{}.new", std::process::id()));
+        // A process of that number may have been killed here.
+        let _ = fs::remove_file(&made);
+        // From snapshots/<revision>/<file>, as huggingface_hub links.
         #[cfg(unix)]
-        {
-            // From snapshots/<revision>/<file>, as huggingface_hub links.
-            let target = Path::new("../../blobs").join(self.blob.file_name().unwrap_or_default());
-            std::os::unix::fs::symlink(target, &made).with_context(failed)?;
-        }
+        let linked =
+            std::os::unix::fs::symlink(Path::new("../../blobs").join(self.blob.file_name().unwrap_or_default()), &made);
         #[cfg(not(unix))]
-        fs::copy(&self.blob, &made).with_context(failed)?;
+        let linked = fs::hard_link(&self.blob, &made);
+        if linked.is_err() {
+            fs::copy(&self.blob, &made).with_context(failed)?;
+        }
         fs::rename(&made, &self.pointer).with_context(failed)
     }
 

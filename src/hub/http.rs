@@ -5,7 +5,7 @@
 
 use std::cell::Cell;
 use std::io::Read;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use ureq::config::IpFamily;
 use ureq::http::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderName, LOCATION};
@@ -14,13 +14,14 @@ use ureq::http::{Response, Uri};
 use ureq::tls::{RootCerts, TlsConfig};
 use ureq::{Agent, Body, Proxy};
 
+use super::fault::{Fault, Peer};
 use super::proxy::Proxies;
 
 /// How long a connection may take, TLS included. Twice this, over IPv6 and then over IPv4 alone, is how
 /// long a host is tried.
-const CONNECT: Duration = Duration::from_secs(6);
+pub const CONNECT: Duration = Duration::from_secs(6);
 /// How long it may take to look a host's name up.
-const RESOLVE: Duration = Duration::from_secs(10);
+pub const RESOLVE: Duration = Duration::from_secs(10);
 /// How long the first attempt waits for a server to begin its answer; each further one waits twice as long,
 /// up to the limit on silence. A proxy that looks for viruses may take its time.
 const ANSWER: Duration = Duration::from_secs(10);
@@ -31,7 +32,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(120);
 
 /// Asks the hub for files.
 pub struct Client {
-    token: Option<String>,
+    /// The header that says who asks, for the hub's own host.
+    authorization: Option<String>,
     /// A connection that delivers nothing for so long is given up.
     silence: Duration,
     proxies: Proxies,
@@ -42,27 +44,16 @@ pub struct Client {
 
 /// The content of a file, or the rest of it.
 pub struct Answer {
-    /// Who sends it.
-    pub host: String,
+    pub from: Peer,
     /// Where in the file it begins.
     pub start: u64,
     body: Box<dyn Read>,
     silence: Duration,
 }
 
-/// Why there is no content, or no more of it.
-pub enum Fault {
-    /// Worth another attempt, after that pause if the server says how long.
-    Passing { problem: String, pause: Option<Duration> },
-    /// No connection to that host.
-    Unreachable { host: String, problem: String },
-    /// Another attempt would end in the same way.
-    Final(String),
-}
-
 impl Client {
-    pub fn new(token: Option<String>, silence: Duration) -> Self {
-        Self { token, silence, proxies: Proxies::from_env(), bundled_roots: Cell::new(false) }
+    pub fn new(authorization: Option<String>, proxies: Proxies, silence: Duration) -> Self {
+        Self { authorization, silence, proxies, bundled_roots: Cell::new(false) }
     }
 
     /// Asks, for the `attempt`th time from 1, for the bytes of a file of `size` bytes from `start` on. The
@@ -73,11 +64,11 @@ impl Client {
         let home = origin(&uri);
         let range = (start > 0).then(|| format!("bytes={start}-{}", size - 1));
         for _ in 0..=REDIRECTS {
-            let at_home = origin(&uri) == home;
-            let response = self.request(&uri, range.as_deref(), at_home, patience)?;
+            let peer = self.peer(&uri, &home);
+            let response = self.request(&uri, &peer, range.as_deref(), patience)?;
             let header = |name: HeaderName| response.headers().get(name).and_then(|value| value.to_str().ok());
             let status = response.status();
-            let host = host(&uri);
+            let host = &peer.host;
             if status.is_redirection() {
                 let location = header(LOCATION).unwrap_or_default();
                 uri = follow(&uri, location)
@@ -85,7 +76,7 @@ impl Client {
                 continue;
             }
             if !status.is_success() {
-                return Err(self.refused(&host, &response, at_home.then_some(&home)));
+                return Err(self.refused(&peer, &response));
             }
             if header(CONTENT_TYPE).is_some_and(|kind| kind.starts_with("text/html")) {
                 let length = header(CONTENT_LENGTH).map_or(String::new(), |length| format!("{length} bytes of "));
@@ -100,34 +91,41 @@ impl Client {
                 })?,
                 _ => 0,
             };
+            if begins > start {
+                return Err(Fault::Final(format!("{host} answers with bytes from {begins} on, not from {start}")));
+            }
             // Anything else is something else.
             let length = header(CONTENT_LENGTH).and_then(|length| length.parse::<u64>().ok());
-            if let Some(length) = length.filter(|length| begins > start || *length != size - begins) {
+            if let Some(length) = length.filter(|length| *length != size - begins) {
                 return Err(Fault::Final(format!("{host} answers with {length} bytes, where the file has {size}")));
             }
             let body = Box::new(response.into_body().into_reader());
-            return Ok(Answer { host, start: begins, body, silence: self.silence });
+            return Ok(Answer { from: peer, start: begins, body, silence: self.silence });
         }
         Err(Fault::Final(format!("{} redirects in a circle (more than {REDIRECTS} times)", host(&uri))))
+    }
+
+    /// Who is asked for `uri`, by a client of the hub at `home`.
+    fn peer(&self, uri: &Uri, home: &str) -> Peer {
+        let port = if uri.scheme() == Some(&Scheme::HTTP) { 80 } else { 443 };
+        let port = uri.port_u16().unwrap_or(port);
+        let proxy = self.proxies.of(uri.scheme_str().unwrap_or_default(), uri.host().unwrap_or_default(), port);
+        Peer { host: host(uri), hub: home.into(), is_hub: origin(uri) == home, proxy: proxy.map(String::from) }
     }
 
     /// One request to one host: over IPv6 or IPv4, and where that does not connect, over IPv4.
     fn request(
         &self,
         uri: &Uri,
+        peer: &Peer,
         range: Option<&str>,
-        at_home: bool,
         patience: Duration,
     ) -> Result<Response<Body>, Fault> {
-        let host = host(uri);
-        let port = if uri.scheme() == Some(&Scheme::HTTP) { 80 } else { 443 };
-        let port = uri.port_u16().unwrap_or(port);
-        let proxy = self.proxies.of(uri.scheme_str().unwrap_or_default(), uri.host().unwrap_or_default(), port);
-        let by = proxy.map_or(host.clone(), |proxy| format!("{host}, through the proxy {}", without_secrets(proxy)));
-        let proxy = match proxy.map(Proxy::new).transpose() {
+        let proxy = match peer.proxy.as_deref().map(Proxy::new).transpose() {
             Ok(proxy) => proxy,
             Err(error) => return Err(Fault::Final(format!("the proxy's address is not valid ({error})"))),
         };
+        let mut slow = None;
         let mut family = IpFamily::Any;
         loop {
             let roots = if self.bundled_roots.get() { RootCerts::WebPki } else { RootCerts::PlatformVerifier };
@@ -152,8 +150,8 @@ impl Client {
             if let Some(range) = range {
                 request = request.header("Range", range);
             }
-            if let Some(token) = self.token.as_ref().filter(|_| at_home) {
-                request = request.header("Authorization", format!("Bearer {token}"));
+            if let Some(authorization) = self.authorization.as_ref().filter(|_| peer.is_hub) {
+                request = request.header("Authorization", authorization);
             }
             let error = match request.call() {
                 Ok(response) => return Ok(response),
@@ -170,14 +168,18 @@ impl Client {
                 self.bundled_roots.set(true);
             } else if matches!(error, ureq::Error::Timeout(ureq::Timeout::Connect)) && family == IpFamily::Any {
                 family = IpFamily::Ipv4Only;
+                slow = Some(error);
             } else {
-                return Err(fault(error, by, patience));
+                // A host without IPv4 is not one that does not exist.
+                let no_ipv4 = matches!(error, ureq::Error::HostNotFound);
+                return Err(Fault::of(slow.filter(|_| no_ipv4).unwrap_or(error), peer, patience));
             }
         }
     }
 
-    /// What a status means that is no success; `home` is the address of the hub, if it is the hub's.
-    fn refused(&self, host: &str, response: &Response<Body>, home: Option<&String>) -> Fault {
+    /// What a status means that is no success.
+    fn refused(&self, peer: &Peer, response: &Response<Body>) -> Fault {
+        let Peer { host, hub, is_hub, .. } = peer;
         let status = response.status();
         let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok());
         if matches!(status.as_u16(), 408 | 429) || status.is_server_error() {
@@ -192,16 +194,16 @@ impl Client {
         }
         let said =
             header("X-Error-Message").or(header("X-Error-Code")).map_or(String::new(), |text| format!(" ({text})"));
-        let advice = match (status.as_u16(), home, &self.token) {
-            (401, Some(home), Some(_)) => format!(
+        let advice = match (status.as_u16(), is_hub, &self.authorization) {
+            (401, true, Some(_)) => format!(
                 ": the token in HF_TOKEN, or that of `hf auth login`, is not valid; get another at \
-                 {home}/settings/tokens, or leave it out (HF_HUB_DISABLE_IMPLICIT_TOKEN=1)"
+                 {hub}/settings/tokens, or leave it out (HF_HUB_DISABLE_IMPLICIT_TOKEN=1)"
             ),
-            (401, Some(home), None) => {
-                format!(": who asks must be known; set HF_TOKEN to a token of {home}/settings/tokens")
+            (401, true, None) => {
+                format!(": who asks must be known; set HF_TOKEN to a token of {hub}/settings/tokens")
             }
-            (403, Some(home), _) => format!(
-                ": the terms of the repository must be accepted on its page at {home}, and HF_TOKEN be set to a token \
+            (403, true, _) => format!(
+                ": the terms of the repository must be accepted on its page at {hub}, and HF_TOKEN be set to a token \
                  that may read it"
             ),
             _ => String::new(),
@@ -213,73 +215,8 @@ impl Client {
 impl Answer {
     /// The next bytes; none at the end.
     pub fn read(&mut self, buffer: &mut [u8]) -> Result<usize, Fault> {
-        let host = || self.host.clone();
-        self.body.read(buffer).map_err(|error| fault(ureq::Error::from(error), host(), self.silence))
+        self.body.read(buffer).map_err(|error| Fault::of(ureq::Error::from(error), &self.from, self.silence))
     }
-}
-
-/// What an error of ureq means.
-fn fault(error: ureq::Error, host: String, silence: Duration) -> Fault {
-    use std::io::ErrorKind::{AddrNotAvailable, ConnectionRefused, HostUnreachable, NetworkDown, NetworkUnreachable};
-    let text = error.to_string();
-    let passing = |problem| Fault::Passing { problem, pause: None };
-    match &error {
-        ureq::Error::Timeout(ureq::Timeout::Resolve) => {
-            let problem = format!("the name of {host} was not found within {} s", RESOLVE.as_secs());
-            Fault::Unreachable { host, problem }
-        }
-        ureq::Error::Timeout(ureq::Timeout::Connect) => {
-            Fault::Unreachable { problem: format!("no connection to {host} within {} s", 2 * CONNECT.as_secs()), host }
-        }
-        ureq::Error::Timeout(_) => passing(format!("no answer for {} s from {host}", silence.as_secs_f64())),
-        ureq::Error::HostNotFound => Fault::Unreachable { problem: format!("there is no host {host}"), host },
-        ureq::Error::Io(io)
-            if matches!(
-                io.kind(),
-                AddrNotAvailable | ConnectionRefused | HostUnreachable | NetworkDown | NetworkUnreachable
-            ) || text.contains("failed to lookup address") =>
-        {
-            Fault::Unreachable { problem: without_prefix(&text), host }
-        }
-        ureq::Error::ConnectProxyFailed(_) | ureq::Error::InvalidProxyUrl => {
-            let advice = if text.contains("407") {
-                "; it wants a name and a password, as in HTTPS_PROXY=http://NAME:PASSWORD@proxy:3128"
-            } else {
-                ""
-            };
-            Fault::Final(format!("no way to {host}: {text}{advice}"))
-        }
-        ureq::Error::Http(_) | ureq::Error::BadUri(_) => {
-            Fault::Final(format!("{host} cannot be asked ({text}); look at HF_ENDPOINT and HF_TOKEN"))
-        }
-        _ if text.contains("certificate") => Fault::Final(untrusted(&text, &host)),
-        _ => passing(format!("the connection to {host} broke ({})", without_prefix(&text))),
-    }
-}
-
-/// What a certificate that is not accepted most likely means. rustls says it in words alone.
-fn untrusted(text: &str, host: &str) -> String {
-    if text.contains("expired") || text.contains("not valid yet") || text.contains("NotValidYet") {
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        // A mean year of the Gregorian calendar.
-        let year = 1970 + now.as_secs() / 31_556_952;
-        let when = if text.contains("expired") { "has expired" } else { "is not valid yet" };
-        format!(
-            "the certificate of {host} {when} by this machine's clock, which is in the year {year}: if that is wrong, \
-             set it"
-        )
-    } else if text.contains("UnknownIssuer") {
-        format!(
-            "the certificate of {host} is signed by an authority that this machine does not know: if a proxy or \
-             mirror of your organisation is in between, name its certificate with SSL_CERT_FILE=ca.pem"
-        )
-    } else {
-        format!("{host} does not prove that it is who it should be ({})", without_prefix(text))
-    }
-}
-
-fn without_prefix(text: &str) -> String {
-    text.trim_start_matches("io: ").to_string()
 }
 
 /// `https://host` or `https://host:port`
@@ -293,7 +230,7 @@ fn host(uri: &Uri) -> String {
 }
 
 /// An address without the name and password that may stand in it.
-fn without_secrets(address: &str) -> String {
+pub fn without_secrets(address: &str) -> String {
     let (scheme, rest) = address.split_once("://").map_or(("", address), |(scheme, rest)| (scheme, rest));
     let rest = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
     if scheme.is_empty() { rest.into() } else { format!("{scheme}://{rest}") }
@@ -328,7 +265,8 @@ fn range_start(header: Option<&str>, size: u64) -> Option<u64> {
     let (range, total) = header?.strip_prefix("bytes ")?.split_once('/')?;
     let (start, end) = range.split_once('-')?;
     let whole = total.parse::<u64>().map_or(total == "*", |total| total == size);
-    (whole && end.parse::<u64>().ok()? + 1 == size).then(|| start.parse().ok())?
+    let (start, end): (u64, u64) = (start.parse().ok()?, end.parse().ok()?);
+    (whole && start <= end && end.checked_add(1) == Some(size)).then_some(start)
 }
 
 #[cfg(test)]
@@ -355,7 +293,14 @@ mod tests {
     fn ranges_must_reach_the_end() {
         assert_eq!(range_start(Some("bytes 100-199/200"), 200), Some(100));
         assert_eq!(range_start(Some("bytes 100-199/*"), 200), Some(100));
-        for wrong in ["bytes 100-198/200", "bytes 100-199/300", "bytes */200", "100-199/200", "bytes x-199/200"] {
+        for wrong in [
+            "bytes 100-198/200",
+            "bytes 100-199/300",
+            "bytes */200",
+            "100-199/200",
+            "bytes x-199/200",
+            "bytes 200-199/200",
+        ] {
             assert_eq!(range_start(Some(wrong), 200), None, "{wrong}");
         }
         assert_eq!(range_start(None, 200), None);

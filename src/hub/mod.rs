@@ -7,6 +7,7 @@
 //! in each case of fault.
 
 mod cache;
+mod fault;
 mod http;
 mod proxy;
 
@@ -16,21 +17,25 @@ use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use hf_hub::Cache;
-use hf_hub::api::sync::ApiBuilder;
 
 use self::cache::{Place, fault_of, repo};
-use self::http::{Client, Fault};
+use self::fault::Fault;
+use self::http::{Client, without_secrets};
+pub use self::proxy::Proxies;
 use crate::registry::HubFile;
 
 /// Where the hub is, where its cache is, and how patient a download is.
 #[derive(Clone, Debug)]
 pub struct Hub {
-    /// Such as `https://huggingface.co`.
+    /// Such as `https://huggingface.co`, or `https://NAME:PASSWORD@mirror.example`.
     pub endpoint: String,
     /// Sent to the endpoint's own host, never to another.
     pub token: Option<String>,
+    pub proxies: Proxies,
     pub cache: PathBuf,
     /// Only look into the cache.
     pub offline: bool,
@@ -56,7 +61,7 @@ pub enum Event<'a> {
 impl Hub {
     /// As the environment says in the variables that Python's `huggingface_hub` reads: `HF_ENDPOINT`,
     /// `HF_TOKEN` (or the token that `hf auth login` left), `HF_HUB_CACHE`, `HF_HOME`, `HF_HUB_OFFLINE`, and
-    /// `HF_HUB_DOWNLOAD_TIMEOUT` (seconds of silence, 30 unless set).
+    /// `HF_HUB_DOWNLOAD_TIMEOUT` (seconds of silence, 30 unless set); and those of [`Proxies`].
     pub fn from_env() -> Self {
         let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.trim().is_empty());
         let is_true = |name: &str| {
@@ -72,6 +77,7 @@ impl Hub {
             token: token
                 .map(|token| token.trim().to_string())
                 .filter(|token| !token.is_empty() && !is_true("HF_HUB_DISABLE_IMPLICIT_TOKEN")),
+            proxies: Proxies::from_env(),
             cache: cache::dir(),
             offline: is_true("HF_HUB_OFFLINE"),
             silence: variable("HF_HUB_DOWNLOAD_TIMEOUT")
@@ -84,12 +90,27 @@ impl Hub {
     }
 
     /// The address at which the hub serves a file.
-    pub fn url(&self, file: &HubFile) -> Result<String> {
-        let api = ApiBuilder::from_cache(Cache::new(self.cache.clone()))
-            .with_endpoint(self.endpoint.trim_end_matches('/').into())
-            .build()
-            .context("cannot set up the hub client")?;
-        Ok(api.repo(repo(file)).url(file.file))
+    pub fn url(&self, file: &HubFile) -> String {
+        let repo = repo(file);
+        format!("{}/{}/resolve/{}/{}", self.address(), repo.url(), repo.url_revision(), file.file)
+    }
+
+    /// The endpoint without a name and password.
+    fn address(&self) -> String {
+        without_secrets(self.endpoint.trim_end_matches('/'))
+    }
+
+    /// What is said to the endpoint of who asks.
+    fn authorization(&self) -> Option<String> {
+        let (_, rest) = self.endpoint.split_once("://")?;
+        match (&self.token, rest.split('/').next()?.rsplit_once('@')) {
+            (Some(token), _) => Some(format!("Bearer {token}")),
+            (None, Some((name_and_password, _))) => {
+                let decoded: Vec<u8> = percent_encoding::percent_decode_str(name_and_password).collect();
+                Some(format!("Basic {}", BASE64_STANDARD.encode(decoded)))
+            }
+            (None, None) => None,
+        }
     }
 
     /// The path of a pinned file in the cache. Downloads it unless it is there; if it is, nothing
@@ -122,7 +143,7 @@ impl Hub {
         }
         // A snapshot may have lost its link.
         if !place.blob.exists() || fault_of(&place.blob, file)?.is_some() {
-            place.adopt()?;
+            place.adopt();
             self.download(file, &place, report)?;
         }
         place.link()?;
@@ -141,10 +162,10 @@ impl Hub {
             };
             fs::remove_file(&place.incomplete).with_context(failed)?;
             // What an earlier run left may have been wrong.
-            let endpoint = &self.endpoint;
             ensure!(
                 pieced && !anew,
-                "{endpoint} delivered something other than the pinned file, and it was removed: {fault}"
+                "{} delivered something other than the pinned file, and it was removed: {fault}",
+                self.address()
             );
             report(Event::Notice(&format!(
                 "what was put together from several attempts is wrong, starting anew: {fault}"
@@ -157,8 +178,8 @@ impl Hub {
     /// from several requests.
     fn fill(&self, file: &HubFile, place: &Place, report: &mut dyn FnMut(Event)) -> Result<bool> {
         let failed = || format!("cannot write {}", place.incomplete.display());
-        let client = Client::new(self.token.clone(), self.silence);
-        let url = self.url(file)?;
+        let client = Client::new(self.authorization(), self.proxies.clone(), self.silence);
+        let url = self.url(file);
         let mut out =
             OpenOptions::new().create(true).truncate(false).write(true).open(&place.incomplete).with_context(failed)?;
         let at_first = out.seek(SeekFrom::End(0)).with_context(failed)?;
@@ -176,26 +197,17 @@ impl Hub {
                 Ok(()) => continue,
                 Err(Failure::Writing(error)) => return Err(error).with_context(failed),
                 Err(Failure::Asking(Fault::Final(problem))) => bail!("cannot fetch {}: {problem}", described(file)),
-                Err(Failure::Asking(Fault::Unreachable { host, problem })) if here == at_first => {
-                    let at_home = url.contains(&format!("://{}/", host.split(',').next().unwrap_or_default()));
-                    let whom = if at_home {
-                        format!("the Hugging Face hub at {}", self.endpoint)
-                    } else {
-                        format!("{host}, where {} keeps the content", self.endpoint)
-                    };
-                    bail!("cannot reach {whom} ({problem}) for {}", described(file))
+                Err(Failure::Asking(Fault::Unreachable { whom, problem })) => {
+                    let problem = format!("cannot reach {whom} ({problem})");
+                    ensure!(here > at_first, "{problem} for {}", described(file));
+                    (problem, None)
                 }
-                Err(Failure::Asking(Fault::Unreachable { problem, .. })) => (problem, None),
                 Err(Failure::Asking(Fault::Passing { problem, pause })) => (problem, pause),
             };
             attempt = if here > before { 1 } else { attempt + 1 };
             if attempt > self.attempts {
-                return Err(anyhow!(
-                    "cannot fetch {}: {problem}, {} times in a row; the {here} bytes that came are kept for the next \
-                     try",
-                    described(file),
-                    self.attempts
-                ));
+                let kept = if here > 0 { format!("; the {here} bytes that came are kept") } else { String::new() };
+                bail!("cannot fetch {}: {problem}, {} times in a row{kept}", described(file), self.attempts);
             }
             let pause = pause.unwrap_or(self.pause * 2u32.saturating_pow(attempt.saturating_sub(2)));
             let when = if pause.as_secs() > 1 { format!(" in {} s", pause.as_secs()) } else { String::new() };
@@ -225,7 +237,7 @@ fn transfer(
     if answer.start < *here {
         report(Event::Notice(&format!(
             "{} only sends the whole file, from its beginning; the {here} bytes that are here are passed over",
-            answer.host
+            answer.from.host
         )));
     }
     report(Event::Progress(*here));
@@ -234,7 +246,7 @@ fn transfer(
     loop {
         let count = answer.read(&mut buffer).map_err(Failure::Asking)?;
         if count == 0 && at < file.size {
-            let problem = format!("the connection to {} was cut after {at} of {} bytes", answer.host, file.size);
+            let problem = format!("the connection to {} was cut after {at} of {} bytes", answer.from.host, file.size);
             return Err(Failure::Asking(Fault::Passing { problem, pause: None }));
         } else if count == 0 {
             return Ok(());
@@ -242,7 +254,7 @@ fn transfer(
         let known = (*here - at).min(count as u64);
         at += count as u64;
         if at > file.size {
-            let problem = format!("{} sends more than the {} bytes of the file", answer.host, file.size);
+            let problem = format!("{} sends more than the {} bytes of the file", answer.from.host, file.size);
             return Err(Failure::Asking(Fault::Final(problem)));
         }
         out.write_all(&buffer[known as usize..count]).map_err(Failure::Writing)?;

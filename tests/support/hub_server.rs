@@ -32,6 +32,8 @@ pub enum Answer {
     Slowly(u64),
     /// Another part of the file than was asked for.
     WrongRange,
+    /// The part from 60,000 on, without saying how long it is.
+    LateRange,
 }
 
 /// How the hub answers one request, before it redirects as it should.
@@ -211,7 +213,14 @@ fn answer_as_storage(state: &State, request: &Request, out: &mut TcpStream) -> s
         return Ok(());
     }
     let mut body = state.content[start..].to_vec();
-    if let Some(Answer::WrongRange) = answer {
+    if let Some(Answer::LateRange) = answer {
+        body.drain(..60_000 - start);
+        write!(
+            out,
+            "HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 60000-{}/{total}\r\nConnection: close\r\n\r\n",
+            total - 1
+        )?;
+    } else if let Some(Answer::WrongRange) = answer {
         let length = body.len();
         write!(
             out,

@@ -1,0 +1,130 @@
+//! What errors of a connection mean, in words for people.
+
+use std::time::{Duration, SystemTime};
+
+use super::http::{CONNECT, RESOLVE, without_secrets};
+
+/// Who is asked.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    /// `host` or `host:port`
+    pub host: String,
+    /// The address of the hub, `https://host`.
+    pub hub: String,
+    /// Whether that is who is asked, and not where it keeps the content.
+    pub is_hub: bool,
+    pub proxy: Option<String>,
+}
+
+/// Why there is no content, or no more of it.
+pub enum Fault {
+    /// Worth another attempt, after that pause if the server says how long.
+    Passing { problem: String, pause: Option<Duration> },
+    /// No connection to `whom`.
+    Unreachable { whom: String, problem: String },
+    /// Another attempt would end in the same way.
+    Final(String),
+}
+
+impl Peer {
+    /// The host, and the proxy if there is one.
+    fn shown(&self) -> String {
+        self.by_proxy(&self.host)
+    }
+
+    /// The same, and what it is to the hub.
+    fn described(&self) -> String {
+        if self.is_hub {
+            self.by_proxy(&format!("the Hugging Face hub at {}", self.hub))
+        } else {
+            format!("{}, where {} keeps the content,", self.shown(), self.hub)
+        }
+    }
+
+    fn by_proxy(&self, whom: &str) -> String {
+        match &self.proxy {
+            Some(proxy) => format!("{whom}, through the proxy {}", without_secrets(proxy)),
+            None => whom.into(),
+        }
+    }
+}
+
+impl Fault {
+    /// Of an error of ureq; `patience` is how long the connection was waited for.
+    pub fn of(error: ureq::Error, peer: &Peer, patience: Duration) -> Self {
+        let text = error.to_string();
+        let text = text.trim_start_matches("io: ");
+        let host = peer.shown();
+        let passing = |problem| Self::Passing { problem, pause: None };
+        let unreachable = |problem: String| Self::Unreachable { whom: peer.described(), problem };
+        match &error {
+            ureq::Error::Timeout(ureq::Timeout::Resolve) => {
+                unreachable(format!("its name was not found within {} s", RESOLVE.as_secs()))
+            }
+            ureq::Error::Timeout(ureq::Timeout::Connect) => {
+                unreachable(format!("no connection within {} s", 2 * CONNECT.as_secs()))
+            }
+            ureq::Error::Timeout(_) => passing(format!("no answer for {} s from {host}", patience.as_secs_f64())),
+            ureq::Error::HostNotFound => unreachable("there is no host of that name".into()),
+            ureq::Error::Io(io) if is_no_connection(io) => unreachable(text.into()),
+            // 4xx: it will say the same again.
+            ureq::Error::ConnectProxyFailed(_) if !text.contains("responded 4") => {
+                passing(format!("no way to {host}: {text}"))
+            }
+            ureq::Error::ConnectProxyFailed(_) | ureq::Error::InvalidProxyUrl => {
+                Self::Final(format!("no way to {host}: {text}{}", proxy_advice(text, &peer.hub)))
+            }
+            ureq::Error::Http(_) | ureq::Error::BadUri(_) => {
+                Self::Final(format!("{host} cannot be asked ({text}); look at HF_ENDPOINT and HF_TOKEN"))
+            }
+            _ if text.contains("certificate") => Self::Final(untrusted(text, &host)),
+            _ => passing(format!("the connection to {host} broke ({text})")),
+        }
+    }
+}
+
+/// Whether there was no connection at all: no such name, no such way, nobody there.
+fn is_no_connection(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{AddrNotAvailable, ConnectionRefused, HostUnreachable, NetworkDown, NetworkUnreachable};
+    // Names that are not found have no kind of their own. WSAHOST_NOT_FOUND to WSANO_DATA.
+    let windows = cfg!(windows) && error.raw_os_error().is_some_and(|code| (11001..=11004).contains(&code));
+    matches!(error.kind(), AddrNotAvailable | ConnectionRefused | HostUnreachable | NetworkDown | NetworkUnreachable)
+        || windows
+        || error.to_string().contains("failed to lookup address")
+}
+
+fn proxy_advice(text: &str, hub: &str) -> &'static str {
+    if text.contains("407") {
+        "; it wants a name and a password, as in HTTPS_PROXY=http://NAME:PASSWORD@proxy:3128"
+    } else if hub.starts_with("http:") {
+        "; it may allow tunnels for https alone: name the host in NO_PROXY, or have an https address in HF_ENDPOINT"
+    } else {
+        ""
+    }
+}
+
+/// What a certificate that is not accepted most likely means. rustls says it in words alone.
+fn untrusted(text: &str, host: &str) -> String {
+    if text.contains("expired") || text.contains("not valid yet") || text.contains("NotValidYet") {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        // A mean year of the Gregorian calendar.
+        let year = 1970 + now.as_secs() / 31_556_952;
+        let when = if text.contains("expired") { "has expired" } else { "is not valid yet" };
+        format!(
+            "the certificate of {host} {when} by this machine's clock, which is in the year {year}: if that is wrong, \
+             set it"
+        )
+    } else if text.contains("UnknownIssuer") {
+        let advice = if cfg!(target_os = "linux") {
+            "name its certificate with SSL_CERT_FILE=ca.pem"
+        } else {
+            "install its certificate in the system"
+        };
+        format!(
+            "the certificate of {host} is signed by an authority that this machine does not know: if a proxy or \
+             mirror of your organisation is in between, {advice}"
+        )
+    } else {
+        format!("{host} does not prove that it is who it should be ({text})")
+    }
+}
