@@ -22,7 +22,7 @@
 //! ```
 //!
 //! ```
-//! use qlnet::{classifier::Classifier, decode::decode, registry, weights};
+//! use qlnet::{classifier::Classifier, registry, weights};
 //!
 //! let model = registry::find("qlnet-digits")?;
 //! let weights = weights::from_model(model, &mut |_| {})?;
@@ -33,8 +33,9 @@
 //!     candle_core::Device::Cpu,
 //!     candle_core::DType::F32,
 //! )?;
-//! let image = decode(&std::fs::read("samples/digits/3-45.png")?, "3-45.png".as_ref(), true)?;
-//! let predictions = classifier.classify(&[classifier.preprocess.apply(&image)?], 1)?.remove(0)?;
+//! let bytes = std::fs::read("samples/digits/3-45.png")?;
+//! let crop = classifier.preprocess.crop_of(&bytes, "3-45.png".as_ref(), true)?;
+//! let predictions = classifier.classify(&[crop], 1)?.remove(0)?;
 //! assert_eq!(predictions[0].label, "3");
 //! # anyhow::Ok(())
 //! ```

@@ -1,10 +1,16 @@
-//! From a decoded image to the network's input: resize, crop, normalise.
+//! From an image to the network's input: decode, resize, crop, normalise.
 
-use anyhow::{Result, ensure};
+use std::cell::Cell;
+use std::panic::{self, AssertUnwindSafe};
+use std::path::Path;
+use std::sync::Once;
+
+use anyhow::{Result, bail, ensure};
 use candle_core::{Device, Tensor};
 use image::RgbImage;
 use rayon::prelude::*;
 
+use crate::decode::decode;
 use crate::resample::{Interpolation, Rect, resize_crop};
 
 /// Mean and standard deviation per channel of ImageNet's training images, in 0..1.
@@ -43,6 +49,19 @@ impl Preprocess {
         Ok(())
     }
 
+    /// From an image file to what the network sees of it: decodes, resizes and crops. The name decides for
+    /// TGA, see [`decode`]; with `exif` the picture is turned as the camera was held.
+    ///
+    /// Decoders of rare formats have bugs: one that panics makes an error of this image, and nothing else.
+    ///
+    /// # Errors
+    /// For any reason that [`decode`] and [`Self::apply`] have.
+    pub fn crop_of(&self, bytes: &[u8], name: &Path, exif: bool) -> Result<RgbImage> {
+        let image = without_panic(|| decode(bytes, name, exif))
+            .unwrap_or_else(|| bail!("damaged, or of a kind that cannot be decoded: the decoder gave up on it"));
+        self.apply(&image?)
+    }
+
     /// Resizes and crops as timm (torchvision's `Resize` and `CenterCrop`, by Pillow) does:
     /// `[crop, crop]` pixels.
     ///
@@ -67,6 +86,24 @@ impl std::fmt::Display for Preprocess {
         let Self { resize, interpolation, crop } = self;
         write!(f, "resize {resize} {interpolation}, crop {crop}")
     }
+}
+
+/// What `work` gives, unless it panics; of a panic in this thread nothing is printed.
+fn without_panic<T>(work: impl FnOnce() -> T) -> Option<T> {
+    thread_local!(static QUIET: Cell<bool> = const { Cell::new(false) });
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let others = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            if !QUIET.get() {
+                others(info);
+            }
+        }));
+    });
+    let before = QUIET.replace(true);
+    let result = panic::catch_unwind(AssertUnwindSafe(work));
+    QUIET.set(before);
+    result.ok()
 }
 
 /// Python's `round((size - crop) / 2)`: ties to even.

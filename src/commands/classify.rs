@@ -14,7 +14,7 @@ use serde::Serialize;
 use super::{bar_style, print, say, to_json};
 use crate::classifier::Prediction;
 use crate::cli::Classify;
-use crate::decode::{decode, has_image_extension, read_image};
+use crate::decode::{has_image_extension, read_image};
 use crate::preprocess::Preprocess;
 use crate::text::{one_line, printable};
 
@@ -130,7 +130,7 @@ fn load(path: &Path, exif: bool, preprocess: &Preprocess) -> Result<RgbImage> {
     let load = || {
         let bytes =
             if path.as_os_str() == "-" { read_image(std::io::stdin().lock())? } else { read_image(File::open(path)?)? };
-        preprocess.apply(&decode(&bytes, path, exif)?)
+        preprocess.crop_of(&bytes, path, exif)
     };
     load().with_context(|| path.display().to_string())
 }

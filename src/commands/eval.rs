@@ -16,7 +16,6 @@ use indicatif::{HumanDuration, ProgressBar};
 use super::{bar_style, print_and_go_on, say, to_json};
 use crate::cli::{Eval, LabelArgs, PartArgs};
 use crate::dataset::{Classes, Dataset, Listing, RealLabels, Selection};
-use crate::decode::decode;
 use crate::eval::classes::class_rows;
 use crate::eval::predictions::{Shards, Writer, partial};
 use crate::eval::report::Report;
@@ -83,7 +82,7 @@ impl Outputs {
                 let image = images.find(path);
                 missing.set(missing.get() + usize::from(image.is_none()));
                 let bytes = images.read(image?).ok()?;
-                summary.run.preprocess.apply(&decode(&bytes, path.as_ref(), false).ok()?).ok()
+                summary.run.preprocess.crop_of(&bytes, path.as_ref(), false).ok()
             };
             let data = data.canonicalize().unwrap_or_else(|_| data.to_path_buf());
             let data = data.file_name().map_or_else(String::new, |name| name.to_string_lossy().into());

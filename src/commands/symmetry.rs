@@ -6,12 +6,11 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail, ensure};
 use candle_core::{DType, Tensor};
-use image::RgbImage;
 use serde::Serialize;
 
 use super::{print_and_go_on as print, say, to_json};
 use crate::cli::Symmetry;
-use crate::decode::{decode, read_image};
+use crate::decode::read_image;
 use crate::device;
 use crate::fold::Weights;
 use crate::output::{Output, ensure_distinct, to_csv};
@@ -164,7 +163,7 @@ impl Outputs {
 
 /// `[n, 3, h, w]`, normalised.
 fn images(args: &Symmetry, preprocess: crate::preprocess::Preprocess) -> Result<Tensor> {
-    let crop = |bytes: &[u8], name: &Path| -> Result<RgbImage> { preprocess.apply(&decode(bytes, name, true)?) };
+    let crop = |bytes: &[u8], name: &Path| preprocess.crop_of(bytes, name, true);
     if args.image.is_empty() {
         let digits = DIGITS.iter().map(|bytes| crop(bytes, Path::new("digit.png"))).collect::<Result<Vec<_>>>()?;
         return Ok(Tensor::cat(&[to_tensor(&digits)?, noise(NOISE, preprocess.crop as usize, args.seed)?], 0)?);
@@ -397,6 +396,7 @@ fn verdict(passed: bool, failure: &str) -> Result<ExitCode> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::decode::decode;
 
     #[test]
     fn the_default_images_are_readable() {

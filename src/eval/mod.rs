@@ -13,7 +13,6 @@ mod tally;
 
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, mpsc};
 
 use anyhow::{Context, Result, ensure};
@@ -28,7 +27,6 @@ pub use tally::{ClassTally, Confusion, Failed, Mistake, Tally};
 
 use crate::classifier::{Classifier, log_sum_exp};
 use crate::dataset::Dataset;
-use crate::decode::decode;
 use crate::preprocess::{Preprocess, to_tensor};
 use crate::text::one_line;
 
@@ -122,16 +120,11 @@ pub fn evaluate(
     }
 }
 
-/// Reads, decodes, resizes and crops an image. A panic in a decoder is that image's error.
+/// Reads, decodes, resizes and crops an image.
 fn load(dataset: &Dataset, image: usize, preprocess: &Preprocess) -> Result<RgbImage, String> {
-    let load = || {
-        let bytes = dataset.listing().read(image)?;
-        preprocess.apply(&decode(&bytes, dataset.path(image).as_ref(), false)?)
-    };
-    match catch_unwind(AssertUnwindSafe(load)) {
-        Ok(crop) => crop.map_err(|error| one_line(&error)),
-        Err(_) => Err("the decoder failed on it".into()),
-    }
+    let bytes = dataset.listing().read(image);
+    let crop = bytes.and_then(|bytes| preprocess.crop_of(&bytes, dataset.path(image).as_ref(), false));
+    crop.map_err(|error| one_line(&error))
 }
 
 /// The scores of images by their crops.

@@ -1,8 +1,12 @@
-//! What errors of a connection mean, in words for people.
+//! Who is asked, how long, and what errors of the connection mean, in words for people.
 
 use std::time::{Duration, SystemTime};
 
-use super::http::{CONNECT, RESOLVE, without_secrets};
+/// How long a connection may take, TLS included. Twice this, over IPv6 and then over IPv4 alone, is how
+/// long a host is tried.
+pub const CONNECT: Duration = Duration::from_secs(6);
+/// How long it may take to look a host's name up.
+pub const RESOLVE: Duration = Duration::from_secs(10);
 
 /// Who is asked.
 #[derive(Clone, Debug)]
@@ -126,5 +130,23 @@ fn untrusted(text: &str, host: &str) -> String {
         )
     } else {
         format!("{host} does not prove that it is who it should be ({text})")
+    }
+}
+
+/// An address without the name and password that may stand in it.
+pub fn without_secrets(address: &str) -> String {
+    let (scheme, rest) = address.split_once("://").map_or(("", address), |(scheme, rest)| (scheme, rest));
+    let rest = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
+    if scheme.is_empty() { rest.into() } else { format!("{scheme}://{rest}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_are_not_told() {
+        assert_eq!(without_secrets("http://me:pass@proxy:3128"), "http://proxy:3128");
+        assert_eq!(without_secrets("hub.example:8443"), "hub.example:8443");
     }
 }

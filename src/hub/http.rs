@@ -14,14 +14,9 @@ use ureq::http::{Response, Uri};
 use ureq::tls::{RootCerts, TlsConfig};
 use ureq::{Agent, Body, Proxy};
 
-use super::fault::{Fault, Peer};
+use super::fault::{CONNECT, Fault, Peer, RESOLVE, without_secrets};
 use super::proxy::Proxies;
 
-/// How long a connection may take, TLS included. Twice this, over IPv6 and then over IPv4 alone, is how
-/// long a host is tried.
-pub const CONNECT: Duration = Duration::from_secs(6);
-/// How long it may take to look a host's name up.
-pub const RESOLVE: Duration = Duration::from_secs(10);
 /// How long the first attempt waits for a server to begin its answer; each further one waits twice as long,
 /// up to the limit on silence. A proxy that looks for viruses may take its time.
 const ANSWER: Duration = Duration::from_secs(10);
@@ -229,13 +224,6 @@ fn host(uri: &Uri) -> String {
     uri.authority().map_or_else(|| uri.to_string(), |authority| without_secrets(authority.as_str()))
 }
 
-/// An address without the name and password that may stand in it.
-pub fn without_secrets(address: &str) -> String {
-    let (scheme, rest) = address.split_once("://").map_or(("", address), |(scheme, rest)| (scheme, rest));
-    let rest = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
-    if scheme.is_empty() { rest.into() } else { format!("{scheme}://{rest}") }
-}
-
 /// Where a `Location` leads that stood in the answer to a request to `base` (RFC 3986, section 5).
 fn follow(base: &Uri, location: &str) -> Option<Uri> {
     let location = location.split('#').next().unwrap_or_default();
@@ -304,11 +292,5 @@ mod tests {
             assert_eq!(range_start(Some(wrong), 200), None, "{wrong}");
         }
         assert_eq!(range_start(None, 200), None);
-    }
-
-    #[test]
-    fn secrets_are_not_told() {
-        assert_eq!(without_secrets("http://me:pass@proxy:3128"), "http://proxy:3128");
-        assert_eq!(without_secrets("hub.example:8443"), "hub.example:8443");
     }
 }

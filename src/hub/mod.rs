@@ -23,8 +23,8 @@ use base64::prelude::BASE64_STANDARD;
 use hf_hub::Cache;
 
 use self::cache::{Place, fault_of, repo};
-use self::fault::Fault;
-use self::http::{Client, without_secrets};
+use self::fault::{Fault, without_secrets};
+use self::http::Client;
 pub use self::proxy::Proxies;
 use crate::registry::HubFile;
 
