@@ -63,7 +63,8 @@ pub struct Classify {
     /// "probability", "logit"}]}.
     #[arg(long)]
     pub json: bool,
-    /// Take the pixels as they are stored, without the orientation that a camera noted.
+    /// Take the pixels as they are stored, as timm and eval do; otherwise pictures are turned by the
+    /// orientation that a camera noted.
     #[arg(long)]
     pub no_exif: bool,
     /// Images that are decoded, and then run through the network, together; by default 8, or as many
@@ -79,7 +80,8 @@ pub struct Classify {
 /// Measure accuracy on a folder or an archive of labelled images.
 ///
 /// Prints top-1 and top-5 accuracy as timm's validate.py computes them. Images are decoded while the
-/// network computes.
+/// network computes, and taken as they are stored: as in timm, and not as in classify, none is turned by
+/// the orientation that a camera noted.
 ///
 /// The exit code is 1 if an image could not be read (see --skip-errors), 130 if the run was
 /// interrupted.

@@ -48,7 +48,10 @@ pub fn decode(bytes: &[u8], name: &Path, exif: bool) -> Result<RgbImage> {
     if reader.format().is_none() && matches!(ImageFormat::from_path(name), Ok(ImageFormat::Tga)) {
         reader.set_format(ImageFormat::Tga);
     }
-    let Some(format) = reader.format() else {
+    let Some(format) = reader.format().filter(ImageFormat::reading_enabled) else {
+        if let Some(kind) = not_decoded(bytes) {
+            bail!("{kind} is not decoded here; convert it first, for example with ImageMagick: magick FILE photo.png");
+        }
         bail!("not an image of a known format (JPEG, PNG, GIF, WebP, TIFF, BMP and others)");
     };
     ensure!(format != ImageFormat::Jpeg || jpeg_is_whole(bytes), "damaged or incomplete JPEG: it is cut short");
@@ -137,6 +140,27 @@ fn inverted_cmyk_to_rgb(&[c, m, y, k]: &[u8; 4]) -> [u8; 3] {
     })
 }
 
+/// What a file is that people take for a picture, or that is one, and for which there is no decoder.
+fn not_decoded(bytes: &[u8]) -> Option<&'static str> {
+    let starts = |magic: &[u8]| bytes.starts_with(magic);
+    // ISO base media files tell their kind by a brand.
+    let brand = bytes.get(4..12).filter(|start| start.starts_with(b"ftyp")).map(|start| &start[4..]);
+    match brand {
+        Some(b"avif" | b"avis") => Some("AVIF"),
+        Some(b"heic" | b"heix" | b"heim" | b"heis" | b"hevc" | b"mif1" | b"msf1") => Some("HEIC, which phones make,"),
+        Some(_) => Some("a film"),
+        None if starts(b"\0\0\0\x0cjP  ") || starts(b"\xff\x4f\xff\x51") => Some("JPEG 2000"),
+        None if starts(b"\0\0\0\x0cJXL ") || starts(b"\xff\x0a") => Some("JPEG XL"),
+        None if starts(b"8BPS") => Some("Photoshop's PSD"),
+        None if starts(b"\x01\xda") => Some("SGI's format"),
+        None if starts(b"icns") => Some("Apple's ICNS"),
+        None if starts(b"%PDF-") => Some("a PDF"),
+        None if starts(b"%!PS") => Some("PostScript"),
+        None if starts(b"<svg") || starts(b"<?xml") => Some("SVG"),
+        None => None,
+    }
+}
+
 /// Refuses sizes that no decoder should be asked for.
 fn ensure_decodable(width: u64, height: u64) -> Result<()> {
     let pixels = width * height;
@@ -200,6 +224,21 @@ mod tests {
         chunk(b"IDAT", b"");
         let error = format!("{:#}", decode(&png, "a.png".as_ref(), true).unwrap_err());
         assert!(error.contains("too large") || error.contains("limit"), "{error}");
+    }
+
+    #[test]
+    fn what_is_not_decoded_is_named() {
+        for (start, kind) in [
+            (&b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"[..], "HEIC"),
+            (b"\0\0\0\x1cftypavif\0\0\0\0", "AVIF"),
+            (b"\0\0\0\x0cjP  \r\n\x87\n", "JPEG 2000"),
+            (b"\xff\x0a\x7f\x02\x08", "JPEG XL"),
+            (b"8BPS\0\x01", "PSD"),
+            (b"%PDF-1.7\n", "PDF"),
+        ] {
+            let error = decode(start, "photo".as_ref(), true).unwrap_err().to_string();
+            assert!(error.contains(kind) && error.contains("convert it"), "{error}");
+        }
     }
 
     #[test]
