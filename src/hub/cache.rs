@@ -88,8 +88,8 @@ impl Place {
         Ok(file)
     }
 
-    /// Takes over what a Python process that was killed has left, if there is nothing of ours. Since
-    /// huggingface_hub 2 each has a file of its own, `<sha256>.<8 digits>.incomplete`. It is copied: on
+    /// Takes over what a Python process that was killed has left, if there is nothing of ours. In
+    /// huggingface_hub 2.4 each has a file of its own, `<sha256>.<8 digits>.incomplete`. It is copied: on
     /// file systems whose locks do not work, the process may be alive. Without it the download begins
     /// at 0, so errors are of no interest.
     pub fn adopt(&self) {

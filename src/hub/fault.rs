@@ -82,6 +82,10 @@ impl Fault {
                 Self::Final(format!("{host} cannot be asked ({text}); look at HF_ENDPOINT and HF_TOKEN"))
             }
             _ if text.contains("certificate") => Self::Final(untrusted(text, &host)),
+            // In the words of ureq's SOCKS client.
+            _ if text.contains("acceptable auth") || text.contains("password authentication") => {
+                Self::Final(format!("no way to {host}: {text}{WANTS_PASSWORD}"))
+            }
             _ => passing(format!("the connection to {host} broke ({text})")),
         }
     }
@@ -97,9 +101,11 @@ fn is_no_connection(error: &std::io::Error) -> bool {
         || error.to_string().contains("failed to lookup address")
 }
 
+const WANTS_PASSWORD: &str = "; it wants a name and a password, as in HTTPS_PROXY=http://NAME:PASSWORD@proxy:3128";
+
 fn proxy_advice(text: &str, hub: &str) -> &'static str {
     if text.contains("407") {
-        "; it wants a name and a password, as in HTTPS_PROXY=http://NAME:PASSWORD@proxy:3128"
+        WANTS_PASSWORD
     } else if hub.starts_with("http:") {
         "; it may allow tunnels for https alone: name the host in NO_PROXY, or have an https address in HF_ENDPOINT"
     } else {
