@@ -88,14 +88,14 @@ pub fn run(args: &Classify) -> Result<ExitCode> {
 /// Adds a file as it is; a directory as the images below it, in order of their paths. A directory
 /// that cannot be read is reported, and the others are still searched.
 fn expand(path: &Path, images: &mut Vec<PathBuf>, report: &mut dyn FnMut(anyhow::Error)) {
-    if !path.is_dir() {
+    let is_dir = match std::fs::metadata(path) {
+        Ok(metadata) => metadata.is_dir(),
+        Err(_) if path.as_os_str() == "-" => false,
         // Told before anything is downloaded for its sake.
-        match std::fs::metadata(path) {
-            Err(error) if path.as_os_str() != "-" => {
-                report(anyhow::Error::new(error).context(path.display().to_string()));
-            }
-            _ => images.push(path.to_path_buf()),
-        }
+        Err(error) => return report(anyhow::Error::new(error).context(path.display().to_string())),
+    };
+    if !is_dir {
+        images.push(path.to_path_buf());
         return;
     }
     let mut found = Vec::new();

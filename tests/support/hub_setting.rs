@@ -1,0 +1,100 @@
+//! A hub, an empty cache and a client between them.
+
+use std::path::Path;
+use std::time::Duration;
+
+use qlnet::hub::{Event, Hub, Proxies};
+use qlnet::registry::HubFile;
+use sha2::{Digest, Sha256};
+use tempfile::TempDir;
+
+use crate::hub_server::{Answer, HubServer};
+
+/// Bytes that do not repeat.
+fn content(size: usize) -> Vec<u8> {
+    let mut state = 7u64;
+    (0..size)
+        .map(|_| {
+            state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            (state >> 56) as u8
+        })
+        .collect()
+}
+
+/// A pin of `content` that lives as long as the test process.
+fn pin(content: &[u8]) -> HubFile {
+    let sha256: String = Sha256::digest(content).iter().map(|b| format!("{b:02x}")).collect();
+    HubFile {
+        repository: "liuyao/QLNet",
+        revision: "c388ac008044564d491817aa30658481acfbc177",
+        file: "qlnet-50-v0.pth.tar",
+        size: content.len() as u64,
+        sha256: sha256.leak(),
+    }
+}
+
+pub struct Setting {
+    pub server: HubServer,
+    pub cache: TempDir,
+    pub hub: Hub,
+    pub file: HubFile,
+    pub content: Vec<u8>,
+}
+
+/// A server with so many bytes that answers as planned, and a client of it with an empty cache.
+pub fn setting(size: usize, plan: &[Answer]) -> Setting {
+    let content = content(size);
+    let file = pin(&content);
+    let server = HubServer::new(content.clone(), file.sha256, plan);
+    let cache = tempfile::tempdir().unwrap();
+    let hub = Hub {
+        endpoint: server.endpoint.clone(),
+        token: None,
+        proxies: Proxies::default(),
+        cache: cache.path().into(),
+        offline: false,
+        silence: Duration::from_secs(20),
+        attempts: 3,
+        pause: Duration::from_millis(10),
+    };
+    Setting { server, cache, hub, file, content }
+}
+
+impl Setting {
+    /// Fetches, and gives the path or the error, and the notices on the way.
+    pub fn fetch(&self) -> (Result<std::path::PathBuf, String>, Vec<String>) {
+        let (mut notices, mut last) = (Vec::new(), 0);
+        let result = self.hub.fetch(&self.file, &mut |event| match event {
+            Event::Notice(text) => notices.push(text.to_string()),
+            Event::Progress(bytes) => last = bytes,
+            Event::Stored(path) => assert!(path.exists()),
+        });
+        assert!(result.is_err() || [0, self.file.size].contains(&last), "{last} bytes were reported at the end");
+        (result.map_err(|error| format!("{error:#}")), notices)
+    }
+
+    pub fn blobs(&self) -> std::path::PathBuf {
+        self.cache.path().join("models--liuyao--QLNet/blobs")
+    }
+
+    pub fn blob_names(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(self.blobs()).unwrap();
+        let mut names: Vec<_> = entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    pub fn assert_complete(&self, path: &Path) {
+        let expected =
+            self.cache.path().join("models--liuyao--QLNet/snapshots").join(self.file.revision).join(self.file.file);
+        assert_eq!(path, expected);
+        assert!(std::fs::read(path).unwrap() == self.content);
+        assert_eq!(self.blob_names(), [self.file.sha256]);
+        #[cfg(unix)]
+        assert_eq!(
+            std::fs::read_link(path).unwrap(),
+            Path::new("../../blobs").join(self.file.sha256),
+            "linked as huggingface_hub links"
+        );
+    }
+}
