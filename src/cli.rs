@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::decode::{MAX_PIXELS, Options};
 use crate::device::DeviceChoice;
 use crate::eval::Shard;
 use crate::resample::Interpolation;
@@ -60,7 +61,7 @@ pub struct Classify {
     #[arg(short = 'k', long, default_value_t = 5, value_name = "K", value_parser = positive)]
     pub top_k: usize,
     /// Print one JSON object a line: {"image", "model", "predictions": [{"index", "wnid", "label",
-    /// "probability", "logit"}]}.
+    /// "probability", "logit"}]}, and "warning" if the file is damaged.
     #[arg(long)]
     pub json: bool,
     /// Take the pixels as they are stored, as timm and eval do; otherwise pictures are turned by the
@@ -71,6 +72,8 @@ pub struct Classify {
     /// as there are threads.
     #[arg(long, value_name = "N", value_parser = positive)]
     pub batch_size: Option<usize>,
+    #[command(flatten)]
+    pub pictures: PictureArgs,
     #[command(flatten)]
     pub preprocess: PreprocessArgs,
     #[command(flatten)]
@@ -103,6 +106,8 @@ pub struct Eval {
     /// Threads that read, decode and resize images; by default as many as compute.
     #[arg(long, value_name = "N", value_parser = positive, help_heading = "Speed")]
     pub workers: Option<usize>,
+    #[command(flatten)]
+    pub pictures: PictureArgs,
     #[command(flatten)]
     pub preprocess: PreprocessArgs,
     #[command(flatten)]
@@ -156,7 +161,7 @@ pub struct ResultArgs {
     #[arg(long)]
     pub json: bool,
     /// Write a row per image to a .csv or .jsonl file, as they come: path, label, the five most likely
-    /// classes and their probabilities, rank of the label, loss.
+    /// classes and their probabilities, rank of the label, loss, error, warning.
     #[arg(long, value_name = "FILE")]
     pub predictions: Option<PathBuf>,
     /// Go on with a file of predictions that was interrupted, or begin it if it is not there.
@@ -175,7 +180,7 @@ pub struct ResultArgs {
     /// Evaluate nothing; put together the predictions of all shards of a run, or take one file again.
     /// With --imagenet-val, the report has pictures.
     #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with_all = [
-        "labels", "limit", "sample", "seed", "shard", "batch_size", "workers", "preprocess", "resize", "interpolation",
+        "labels", "limit", "sample", "seed", "shard", "batch_size", "workers", "strict", "preprocess", "resize", "interpolation",
         "crop", "model", "weights", "device", "dtype", "threads",
     ])]
     pub merge: Vec<PathBuf>,
@@ -301,6 +306,26 @@ pub struct ModelArgs {
     /// RAYON_NUM_THREADS.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub threads: Option<u16>,
+}
+
+/// Which files are taken.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Pictures")]
+pub struct PictureArgs {
+    /// Refuse files that are damaged even where all of their pixels can be decoded. Without it there is a
+    /// warning: libjpeg, and with it Pillow, goes on after errors in the data.
+    #[arg(long)]
+    pub strict: bool,
+    /// Refuse pictures of more pixels; by default what Pillow calls a decompression bomb.
+    #[arg(long, value_name = "N", default_value_t = MAX_PIXELS, value_parser = clap::value_parser!(u64).range(1..=1 << 32))]
+    pub max_pixels: u64,
+}
+
+impl PictureArgs {
+    /// `exif` turns pictures.
+    pub fn options(&self, exif: bool) -> Options {
+        Options { exif, strict: self.strict, max_pixels: self.max_pixels }
+    }
 }
 
 /// How an image becomes the network's input.

@@ -22,7 +22,7 @@
 //! ```
 //!
 //! ```
-//! use qlnet::{classifier::Classifier, registry, weights};
+//! use qlnet::{classifier::Classifier, decode, registry, weights};
 //!
 //! let model = registry::find("qlnet-digits")?;
 //! let weights = weights::from_model(model, &mut |_| {})?;
@@ -34,8 +34,8 @@
 //!     candle_core::DType::F32,
 //! )?;
 //! let bytes = std::fs::read("samples/digits/3-45.png")?;
-//! let crop = classifier.preprocess.crop_of(&bytes, "3-45.png".as_ref(), true)?;
-//! let predictions = classifier.classify(&[crop], 1)?.remove(0)?;
+//! let crop = classifier.preprocess.crop_of(&bytes, "3-45.png".as_ref(), decode::Options::default())?;
+//! let predictions = classifier.classify(&[crop.pixels], 1)?.remove(0)?;
 //! assert_eq!(predictions[0].label, "3");
 //! # anyhow::Ok(())
 //! ```

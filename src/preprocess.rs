@@ -10,8 +10,8 @@ use candle_core::{Device, Tensor};
 use image::RgbImage;
 use rayon::prelude::*;
 
-use crate::decode::decode;
-use crate::resample::{Interpolation, Rect, resize_crop};
+use crate::decode::{Options, Picture};
+use crate::resample::{Interpolation, Rect, Resize};
 
 /// Mean and standard deviation per channel of ImageNet's training images, in 0..1.
 pub const IMAGENET_MEAN: [f32; 3] = [0.485, 0.456, 0.406];
@@ -49,17 +49,22 @@ impl Preprocess {
         Ok(())
     }
 
-    /// From an image file to what the network sees of it: decodes, resizes and crops. The name decides for
-    /// TGA, see [`decode`]; with `exif` the picture is turned as the camera was held.
+    /// From an image file to what the network sees of it: decodes, resizes and crops, where the decoder
+    /// permits it row by row. The name decides for TGA, see [`Picture::open`].
     ///
     /// Decoders of rare formats have bugs: one that panics makes an error of this image, and nothing else.
     ///
     /// # Errors
-    /// For any reason that [`decode`] and [`Self::apply`] have.
-    pub fn crop_of(&self, bytes: &[u8], name: &Path, exif: bool) -> Result<RgbImage> {
-        let image = without_panic(|| decode(bytes, name, exif))
-            .unwrap_or_else(|| bail!("damaged, or of a kind that cannot be decoded: the decoder gave up on it"));
-        self.apply(&image?)
+    /// For any reason that [`Picture::open`], [`Picture::read`] and [`Self::apply`] have.
+    pub fn crop_of(&self, bytes: &[u8], name: &Path, options: Options) -> Result<Crop> {
+        let crop = || {
+            let picture = Picture::open(bytes, name, options)?;
+            let mut resize = self.begin(picture.dimensions())?;
+            let warning = picture.read(&mut |rows| resize.put(rows))?;
+            Ok(Crop { pixels: resize.finish(), warning })
+        };
+        without_panic(crop)
+            .unwrap_or_else(|| bail!("damaged, or of a kind that cannot be decoded: the decoder gave up on it"))
     }
 
     /// Resizes and crops as timm (torchvision's `Resize` and `CenterCrop`, by Pillow) does:
@@ -68,7 +73,13 @@ impl Preprocess {
     /// # Errors
     /// If the image is so elongated that its longer side would exceed any reason.
     pub fn apply(&self, image: &RgbImage) -> Result<RgbImage> {
-        let (w, h) = image.dimensions();
+        let mut resize = self.begin(image.dimensions())?;
+        resize.put(image.as_raw());
+        Ok(resize.finish())
+    }
+
+    /// The resize of an image of this width and height.
+    fn begin(&self, (w, h): (u32, u32)) -> Result<Resize> {
         let (short, long) = (w.min(h), w.max(h));
         // torchvision: int(size * long / short).
         let long = (f64::from(self.resize) * f64::from(long) / f64::from(short)) as u64;
@@ -77,8 +88,16 @@ impl Preprocess {
         let (width, height) = if w <= h { (short, long) } else { (long, short) };
         let crop =
             Rect { x: centre(width, self.crop), y: centre(height, self.crop), width: self.crop, height: self.crop };
-        Ok(resize_crop(image, (width, height), self.interpolation, crop))
+        Ok(Resize::new((w, h), (width, height), self.interpolation, crop))
     }
+}
+
+/// What the network sees of an image file.
+#[derive(Clone, Debug)]
+pub struct Crop {
+    pub pixels: RgbImage,
+    /// What is wrong with the file, although all of its pixels could be decoded.
+    pub warning: Option<String>,
 }
 
 impl std::fmt::Display for Preprocess {
@@ -154,6 +173,13 @@ mod tests {
         assert_eq!(Preprocess::notebook(224).resize, 256);
         assert!(Preprocess { crop: 300, ..timm }.validate().is_err());
         assert!(Preprocess { crop: 0, ..timm }.validate().is_err());
+    }
+
+    #[test]
+    fn a_panic_is_caught() {
+        assert_eq!(without_panic(|| 3), Some(3));
+        assert_eq!(without_panic(|| -> u32 { panic!("a bug in a decoder") }), None);
+        assert_eq!(without_panic(|| -> u32 { [1][std::hint::black_box(1)] }), None);
     }
 
     #[test]

@@ -68,33 +68,150 @@ pub struct Rect {
 ///
 /// # Panics
 /// If `crop` does not lie within `width` x `height`, or one of the images is empty.
-pub fn resize_crop(
-    image: &RgbImage,
-    (width, height): (u32, u32),
-    interpolation: Interpolation,
-    crop: Rect,
-) -> RgbImage {
-    assert!(crop.x + crop.width <= width && crop.y + crop.height <= height, "the crop reaches outside");
-    let columns = Taps::new(image.width(), width, crop.x, crop.width, interpolation);
-    let rows = Taps::new(image.height(), height, crop.y, crop.height, interpolation);
-    // Only what the second pass reads is made by the first.
-    let (left, right) = columns.reach();
-    let (top, bottom) = rows.reach();
-    let line = image.width() as usize * 3;
-    let source = &image.as_raw()[top * line..bottom * line];
-    let made = crop.width as usize * 3;
-    let mut out = vec![0; made * crop.height as usize];
-    if columns_first((image.width(), image.height()), (width, height)) {
-        let read = (right - left) * 3;
-        let mut between = vec![0; read * crop.height as usize];
-        resize_columns(source, line, left * 3..right * 3, top, &rows, &mut between);
-        resize_rows(&between, read, left, &columns, &mut out);
-    } else {
-        let mut between = vec![0; made * (bottom - top)];
-        resize_rows(source, line, 0, &columns, &mut between);
-        resize_columns(&between, made, 0..made, top, &rows, &mut out);
+pub fn resize_crop(image: &RgbImage, size: (u32, u32), interpolation: Interpolation, crop: Rect) -> RgbImage {
+    let mut resize = Resize::new(image.dimensions(), size, interpolation, crop);
+    resize.put(image.as_raw());
+    resize.finish()
+}
+
+/// A resize that takes the image's rows as they come, and holds no more of them than it needs.
+pub struct Resize {
+    columns: Taps,
+    rows: Taps,
+    columns_first: bool,
+    /// Width and height of what is made.
+    crop: (u32, u32),
+    /// Bytes of a row of the image.
+    line: usize,
+    /// The number of the row that comes next.
+    next: usize,
+    /// The last rows that came, as far as an output that is not made yet reads them.
+    waiting: Vec<u8>,
+    /// What the first pass has made.
+    between: Vec<u8>,
+    /// Room for [`resize_rows`] and [`blend`].
+    scratch: Vec<u8>,
+    sums: Vec<i32>,
+}
+
+impl Resize {
+    /// For an image of size `from`, to what `image.resize(to, interpolation)` would be inside `crop`.
+    ///
+    /// # Panics
+    /// If `crop` does not lie within `to`, or one of the images is empty.
+    pub fn new(from: (u32, u32), to: (u32, u32), interpolation: Interpolation, crop: Rect) -> Self {
+        assert!(crop.x + crop.width <= to.0 && crop.y + crop.height <= to.1, "the crop reaches outside");
+        let columns = Taps::new(from.0, to.0, crop.x, crop.width, interpolation);
+        let (left, right) = columns.reach();
+        let columns_first = columns_first(from, to);
+        // Pixels of a row before the pass along the rows, and of a row that the other pass makes.
+        let (shortened, blended) =
+            if columns_first { (right - left, right - left) } else { (from.0 as usize, crop.width as usize) };
+        Self {
+            columns,
+            rows: Taps::new(from.1, to.1, crop.y, crop.height, interpolation),
+            columns_first,
+            crop: (crop.width, crop.height),
+            line: from.0 as usize * 3,
+            next: 0,
+            waiting: Vec::new(),
+            between: Vec::new(),
+            scratch: vec![0; shortened * ROWS * 4],
+            sums: vec![0; blended * 3],
+        }
     }
-    RgbImage::from_raw(crop.width, crop.height, out).expect("the buffer has the crop's size")
+
+    /// Takes whole rows: `[rows, width, 3]`.
+    pub fn put(&mut self, rows: &[u8]) {
+        let (top, bottom) = self.rows.reach();
+        let strip = ROWS * self.line;
+        let count = rows.len() / self.line;
+        // Rows that no output reads are left out.
+        let from = top.saturating_sub(self.next).min(count);
+        let to = bottom.saturating_sub(self.next).clamp(from, count);
+        self.next += from;
+        for rows in rows[from * self.line..to * self.line].chunks(strip) {
+            self.next += rows.len() / self.line;
+            if !self.columns_first && self.waiting.is_empty() && rows.len() == strip {
+                self.shorten(rows);
+                continue;
+            }
+            self.waiting.extend_from_slice(rows);
+            if self.columns_first {
+                self.blend_waiting();
+            } else {
+                self.shorten_waiting(self.waiting.len() / strip * strip);
+            }
+        }
+        self.next += count - to;
+    }
+
+    /// The first pass where rows come first.
+    fn shorten(&mut self, rows: &[u8]) {
+        let made = self.between.len();
+        self.between.resize(made + rows.len() / self.line * self.crop.0 as usize * 3, 0);
+        resize_rows(rows, self.line, 0, &self.columns, &mut self.scratch, &mut self.between[made..]);
+    }
+
+    /// The same, of so many bytes of the rows that wait.
+    fn shorten_waiting(&mut self, bytes: usize) {
+        let mut waiting = std::mem::take(&mut self.waiting);
+        self.shorten(&waiting[..bytes]);
+        waiting.drain(..bytes);
+        self.waiting = waiting;
+    }
+
+    /// The first pass where columns come first: the outputs whose inputs are there, of the columns that the
+    /// second pass reads.
+    fn blend_waiting(&mut self) {
+        let (left, right) = self.columns.reach();
+        let read = (right - left) * 3;
+        let end = self.next;
+        let start = end - self.waiting.len() / self.line;
+        let mut output = self.between.len() / read;
+        while self.rows.first.get(output).is_some_and(|first| first + self.rows.count <= end) {
+            let source = &self.waiting[(self.rows.first[output] - start) * self.line..];
+            let made = self.between.len();
+            self.between.resize(made + read, 0);
+            blend(
+                source,
+                self.line,
+                left * 3..right * 3,
+                self.rows.weights(output),
+                &mut self.sums,
+                &mut self.between[made..],
+            );
+            output += 1;
+        }
+        // Rows that are read no more go when they are half of those that wait, so that none is moved often.
+        let done = self.rows.first.get(output).map_or(end, |first| *first.min(&end)).saturating_sub(start) * self.line;
+        if 2 * done >= self.waiting.len() {
+            self.waiting.drain(..done);
+        }
+    }
+
+    /// What lies in the crop.
+    ///
+    /// # Panics
+    /// If rows are missing.
+    pub fn finish(mut self) -> RgbImage {
+        let (top, bottom) = self.rows.reach();
+        assert!(self.next >= bottom, "rows are missing");
+        let (width, height) = self.crop;
+        let made = width as usize * 3;
+        let mut out = vec![0; made * height as usize];
+        if self.columns_first {
+            let (left, right) = self.columns.reach();
+            resize_rows(&self.between, (right - left) * 3, left, &self.columns, &mut self.scratch, &mut out);
+        } else {
+            self.shorten_waiting(self.waiting.len());
+            for (output, out) in out.chunks_exact_mut(made).enumerate() {
+                let source = &self.between[(self.rows.first[output] - top) * made..];
+                blend(source, made, 0..made, self.rows.weights(output), &mut self.sums, out);
+            }
+        }
+        RgbImage::from_raw(width, height, out).expect("the buffer has the crop's size")
+    }
 }
 
 /// Which pass comes first. Rows, until Pillow 12; from Pillow 13 on, columns where that removes more
@@ -147,6 +264,11 @@ impl Taps {
         taps
     }
 
+    /// The weights of an output's inputs.
+    fn weights(&self, output: usize) -> &[i32] {
+        &self.weights[output * self.count..][..self.count]
+    }
+
     /// The first input that is read, and one past the last.
     fn reach(&self) -> (usize, usize) {
         let from = self.first.iter().copied().min().unwrap_or(0);
@@ -160,18 +282,26 @@ fn to_u8(sum: i32) -> u8 {
     (sum >> PRECISION).clamp(0, 255) as u8
 }
 
+/// Rows that are made together. They share the weights, so that their pixels of one column, with a
+/// fourth channel that is thrown away, are one long vector.
+const ROWS: usize = 16;
+
 /// Rounds to nearest.
 const HALF: i32 = 1 << (PRECISION - 1);
 
 vectorised! {
     /// Along every row of `source`, `line` bytes each, of which the first pixel is number `origin`
-    /// of the image's row: to `[rows, taps, 3]`.
-    fn resize_rows(source: &[u8], line: usize, origin: usize, taps: &Taps, out: &mut [u8]) {
-        // Rows that are made together. They share the weights, so that their pixels of one column,
-        // with a fourth channel that is thrown away, are one long vector.
-        const ROWS: usize = 16;
+    /// of the image's row: to `[rows, taps, 3]`. `columns` is room for
+    /// `line / 3 * ROWS * 4` values.
+    fn resize_rows(
+        source: &[u8],
+        line: usize,
+        origin: usize,
+        taps: &Taps,
+        columns: &mut [u8],
+        out: &mut [u8],
+    ) {
         let outputs = taps.first.len();
-        let mut columns = vec![0u8; line / 3 * ROWS * 4];
         let mut sums = [0i32; ROWS * 4];
         for (source, out) in source.chunks(ROWS * line).zip(out.chunks_mut(ROWS * outputs * 3)) {
             let lanes = source.len() / line * 4;
@@ -197,29 +327,25 @@ vectorised! {
 }
 
 vectorised! {
-    /// Along the columns of `source`: of its rows, `line` bytes each and the first of them number
-    /// `origin` of the image, the bytes `range` are made into one row per output of `taps`.
-    fn resize_columns(
+    /// One row of a resize along the columns: of the bytes `range` of as many rows of `source` as there are
+    /// weights, `line` bytes each. `sums` is room for as many values as `out`
+    /// has.
+    fn blend(
         source: &[u8],
         line: usize,
         range: std::ops::Range<usize>,
-        origin: usize,
-        taps: &Taps,
+        weights: &[i32],
+        sums: &mut [i32],
         out: &mut [u8],
     ) {
-        let mut sums = vec![0i32; range.len()];
-        for ((out, first), weights) in
-            out.chunks_exact_mut(range.len()).zip(&taps.first).zip(taps.weights.chunks_exact(taps.count))
-        {
-            sums.fill(HALF);
-            for (row, weight) in source[(first - origin) * line..].chunks_exact(line).zip(weights) {
-                for (sum, value) in sums.iter_mut().zip(&row[range.clone()]) {
-                    *sum += i32::from(*value) * weight;
-                }
+        sums.fill(HALF);
+        for (row, weight) in source.chunks_exact(line).zip(weights) {
+            for (sum, value) in sums.iter_mut().zip(&row[range.clone()]) {
+                *sum += i32::from(*value) * weight;
             }
-            for (out, sum) in out.iter_mut().zip(&sums) {
-                *out = to_u8(*sum);
-            }
+        }
+        for (out, sum) in out.iter_mut().zip(sums.iter()) {
+            *out = to_u8(*sum);
         }
     }
 }

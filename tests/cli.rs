@@ -193,19 +193,6 @@ fn results_survive_a_standard_error_that_cannot_be_written() {
     assert_eq!(records(&output)[0]["predictions"][0]["label"], "3");
 }
 
-/// `tifffile.imwrite(..., planarconfig="separate", tile=(16, 16))`: the decoder panics on it.
-#[test]
-fn a_decoder_that_panics_takes_no_other_picture_along() {
-    let tiff = fixture("planar-tiles.tiff");
-    let output =
-        Qlnet::new().run(&["classify", tiff.to_str().unwrap(), "samples/digits/7-81.png", DIGITS[0], DIGITS[1]]);
-    assert_eq!(output.status.code(), Some(1));
-    assert!(stdout(&output).starts_with("samples/digits/7-81.png\n"), "{}", stdout(&output));
-    let message = stderr(&output);
-    assert_eq!(message.lines().count(), 1, "{message}");
-    assert!(message.starts_with("error: ") && message.contains("planar-tiles.tiff: "), "{message}");
-}
-
 #[test]
 fn bad_images_are_explained() {
     let qlnet = Qlnet::new();

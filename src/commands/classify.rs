@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, anyhow};
-use image::RgbImage;
 use indicatif::ProgressBar;
 use rayon::prelude::*;
 use serde::Serialize;
@@ -14,8 +13,8 @@ use serde::Serialize;
 use super::{bar_style, print, say, to_json};
 use crate::classifier::Prediction;
 use crate::cli::Classify;
-use crate::decode::{has_image_extension, read_image};
-use crate::preprocess::Preprocess;
+use crate::decode::{Options, has_image_extension, read_image};
+use crate::preprocess::{Crop, Preprocess};
 use crate::text::{one_line, printable};
 
 #[derive(Serialize)]
@@ -23,6 +22,8 @@ struct Record<'a> {
     image: &'a str,
     model: &'a str,
     predictions: &'a [Prediction<'a>],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    warning: Option<&'a str>,
 }
 
 pub fn run(args: &Classify) -> Result<ExitCode> {
@@ -49,21 +50,27 @@ pub fn run(args: &Classify) -> Result<ExitCode> {
     } else {
         bar
     };
+    let options = args.pictures.options(!args.no_exif);
     let mut first = true;
     for batch in images.chunks(batch_size) {
-        let crops: Vec<_> = batch.par_iter().map(|path| load(path, !args.no_exif, &preprocess)).collect();
-        let (mut names, mut good) = (Vec::new(), Vec::new());
+        let crops: Vec<_> = batch.par_iter().map(|path| load(path, options, &preprocess)).collect();
+        let (mut names, mut warnings, mut good) = (Vec::new(), Vec::new(), Vec::new());
         for (path, crop) in batch.iter().zip(crops) {
             match crop {
-                Ok(crop) => {
+                Ok(Crop { pixels, warning }) => {
+                    if let Some(warning) = &warning {
+                        bar.suspend(|| say("warning", &printable(&format!("{}: {warning}", path.display()))));
+                    }
                     names.push(path.display().to_string());
-                    good.push(crop);
+                    warnings.push(warning);
+                    good.push(pixels);
                 }
                 Err(error) => report(&bar, &error),
             }
         }
         if !good.is_empty() {
-            for (image, predictions) in names.iter().zip(classifier.classify(&good, args.top_k)?) {
+            let outcomes = classifier.classify(&good, args.top_k)?;
+            for ((image, warning), predictions) in names.iter().zip(&warnings).zip(outcomes) {
                 let predictions = match predictions {
                     Ok(predictions) => predictions,
                     Err(error) => {
@@ -72,7 +79,7 @@ pub fn run(args: &Classify) -> Result<ExitCode> {
                     }
                 };
                 let text = if args.json {
-                    to_json(&Record { image, model: &model, predictions: &predictions })?
+                    to_json(&Record { image, model: &model, predictions: &predictions, warning: warning.as_deref() })?
                 } else {
                     table(image, &predictions, std::mem::take(&mut first))
                 };
@@ -126,11 +133,11 @@ fn expand(path: &Path, images: &mut Vec<PathBuf>, report: &mut dyn FnMut(anyhow:
 }
 
 /// Reads, decodes, resizes and crops one image.
-fn load(path: &Path, exif: bool, preprocess: &Preprocess) -> Result<RgbImage> {
+fn load(path: &Path, options: Options, preprocess: &Preprocess) -> Result<Crop> {
     let load = || {
         let bytes =
             if path.as_os_str() == "-" { read_image(std::io::stdin().lock())? } else { read_image(File::open(path)?)? };
-        preprocess.crop_of(&bytes, path, exif)
+        preprocess.crop_of(&bytes, path, options)
     };
     load().with_context(|| path.display().to_string())
 }

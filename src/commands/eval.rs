@@ -16,6 +16,7 @@ use indicatif::{HumanDuration, ProgressBar};
 use super::{bar_style, print_and_go_on, say, to_json};
 use crate::cli::{Eval, LabelArgs, PartArgs};
 use crate::dataset::{Classes, Dataset, Listing, RealLabels, Selection};
+use crate::decode::Options;
 use crate::eval::classes::class_rows;
 use crate::eval::predictions::{Shards, Writer, partial};
 use crate::eval::report::Report;
@@ -24,7 +25,7 @@ use crate::output::{Output, ensure_distinct, to_csv};
 use crate::registry::{self, Label};
 use crate::text::{percent, printable, thousands};
 
-/// Images without scores that are named on standard error; the others are counted.
+/// Images without scores, and damaged ones, that are named on standard error; the others are counted.
 const NAMED: u64 = 20;
 
 pub fn run(args: &Eval) -> Result<ExitCode> {
@@ -68,6 +69,7 @@ impl Outputs {
         tally: &Tally,
         labels: &[Label],
         images: Option<&Listing>,
+        pictures: Options,
     ) -> Result<()> {
         if tally.images == 0 {
             return Ok(());
@@ -82,7 +84,8 @@ impl Outputs {
                 let image = images.find(path);
                 missing.set(missing.get() + usize::from(image.is_none()));
                 let bytes = images.read(image?).ok()?;
-                summary.run.preprocess.crop_of(&bytes, path.as_ref(), false).ok()
+                let crop = summary.run.preprocess.crop_of(&bytes, path.as_ref(), pictures);
+                crop.ok().map(|crop| crop.pixels)
             };
             let data = data.canonicalize().unwrap_or_else(|_| data.to_path_buf());
             let data = data.file_name().map_or_else(String::new, |name| name.to_string_lossy().into());
@@ -119,7 +122,8 @@ fn evaluate_images(args: &Eval, images: &Path) -> Result<ExitCode> {
     let shard = args.part.shard.unwrap_or(Shard::WHOLE);
     let expected = shard.images(dataset.images()).count();
     ensure!(expected > 0, "shard {shard} is empty: there are only {} images", dataset.images());
-    let run = Run::new(model, args.model.weights_sha256()?, &classifier, &dataset, selection, shard);
+    let run =
+        Run::new(model, args.model.weights_sha256()?, &classifier, &dataset, selection, shard, args.pictures.strict);
 
     let mut tally = Tally::default();
     let mut done = 0;
@@ -145,14 +149,12 @@ fn evaluate_images(args: &Eval, images: &Path) -> Result<ExitCode> {
     let interrupted = interruption()?;
     let mut progress = Progress::new(expected as u64, done as u64);
     let workers = args.workers.unwrap_or_else(rayon::current_num_threads);
-    let pipeline = Pipeline { batch_size: args.batch_size, workers };
+    let pipeline = Pipeline { batch_size: args.batch_size, workers, pictures: args.pictures.options(false) };
     let mut left = expected - done;
     evaluate(&classifier, &dataset, shard.images(dataset.images()).skip(done), pipeline, &mut |rows| {
         for row in &rows {
             tally.add(row, real.as_ref());
-            if let Err(error) = &row.scores {
-                progress.failed(&tally, &row.path, error);
-            }
+            progress.tell(&tally, row);
         }
         if let Some(writer) = &mut writer {
             writer.append(&rows)?;
@@ -184,7 +186,7 @@ fn evaluate_images(args: &Eval, images: &Path) -> Result<ExitCode> {
     if let Some(writer) = writer {
         writer.finish()?;
     }
-    outputs.write(images, &summary, &tally, classifier.labels(), Some(dataset.listing()))?;
+    outputs.write(images, &summary, &tally, classifier.labels(), Some(dataset.listing()), pipeline.pictures)?;
     verdict(args, &tally)
 }
 
@@ -218,7 +220,7 @@ fn merge(args: &Eval) -> Result<ExitCode> {
     if let Some(writer) = writer {
         writer.finish()?;
     }
-    outputs.write(data, &summary, &tally, &labels, images.as_ref())?;
+    outputs.write(data, &summary, &tally, &labels, images.as_ref(), args.pictures.options(false))?;
     verdict(args, &tally)
 }
 
@@ -290,9 +292,15 @@ impl Progress {
         self.bar.set_message(running);
     }
 
-    fn failed(&self, tally: &Tally, path: &str, error: &str) {
-        if tally.failed.len() as u64 <= NAMED {
-            self.bar.suspend(|| say("error", &format!("{path}: {error}")));
+    /// What is wrong with an image, if anything is.
+    fn tell(&self, tally: &Tally, row: &Row) {
+        let (kind, text, before) = match (&row.scores, &row.warning) {
+            (Err(error), _) => ("error", error, tally.failed.len() as u64),
+            (Ok(_), Some(warning)) => ("warning", warning, tally.warnings),
+            (Ok(_), None) => return,
+        };
+        if before <= NAMED {
+            self.bar.suspend(|| say(kind, &format!("{}: {text}", row.path)));
         }
     }
 
@@ -305,6 +313,10 @@ impl Progress {
 
 /// Images without scores are an error unless they were accepted.
 fn verdict(args: &Eval, tally: &Tally) -> Result<ExitCode> {
+    if tally.warnings > 0 {
+        let images = thousands(tally.warnings);
+        say("note", &format!("{images} of the scored images are damaged files; --strict would not score them"));
+    }
     if tally.errors > 0 {
         let (errors, all) = (thousands(tally.errors), thousands(tally.errors + tally.images));
         let text = format!("{errors} of {all} images could not be read and were not scored");
@@ -335,6 +347,9 @@ fn table(args: &Eval, summary: &Summary) -> String {
     row("images", &format!("{}{part}", thousands(summary.images)));
     if summary.errors > 0 {
         row("not scored", &thousands(summary.errors));
+    }
+    if summary.warnings > 0 {
+        row("damaged files", &thousands(summary.warnings));
     }
     row("top-1", &accuracy(summary.top1, summary.top1_interval));
     row("top-5", &accuracy(summary.top5, summary.top5_interval));

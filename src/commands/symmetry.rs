@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::{print_and_go_on as print, say, to_json};
 use crate::cli::Symmetry;
-use crate::decode::read_image;
+use crate::decode::{Options, read_image};
 use crate::device;
 use crate::fold::Weights;
 use crate::output::{Output, ensure_distinct, to_csv};
@@ -20,6 +20,7 @@ use crate::symmetry::balance::{self, HalfPrecision};
 use crate::symmetry::check::{Change, FAR, Outcome, Subject, noise};
 use crate::symmetry::path::{Step, walk};
 use crate::symmetry::{Element, FAMILIES, Family, Side, draw, find, plot};
+use crate::text::printable;
 use crate::text::thousands;
 
 /// Images to run on unless others are named.
@@ -163,7 +164,13 @@ impl Outputs {
 
 /// `[n, 3, h, w]`, normalised.
 fn images(args: &Symmetry, preprocess: crate::preprocess::Preprocess) -> Result<Tensor> {
-    let crop = |bytes: &[u8], name: &Path| preprocess.crop_of(bytes, name, true);
+    let crop = |bytes: &[u8], name: &Path| {
+        let crop = preprocess.crop_of(bytes, name, Options::default())?;
+        if let Some(warning) = crop.warning {
+            say("warning", &printable(&format!("{}: {warning}", name.display())));
+        }
+        Ok(crop.pixels)
+    };
     if args.image.is_empty() {
         let digits = DIGITS.iter().map(|bytes| crop(bytes, Path::new("digit.png"))).collect::<Result<Vec<_>>>()?;
         return Ok(Tensor::cat(&[to_tensor(&digits)?, noise(NOISE, preprocess.crop as usize, args.seed)?], 0)?);
@@ -401,7 +408,7 @@ mod tests {
     #[test]
     fn the_default_images_are_readable() {
         for bytes in DIGITS {
-            assert!(decode(bytes, Path::new("digit.png"), true).is_ok());
+            assert!(decode(bytes, Path::new("digit.png"), Options::default()).is_ok());
         }
         assert_eq!(noise(NOISE, 8, 1).unwrap().dims(), [NOISE, 3, 8, 8]);
     }

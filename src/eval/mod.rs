@@ -27,7 +27,8 @@ pub use tally::{ClassTally, Confusion, Failed, Mistake, Tally};
 
 use crate::classifier::{Classifier, log_sum_exp};
 use crate::dataset::Dataset;
-use crate::preprocess::{Preprocess, to_tensor};
+use crate::decode::Options;
+use crate::preprocess::{Crop, Preprocess, to_tensor};
 use crate::text::one_line;
 
 /// How many of the most likely classes are kept of an image.
@@ -53,6 +54,8 @@ pub struct Row {
     pub label: u32,
     /// The scores, or why there are none.
     pub scores: Result<Scores, String>,
+    /// What is wrong with the file, although it was scored.
+    pub warning: Option<String>,
 }
 
 /// How much is done at a time.
@@ -62,6 +65,8 @@ pub struct Pipeline {
     pub batch_size: usize,
     /// Threads that read, decode and resize.
     pub workers: usize,
+    /// Which files are taken, and how.
+    pub pictures: Options,
 }
 
 /// Evaluates images of a dataset, by their numbers and in that order, and hands the rows of each batch
@@ -77,7 +82,7 @@ pub fn evaluate(
     pipeline: Pipeline,
     each: &mut dyn FnMut(Vec<Row>) -> Result<ControlFlow<()>>,
 ) -> Result<()> {
-    let Pipeline { batch_size, workers } = pipeline;
+    let Pipeline { batch_size, workers, pictures } = pipeline;
     ensure!(batch_size > 0 && workers > 0, "a batch of at least one image and a worker are needed");
     let preprocess = classifier.preprocess;
     let decoders = ThreadPoolBuilder::new()
@@ -89,7 +94,7 @@ pub fn evaluate(
         let (done, crop) = mpsc::sync_channel(1);
         let shared = dataset.clone();
         // If nobody waits for it any more, an error has ended the evaluation.
-        decoders.spawn(move || drop(done.send(load(&shared, image, &preprocess))));
+        decoders.spawn(move || drop(done.send(load(&shared, image, &preprocess, pictures))));
         (image, crop)
     };
     // In the order of the images, however long each takes.
@@ -98,7 +103,7 @@ pub fn evaluate(
     loop {
         let room = batch_size.max(2 * workers) + batch_size - waiting.len();
         waiting.extend(images.by_ref().take(room).map(start));
-        let batch: Vec<(usize, Result<RgbImage, String>)> = waiting
+        let batch: Vec<(usize, Result<Crop, String>)> = waiting
             .drain(..batch_size.min(waiting.len()))
             .map(|(image, crop)| (image, crop.recv().unwrap_or_else(|error| Err(error.to_string()))))
             .collect();
@@ -106,13 +111,25 @@ pub fn evaluate(
             return Ok(());
         }
         let mut crops = Vec::new();
-        let outcomes: Vec<_> =
-            batch.into_iter().map(|(image, crop)| (image, crop.map(|crop| crops.push(crop)))).collect();
-        let readable: Vec<_> = outcomes.iter().filter(|(_, crop)| crop.is_ok()).map(|(image, _)| *image).collect();
+        let outcomes: Vec<_> = batch
+            .into_iter()
+            .map(|(image, crop)| {
+                let warning = crop.map(|Crop { pixels, warning }| {
+                    crops.push(pixels);
+                    warning
+                });
+                (image, warning)
+            })
+            .collect();
+        let readable: Vec<_> =
+            outcomes.iter().filter(|(_, outcome)| outcome.is_ok()).map(|(image, _)| *image).collect();
         let mut scores = score(classifier, dataset, &readable, &crops)?.into_iter();
         let rows = outcomes.into_iter().map(|(image, outcome)| {
-            let scores = outcome.and_then(|()| scores.next().unwrap_or_else(|| Err("no scores".into())));
-            Row { path: dataset.path(image).into(), label: dataset.label(image), scores }
+            let (scores, warning) = match outcome {
+                Ok(warning) => (scores.next().unwrap_or_else(|| Err("no scores".into())), warning),
+                Err(error) => (Err(error), None),
+            };
+            Row { path: dataset.path(image).into(), label: dataset.label(image), scores, warning }
         });
         if each(rows.collect())?.is_break() {
             return Ok(());
@@ -121,9 +138,9 @@ pub fn evaluate(
 }
 
 /// Reads, decodes, resizes and crops an image.
-fn load(dataset: &Dataset, image: usize, preprocess: &Preprocess) -> Result<RgbImage, String> {
+fn load(dataset: &Dataset, image: usize, preprocess: &Preprocess, pictures: Options) -> Result<Crop, String> {
     let bytes = dataset.listing().read(image);
-    let crop = bytes.and_then(|bytes| preprocess.crop_of(&bytes, dataset.path(image).as_ref(), false));
+    let crop = bytes.and_then(|bytes| preprocess.crop_of(&bytes, dataset.path(image).as_ref(), pictures));
     crop.map_err(|error| one_line(&error))
 }
 

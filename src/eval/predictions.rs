@@ -67,6 +67,7 @@ struct Record {
     rank: Option<u32>,
     loss: Option<f32>,
     error: Option<String>,
+    warning: Option<String>,
     /// A [`Run`] in JSON, in the first row.
     run: Option<String>,
 }
@@ -93,12 +94,13 @@ impl Record {
             rank: scores.map(|scores| scores.rank),
             loss: scores.map(|scores| scores.loss),
             error: row.scores.as_ref().err().cloned(),
+            warning: row.warning.clone(),
             run,
         }
     }
 
     fn row(self, classes: usize) -> Result<Row> {
-        let Self { path, label, error, .. } = self;
+        let Self { path, label, error, warning, .. } = self;
         let known = |class: u32| (class as usize) < classes;
         ensure!(known(label), "class {label} is none of the model's {classes}");
         let scores = match (self.rank, self.loss, error) {
@@ -117,12 +119,12 @@ impl Record {
             }
             _ => bail!("a row has either scores or an error"),
         };
-        Ok(Row { path, label, scores })
+        Ok(Row { path, label, scores, warning })
     }
 }
 
 /// The names of the columns, as the first line of a CSV file.
-const COLUMNS: &str = "path,label,top1,top2,top3,top4,top5,p1,p2,p3,p4,p5,rank,loss,error,run";
+const COLUMNS: &str = "path,label,top1,top2,top3,top4,top5,p1,p2,p3,p4,p5,rank,loss,error,warning,run";
 
 impl Format {
     /// A row as a line. Neither paths nor errors have line breaks, so no field goes over several.

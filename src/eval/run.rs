@@ -23,6 +23,9 @@ pub struct Run {
     pub preprocess: Preprocess,
     /// As [`crate::decode::JPEG_DECODER`].
     pub jpeg_decoder: String,
+    /// Whether damaged files were refused.
+    #[serde(default)]
+    pub strict: bool,
     pub dtype: String,
     pub device: String,
     pub selection: Selection,
@@ -40,6 +43,7 @@ impl Run {
         dataset: &Dataset,
         selection: Selection,
         shard: Shard,
+        strict: bool,
     ) -> Self {
         Self {
             qlnet: env!("CARGO_PKG_VERSION").into(),
@@ -48,6 +52,7 @@ impl Run {
             classes: classifier.labels().len(),
             preprocess: classifier.preprocess,
             jpeg_decoder: JPEG_DECODER.into(),
+            strict,
             dtype: classifier.dtype.as_str().into(),
             device: device::name(&classifier.device),
             selection,
@@ -72,6 +77,7 @@ impl Run {
             [
                 ("weights", hash(&run.weights_sha256)),
                 ("preprocessing", preprocess(run)),
+                ("treatment of damaged files", if run.strict { "refused" } else { "scored" }.into()),
                 ("dtype", run.dtype.clone()),
                 ("data", data(&run.data)),
                 ("model", format!("{} with {} classes", run.model, run.classes)),

@@ -15,6 +15,8 @@ pub struct Summary<'a> {
     /// Images that were scored, and images that could not be.
     pub images: u64,
     pub errors: u64,
+    /// Images that were scored although something is wrong with the file.
+    pub warnings: u64,
     pub top1: Option<f64>,
     /// Lower and upper end of the 95 % interval.
     pub top1_interval: Option<[f64; 2]>,
@@ -51,6 +53,7 @@ impl<'a> Summary<'a> {
         Self {
             images: tally.images,
             errors: tally.errors,
+            warnings: tally.warnings,
             top1: value(tally.top1()),
             top1_interval: interval(tally.top1()),
             top5: value(tally.top5()),

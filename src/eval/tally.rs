@@ -24,6 +24,8 @@ pub struct Tally {
     pub errors: u64,
     /// The first of those.
     pub failed: Vec<Failed>,
+    /// Images that were scored although something is wrong with the file.
+    pub warnings: u64,
     /// Images whose label is the most likely class, and one of the five most likely.
     pub top1: u64,
     pub top5: u64,
@@ -107,6 +109,7 @@ impl Tally {
         let (predicted, confidence) = scores.prediction();
         let (right, near) = (u64::from(scores.rank == 1), u64::from(scores.rank <= TOP as u32));
         self.images += 1;
+        self.warnings += u64::from(row.warning.is_some());
         self.top1 += right;
         self.top5 += near;
         self.loss += f64::from(scores.loss);
@@ -183,7 +186,7 @@ mod tests {
     use super::*;
 
     fn row(path: &str, label: u32, top: &[(u32, f32)], rank: u32, loss: f32) -> Row {
-        Row { path: path.into(), label, scores: Ok(Scores { top: top.to_vec(), rank, loss }) }
+        Row { path: path.into(), label, scores: Ok(Scores { top: top.to_vec(), rank, loss }), warning: None }
     }
 
     #[test]
@@ -194,7 +197,7 @@ mod tests {
             row("b", 0, &[(1, 0.6), (0, 0.4)], 2, 0.9),
             row("c", 0, &[(1, 0.7), (2, 0.2)], 6, 3.0),
             row("d", 2, &[(1, 1.0), (2, 0.0)], 2, 9.0),
-            Row { path: "e".into(), label: 2, scores: Err("cut short".into()) },
+            Row { path: "e".into(), label: 2, scores: Err("cut short".into()), warning: None },
         ] {
             tally.add(&row, None);
         }

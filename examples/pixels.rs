@@ -1,0 +1,31 @@
+//! Writes the pixels that the network would be given a crop of, to compare them with another decoder's:
+//! `cargo run --release --example pixels -- DIR FILE...` makes `DIR/0.ppm` and so on, and prints a line of
+//! JSON for each file.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use qlnet::decode::Options;
+
+fn main() -> anyhow::Result<()> {
+    let paths: Vec<PathBuf> = std::env::args_os().skip(1).map(PathBuf::from).collect();
+    let (dir, files) = paths.split_first().expect("DIR FILE...");
+    std::panic::set_hook(Box::new(|_| {}));
+    for (number, file) in files.iter().enumerate() {
+        let start = Instant::now();
+        let pixels = || qlnet::decode::decode(&std::fs::read(file)?, Path::new(file), Options::default());
+        let result = std::panic::catch_unwind(pixels).unwrap_or_else(|_| Err(anyhow::anyhow!("PANIC")));
+        let seconds = start.elapsed().as_secs_f64();
+        let error = match result {
+            Ok(image) => {
+                let mut ppm = format!("P6 {} {} 255\n", image.width(), image.height()).into_bytes();
+                ppm.extend_from_slice(image.as_raw());
+                std::fs::write(dir.join(format!("{number}.ppm")), ppm)?;
+                None
+            }
+            Err(error) => Some(format!("{error:#}")),
+        };
+        println!("{}", serde_json::json!({"file": file, "seconds": seconds, "error": error}));
+    }
+    Ok(())
+}

@@ -1,0 +1,295 @@
+//! JPEG by libjpeg-turbo's C code, with Pillow's settings, which are the library's defaults: Pillow's pixels
+//! to the bit. The crate mozjpeg-sys carries the sources; decoding is libjpeg-turbo's, untouched.
+
+use std::any::Any;
+use std::ffi::{c_int, c_ulong, c_void};
+use std::marker::PhantomData;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+use anyhow::{Result, anyhow, bail, ensure};
+use mozjpeg_sys as ffi;
+
+use super::cmyk::cmyk_to_rgb;
+use super::{Decoder, orientation};
+
+/// What decodes JPEG files.
+pub const NAME: &str = "libjpeg-turbo";
+
+/// Rows that are decoded at a time: two of the blocks that a JPEG file consists of.
+const STRIP: usize = 16;
+
+/// A JPEG file.
+pub struct Jpeg<'a> {
+    library: Library<'a>,
+    orientation: u8,
+}
+
+impl<'a> Jpeg<'a> {
+    /// Reads the header.
+    ///
+    /// # Errors
+    /// If there is none, or it has neither one, three nor four components of 8 bits.
+    pub fn open(bytes: &'a [u8]) -> Result<Self> {
+        let mut library = Library::open(bytes)?;
+        // As Pillow: the library has found out how the colours are stored.
+        library.info.out_color_space = match library.info.num_components {
+            1 => ffi::JCS_GRAYSCALE,
+            3 => ffi::JCS_RGB,
+            4 => ffi::JCS_CMYK,
+            n => bail!("a JPEG of {n} components is not decoded"),
+        };
+        let (exif, xmp) = library.metadata();
+        Ok(Self { orientation: orientation::of(exif.as_deref(), xmp.as_deref()), library })
+    }
+}
+
+impl Decoder for Jpeg<'_> {
+    fn dimensions(&self) -> (u32, u32) {
+        (self.library.info.image_width, self.library.info.image_height)
+    }
+
+    fn orientation(&self) -> u8 {
+        self.orientation
+    }
+
+    fn memory(&self) -> u64 {
+        let info = &self.library.info;
+        let values = u64::from(info.image_width) * u64::from(info.image_height) * info.num_components as u64;
+        // SAFETY: the header has been read.
+        let whole = unsafe { ffi::jpeg_has_multiple_scans(info) } != 0;
+        // All coefficients of a progressive file, 16 bits each; of others, rows.
+        if whole { 2 * values } else { 64 * u64::from(info.image_width) * info.num_components as u64 }
+    }
+
+    fn read(mut self: Box<Self>, put: &mut dyn FnMut(&[u8])) -> Result<Vec<String>> {
+        let mut rgb = Vec::new();
+        self.library.read(&mut |samples, channels| match channels {
+            3 => put(samples),
+            _ => {
+                rgb.clear();
+                match channels {
+                    1 => rgb.extend(samples.iter().flat_map(|grey| [*grey; 3])),
+                    // Adobe's programs store what is left of white, and Pillow assumes theirs.
+                    _ => rgb.extend(
+                        samples.as_chunks().0.iter().flat_map(|cmyk: &[u8; 4]| cmyk_to_rgb(cmyk.map(|ink| 255 - ink))),
+                    ),
+                }
+                put(&rgb);
+            }
+        })?;
+        Ok(self.library.state.warning().into_iter().collect())
+    }
+}
+
+/// What the components of a JPEG stream are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Colours {
+    Grey,
+    Rgb,
+    YCbCr,
+    /// Four components as they are.
+    Cmyk,
+}
+
+impl Colours {
+    pub fn channels(self) -> usize {
+        match self {
+            Self::Grey => 1,
+            Self::Rgb | Self::YCbCr => 3,
+            Self::Cmyk => 4,
+        }
+    }
+}
+
+/// Decodes a JPEG stream that is part of another file, which says what the components are: `[height, width,
+/// components]`, 8 bits each. Adds what libjpeg passed over to `warnings`.
+///
+/// # Errors
+/// If it is damaged, or has another number of components.
+pub fn samples(stream: &[u8], stored: Colours, wanted: Colours, warnings: &mut Vec<String>) -> Result<Vec<u8>> {
+    let space = |colours| match colours {
+        Colours::Grey => ffi::JCS_GRAYSCALE,
+        Colours::Rgb => ffi::JCS_RGB,
+        Colours::YCbCr => ffi::JCS_YCbCr,
+        Colours::Cmyk => ffi::JCS_CMYK,
+    };
+    let mut library = Library::open(stream)?;
+    let (found, expected) = (library.info.num_components, stored.channels());
+    ensure!(found as usize == expected, "the JPEG inside has {found} components, not {expected}");
+    library.info.jpeg_color_space = space(stored);
+    library.info.out_color_space = space(wanted);
+    // libtiff, which is the one to ask for YCbCr, repeats the samples of Cb and Cr and does not smooth them.
+    library.info.do_fancy_upsampling = (wanted != Colours::YCbCr).into();
+    let mut pixels = Vec::new();
+    library.read(&mut |samples, _| pixels.extend_from_slice(samples))?;
+    warnings.extend(library.state.warning());
+    Ok(pixels)
+}
+
+/// The library's state for one file.
+struct Library<'a> {
+    info: Box<ffi::jpeg_decompress_struct>,
+    errors: Box<ffi::jpeg_error_mgr>,
+    state: Box<State>,
+    bytes: PhantomData<&'a [u8]>,
+}
+
+/// What the library told.
+#[derive(Default)]
+struct State {
+    /// The first warning, and how many there were.
+    first: Option<String>,
+    count: usize,
+    /// The data ended before the file's end marker.
+    ended: bool,
+}
+
+impl State {
+    fn warning(&self) -> Option<String> {
+        let more = if self.count > 1 { format!(" (and {} more warnings)", self.count - 1) } else { String::new() };
+        self.first.as_ref().map(|first| format!("{first}{more}"))
+    }
+}
+
+/// An error of the library on its way through the C code.
+struct Fatal(String);
+
+impl<'a> Library<'a> {
+    /// Reads the header.
+    fn open(bytes: &'a [u8]) -> Result<Self> {
+        // SAFETY: these are C structures, for which zeros are what their makers begin with.
+        let (info, errors) = unsafe { (Box::new(std::mem::zeroed()), Box::new(std::mem::zeroed())) };
+        let mut library = Self { info, errors, state: Box::default(), bytes: PhantomData };
+        let Self { info, errors, state, .. } = &mut library;
+        // SAFETY: what the structures point to lies in boxes that live as long as they, and `bytes` longer.
+        guarded(|| unsafe {
+            info.common.err = ffi::jpeg_std_error(errors);
+            errors.error_exit = Some(fail);
+            errors.emit_message = Some(note);
+            ffi::jpeg_create_decompress(&mut **info);
+            info.common.client_data = (&raw mut **state).cast::<c_void>();
+            ffi::jpeg_mem_src(info, bytes.as_ptr(), bytes.len() as c_ulong);
+            ffi::jpeg_save_markers(info, APP1, 0xffff);
+            // A file may begin with tables alone.
+            while ffi::jpeg_read_header(info, 0) == TABLES_ONLY {}
+        })?;
+        library.ensure_whole()?;
+        Ok(library)
+    }
+
+    /// Hands the rows over, in strips, with the number of channels.
+    fn read(&mut self, put: &mut dyn FnMut(&[u8], usize)) -> Result<()> {
+        // SAFETY: the structure is that of an open file.
+        guarded(|| unsafe { ffi::jpeg_start_decompress(&mut self.info) })?;
+        self.ensure_whole()?;
+        let (height, channels) = (self.info.output_height, self.info.output_components as usize);
+        let line = self.info.output_width as usize * channels;
+        let mut strip = vec![0u8; STRIP * line];
+        while self.info.output_scanline < height {
+            let rows = STRIP.min((height - self.info.output_scanline) as usize);
+            let mut pointers: Vec<*mut u8> = strip.chunks_exact_mut(line).map(<[u8]>::as_mut_ptr).collect();
+            let mut done = 0;
+            while done < rows {
+                // SAFETY: `done..rows` are pointers to rows of the size that the library writes.
+                done += guarded(|| unsafe {
+                    ffi::jpeg_read_scanlines(&mut self.info, pointers[done..].as_mut_ptr(), (rows - done) as u32)
+                })? as usize;
+                self.ensure_whole()?;
+            }
+            put(&strip[..rows * line], channels);
+        }
+        // What is missing behind the last row, as the end marker, is nothing that Pillow would miss.
+        // SAFETY: all rows have been read.
+        guarded(|| unsafe { ffi::jpeg_finish_decompress(&mut self.info) }).map(drop)
+    }
+
+    /// The library goes on with grey where the data ends. Pillow does not.
+    fn ensure_whole(&self) -> Result<()> {
+        ensure!(!self.state.ended, "it is cut short");
+        Ok(())
+    }
+
+    /// EXIF and XMP, as Pillow puts them together.
+    fn metadata(&self) -> (Option<Vec<u8>>, Option<Vec<u8>>) {
+        let (mut exif, mut xmp): (Option<Vec<u8>>, _) = (None, None);
+        let mut marker = self.info.marker_list;
+        // SAFETY: it is a list that lives as long as the structure.
+        while let Some(segment) = unsafe { marker.as_ref() } {
+            if !segment.data.is_null() {
+                // SAFETY: the library allocated the segment with this length.
+                let data = unsafe { std::slice::from_raw_parts(segment.data, segment.data_length as usize) };
+                if let Some(more) = data.strip_prefix(b"Exif\0\0") {
+                    exif.get_or_insert_default().extend_from_slice(more);
+                } else if let Some(packet) = data.strip_prefix(b"http://ns.adobe.com/xap/1.0/\0") {
+                    xmp = Some(packet.to_vec());
+                }
+            }
+            marker = segment.next;
+        }
+        (exif, xmp)
+    }
+}
+
+impl Drop for Library<'_> {
+    fn drop(&mut self) {
+        // SAFETY: it is destroyed once, and may be in any state.
+        let destroyed = guarded(|| unsafe { ffi::jpeg_destroy_decompress(&mut self.info) });
+        debug_assert!(destroyed.is_ok() && !self.errors.jpeg_message_table.is_null());
+    }
+}
+
+/// The marker of EXIF's and XMP's segments.
+const APP1: c_int = 0xe1;
+
+/// `JPEG_HEADER_TABLES_ONLY` of jpeglib.h.
+const TABLES_ONLY: c_int = 2;
+
+/// Runs C code whose errors come as a panic that the C code lets through.
+fn guarded<T>(work: impl FnOnce() -> T) -> Result<T> {
+    catch_unwind(AssertUnwindSafe(work)).map_err(|payload: Box<dyn Any + Send>| match payload.downcast::<Fatal>() {
+        Ok(fatal) => anyhow!(fatal.0),
+        Err(other) => resume_unwind(other),
+    })
+}
+
+/// The text of the library's last message.
+fn message(common: &mut ffi::jpeg_common_struct) -> String {
+    let mut buffer = [0u8; 80];
+    // SAFETY: the error manager is that of `open`, and the function writes at most 80 bytes with a final zero;
+    // that the binding calls the buffer constant does not make it so.
+    unsafe {
+        let format = (*common.err).format_message.map(|format| {
+            std::mem::transmute::<
+                unsafe extern "C-unwind" fn(&mut ffi::jpeg_common_struct, &[u8; 80]),
+                unsafe extern "C-unwind" fn(&mut ffi::jpeg_common_struct, &mut [u8; 80]),
+            >(format)
+        });
+        if let Some(format) = format {
+            format(common, &mut buffer);
+        }
+    }
+    let end = buffer.iter().position(|byte| *byte == 0).unwrap_or(buffer.len());
+    String::from_utf8_lossy(&buffer[..end]).into_owned()
+}
+
+/// What the library calls when it cannot go on.
+unsafe extern "C-unwind" fn fail(common: &mut ffi::jpeg_common_struct) {
+    let text = message(common);
+    // Not `panic!`, which would print.
+    resume_unwind(Box::new(Fatal(text)));
+}
+
+/// What the library calls when something is wrong (-1), or to tell what it does (0 and up).
+unsafe extern "C-unwind" fn note(common: &mut ffi::jpeg_common_struct, level: c_int) {
+    if level >= 0 {
+        return;
+    }
+    let text = message(common);
+    // SAFETY: `open` has set both.
+    let (state, code) = unsafe { (common.client_data.cast::<State>().as_mut(), (*common.err).msg_code) };
+    if let Some(state) = state {
+        state.ended |= code == ffi::JWRN_JPEG_EOF as c_int;
+        state.count += 1;
+        state.first.get_or_insert(text);
+    }
+}

@@ -1,0 +1,146 @@
+//! Tells what kind of file it is.
+
+use std::fmt;
+use std::path::Path;
+
+use anyhow::{Result, bail};
+use image::ImageFormat;
+
+use super::Decoder;
+use super::bmp::{Bmp, is_dib};
+use super::dds::Dds;
+use super::gif::Gif;
+use super::ico::Ico;
+use super::jpeg::Jpeg;
+use super::other::Other;
+use super::png::Png;
+use super::tiff::Tiff;
+
+/// File name extensions of the formats that can be decoded.
+const EXTENSIONS: [&str; 24] = [
+    "bmp", "cur", "dds", "dib", "exr", "ff", "gif", "hdr", "ico", "jfif", "jpe", "jpeg", "jpg", "mpo", "pam", "pbm",
+    "pgm", "png", "pnm", "ppm", "qoi", "tga", "tif", "tiff",
+];
+
+/// Whether a file is an image of a format that can be decoded, by its name.
+pub fn has_image_extension(path: &Path) -> bool {
+    let extension = path.extension().and_then(|extension| extension.to_str()).map(str::to_lowercase);
+    extension.is_some_and(|extension| extension == "webp" || EXTENSIONS.contains(&extension.as_str()))
+}
+
+/// A format that can be decoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Jpeg,
+    Png,
+    Gif,
+    Tiff,
+    Bmp,
+    /// BMP without its file header.
+    Dib,
+    Ico,
+    Cur,
+    Dds,
+    /// What the `image` crate decodes as Pillow does.
+    Other(ImageFormat),
+}
+
+impl Kind {
+    /// By the first bytes of the file, and for TGA, which has no mark, by its name.
+    ///
+    /// # Errors
+    /// If it is none that can be decoded.
+    pub fn of(bytes: &[u8], name: &Path) -> Result<Self> {
+        const OURS: [(&[u8], Kind); 12] = [
+            (b"\xff\xd8\xff", Kind::Jpeg),
+            (b"\x89PNG\r\n\x1a\n", Kind::Png),
+            (b"GIF8", Kind::Gif),
+            (b"II*\0", Kind::Tiff),
+            (b"MM\0*", Kind::Tiff),
+            // In the wrong byte order, but Pillow reads them.
+            (b"II\0*", Kind::Tiff),
+            (b"MM*\0", Kind::Tiff),
+            (b"II+\0", Kind::Tiff),
+            (b"MM\0+", Kind::Tiff),
+            (b"BM", Kind::Bmp),
+            (b"\0\0\x01\0", Kind::Ico),
+            (b"DDS ", Kind::Dds),
+        ];
+        if let Some((_, kind)) = OURS.into_iter().find(|(magic, _)| bytes.starts_with(magic)) {
+            return Ok(kind);
+        }
+        if let Some(format) = image::guess_format(bytes).ok().filter(ImageFormat::reading_enabled) {
+            return Ok(Self::Other(format));
+        }
+        // A TGA file may begin with the same four bytes, followed by zeros and not by a number of pictures.
+        if bytes.starts_with(b"\0\0\x02\0") && bytes.get(4..6).is_some_and(|count| count != [0, 0]) {
+            return Ok(Self::Cur);
+        }
+        if is_dib(bytes) {
+            return Ok(Self::Dib);
+        }
+        if let Some(kind) = not_decoded(bytes) {
+            bail!("{kind} is not decoded here; convert it first, for example with ImageMagick: magick FILE photo.png");
+        }
+        if matches!(ImageFormat::from_path(name), Ok(ImageFormat::Tga)) {
+            return Ok(Self::Other(ImageFormat::Tga));
+        }
+        bail!("not an image of a known format (JPEG, PNG, GIF, WebP, TIFF, BMP and others)")
+    }
+
+    /// Reads the header.
+    pub fn decoder<'a>(self, bytes: &'a [u8]) -> Result<Box<dyn Decoder + 'a>> {
+        Ok(match self {
+            Self::Jpeg => Box::new(Jpeg::open(bytes)?),
+            Self::Png => Box::new(Png::open(bytes)?),
+            Self::Gif => Box::new(Gif::open(bytes)?),
+            Self::Tiff => Box::new(Tiff::open(bytes)?),
+            Self::Bmp | Self::Dib => Box::new(Bmp::open(bytes)?),
+            Self::Ico | Self::Cur => Box::new(Ico::open(bytes)?),
+            Self::Dds => Box::new(Dds::open(bytes)?),
+            Self::Other(format) => Box::new(Other::open(bytes, format)?),
+        })
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(match self {
+            Self::Jpeg => "JPEG",
+            Self::Png => "PNG",
+            Self::Gif => "GIF",
+            Self::Tiff => "TIFF",
+            Self::Bmp => "BMP",
+            Self::Dib => "DIB",
+            Self::Ico => "ICO",
+            Self::Cur => "CUR",
+            Self::Dds => "DDS",
+            Self::Other(ImageFormat::WebP) => "WebP",
+            Self::Other(format) => {
+                return f.write_str(&format.extensions_str().first().copied().unwrap_or("image").to_uppercase());
+            }
+        })
+    }
+}
+
+/// What a file is that people take for a picture, or that is one, and for which there is no decoder.
+fn not_decoded(bytes: &[u8]) -> Option<&'static str> {
+    let starts = |magic: &[u8]| bytes.starts_with(magic);
+    // ISO base media files tell their kind by a brand.
+    let brand = bytes.get(4..12).filter(|start| start.starts_with(b"ftyp")).map(|start| &start[4..]);
+    match brand {
+        Some(b"avif" | b"avis") => Some("AVIF"),
+        Some(b"heic" | b"heix" | b"heim" | b"heis" | b"hevc" | b"mif1" | b"msf1") => Some("HEIC, which phones make,"),
+        Some(_) => Some("a film"),
+        None if starts(b"\0\0\0\x0cjP  ") || starts(b"\xff\x4f\xff\x51") => Some("JPEG 2000"),
+        None if starts(b"\0\0\0\x0cJXL ") || starts(b"\xff\x0a") => Some("JPEG XL"),
+        None if starts(b"8BPS") => Some("Photoshop's PSD"),
+        None if starts(b"\x01\xda") => Some("SGI's format"),
+        None if starts(b"Pf\n") || starts(b"PF\n") => Some("PFM, which holds floating-point numbers,"),
+        None if starts(b"icns") => Some("Apple's ICNS"),
+        None if starts(b"%PDF-") => Some("a PDF"),
+        None if starts(b"%!PS") => Some("PostScript"),
+        None if starts(b"<svg") || starts(b"<?xml") => Some("SVG"),
+        None => None,
+    }
+}

@@ -1,0 +1,59 @@
+//! Bounds the memory that threads take together while they decode.
+
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+/// Bytes that pictures are decoded in at a time. One that takes more is decoded alone.
+const BUDGET: u64 = 256 << 20;
+
+static USED: Mutex<u64> = Mutex::new(0);
+static FREED: Condvar = Condvar::new();
+
+/// Bytes that a thread may use until this is dropped.
+pub struct Permit(u64);
+
+/// Waits until so many bytes are free, or nobody else uses any.
+pub fn permit(bytes: u64) -> Permit {
+    let taken = |used: &mut u64| *used > 0 && *used + bytes > BUDGET;
+    let mut used = FREED.wait_while(lock(), taken).unwrap_or_else(PoisonError::into_inner);
+    *used += bytes;
+    Permit(bytes)
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        *lock() -= self.0;
+        FREED.notify_all();
+    }
+}
+
+/// The number is right whoever panicked while holding it.
+fn lock() -> MutexGuard<'static, u64> {
+    USED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use super::*;
+
+    #[test]
+    fn large_pictures_wait_for_each_other() {
+        let (now, most) = (AtomicU64::new(0), AtomicU64::new(0));
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    for _ in 0..50 {
+                        let _permit = permit(BUDGET / 2);
+                        most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                        std::thread::yield_now();
+                        now.fetch_sub(1, Ordering::SeqCst);
+                    }
+                });
+            }
+        });
+        assert!((1..=2).contains(&most.into_inner()));
+        // More than there is, but alone.
+        drop(permit(BUDGET * 3));
+    }
+}

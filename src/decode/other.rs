@@ -1,0 +1,112 @@
+//! Formats that the `image` crate decodes as Pillow does, or nearly.
+
+use std::io::{Cursor, Read};
+
+use anyhow::{Context, Result};
+use image::codecs::{qoi::QoiDecoder, tga::TgaDecoder};
+use image::{DynamicImage, ExtendedColorType, ImageDecoder, ImageFormat, ImageReader, Limits};
+
+use super::{Decoder, orientation};
+
+/// An image of a format of the `image` crate.
+pub struct Other<'a> {
+    decoder: Box<dyn ImageDecoder + 'a>,
+    orientation: u8,
+}
+
+impl<'a> Other<'a> {
+    /// Reads the header.
+    ///
+    /// # Errors
+    /// If it is damaged, or of a kind that the crate does not decode.
+    pub fn open(bytes: &'a [u8], format: ImageFormat) -> Result<Self> {
+        let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
+        // The number of pixels is bounded elsewhere, and with it what they take.
+        reader.limits(Limits::no_limits());
+        let mut decoder: Box<dyn ImageDecoder + 'a> = match format {
+            ImageFormat::Qoi => Box::new(QoiDecoder::new(with_end(bytes))?),
+            ImageFormat::Tga => Box::new(TgaDecoder::new(without_alpha_of_8_bits(bytes)?)?),
+            _ => Box::new(reader.into_decoder()?),
+        };
+        let (exif, xmp) = (decoder.exif_metadata().ok().flatten(), decoder.xmp_metadata().ok().flatten());
+        Ok(Self { orientation: orientation::of(exif.as_deref(), xmp.as_deref()), decoder })
+    }
+}
+
+impl Decoder for Other<'_> {
+    fn dimensions(&self) -> (u32, u32) {
+        self.decoder.dimensions()
+    }
+
+    fn orientation(&self) -> u8 {
+        self.orientation
+    }
+
+    fn memory(&self) -> u64 {
+        // The pixels, and as much again inside the decoder.
+        self.decoder.total_bytes().saturating_mul(2)
+    }
+
+    fn read(self: Box<Self>, put: &mut dyn FnMut(&[u8])) -> Result<Vec<String>> {
+        let five_bits = self.decoder.original_color_type() == ExtendedColorType::Rgb5x1;
+        let image = DynamicImage::from_decoder(self.decoder)?;
+        let line = image.width() as usize;
+        // The `image` crate would round 16 bits to 8.
+        let upper = |value: &u16| (value >> 8) as u8;
+        match image {
+            // The `image` crate rounds when it makes 8 bits of 5, Pillow does not.
+            DynamicImage::ImageRgb8(image) if five_bits => {
+                let expand = |value: &u8| (u16::from(value >> 3) * 255 / 31) as u8;
+                by_rows::<3, _>(image.as_raw(), line, |rgb| rgb.each_ref().map(expand), put);
+            }
+            DynamicImage::ImageRgb8(image) => put(image.as_raw()),
+            DynamicImage::ImageLuma16(image) => {
+                by_rows::<1, _>(image.as_raw(), line, |[grey]| [upper(grey); 3], put);
+            }
+            DynamicImage::ImageLumaA16(image) => {
+                by_rows::<2, _>(image.as_raw(), line, |[grey, _]| [upper(grey); 3], put);
+            }
+            DynamicImage::ImageRgb16(image) => {
+                by_rows::<3, _>(image.as_raw(), line, |rgb| rgb.each_ref().map(upper), put)
+            }
+            DynamicImage::ImageRgba16(image) => {
+                by_rows::<4, _>(image.as_raw(), line, |[r, g, b, _]| [upper(r), upper(g), upper(b)], put);
+            }
+            DynamicImage::ImageRgba8(image) => by_rows::<4, _>(image.as_raw(), line, |[r, g, b, _]| [*r, *g, *b], put),
+            other => put(other.into_rgb8().as_raw()),
+        }
+        Ok(Vec::new())
+    }
+}
+
+/// A QOI file and once more the mark of its end, which some writers leave out and the `image` crate insists
+/// on. Of a file that is cut short the mark is eaten as pixels, and missing after all.
+fn with_end(bytes: &[u8]) -> impl Read {
+    bytes.chain(&[0, 0, 0, 0, 0, 0, 0, 1][..])
+}
+
+/// A TGA file of which the header is so changed that a pixel of 16 bits has no alpha: where it has 8 bits
+/// of it and not one, the `image` crate refuses it, and Pillow does not mind the number.
+fn without_alpha_of_8_bits(bytes: &[u8]) -> Result<impl Read> {
+    let (header, rest) = bytes.split_first_chunk::<18>().context("it is cut short")?;
+    let mut header = *header;
+    if let [_, _, 2 | 10, .., 16, descriptor] = &mut header {
+        *descriptor &= 0xf0;
+    }
+    Ok(Cursor::new(header).chain(rest))
+}
+
+/// Converts pixels of `N` values each, a row at a time, so that no second picture is held.
+fn by_rows<const N: usize, T>(
+    values: &[T],
+    width: usize,
+    pixel: impl Fn(&[T; N]) -> [u8; 3],
+    put: &mut dyn FnMut(&[u8]),
+) {
+    let mut rgb = Vec::with_capacity(3 * width);
+    for row in values.chunks_exact(N * width) {
+        rgb.clear();
+        rgb.extend(row.as_chunks::<N>().0.iter().flat_map(&pixel));
+        put(&rgb);
+    }
+}

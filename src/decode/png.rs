@@ -1,0 +1,127 @@
+//! PNG, by the crate `png`, a row at a time.
+
+use std::io::{Cursor, Read};
+
+use anyhow::{Context, Result};
+use flate2::read::ZlibDecoder;
+use png::{ColorType, Reader, Transformations};
+
+use super::{Decoder, orientation};
+
+/// A PNG file; of an animated one, the picture that is shown where animations are not known.
+pub struct Png<'a> {
+    reader: Reader<Cursor<&'a [u8]>>,
+    orientation: u8,
+}
+
+impl<'a> Png<'a> {
+    /// Reads the header.
+    ///
+    /// # Errors
+    /// If it is damaged.
+    pub fn open(bytes: &'a [u8]) -> Result<Self> {
+        let mut decoder = png::Decoder::new_with_limits(Cursor::new(bytes), png::Limits { bytes: usize::MAX });
+        decoder.set_ignore_text_chunk(true);
+        decoder.set_ignore_iccp_chunk(true);
+        // Of 16 bits the upper 8; palettes and fewer bits expanded.
+        decoder.set_transformations(Transformations::EXPAND | Transformations::STRIP_16);
+        Ok(Self { reader: decoder.read_info()?, orientation: orientation(bytes) })
+    }
+}
+
+impl Decoder for Png<'_> {
+    fn dimensions(&self) -> (u32, u32) {
+        self.reader.info().size()
+    }
+
+    fn orientation(&self) -> u8 {
+        self.orientation
+    }
+
+    fn memory(&self) -> u64 {
+        let (width, height) = self.reader.info().size();
+        // Some rows of at most 64 bits a pixel, and all of them where they come in the passes of an interlaced
+        // picture.
+        let rows = if self.reader.info().interlaced { u64::from(height) } else { 0 };
+        u64::from(width) * (64 + 3 * rows) + (1 << 18)
+    }
+
+    fn read(mut self: Box<Self>, put: &mut dyn FnMut(&[u8])) -> Result<Vec<String>> {
+        let (width, height) = self.reader.info().size();
+        let channels = match self.reader.output_color_type().0 {
+            ColorType::Grayscale => 1,
+            ColorType::GrayscaleAlpha => 2,
+            ColorType::Rgb | ColorType::Indexed => 3,
+            ColorType::Rgba => 4,
+        };
+        let line = 3 * width as usize;
+        let mut whole = if self.reader.info().interlaced { vec![0; line * height as usize] } else { Vec::new() };
+        let mut rgb = Vec::with_capacity(line);
+        while let Some(row) = self.reader.next_interlaced_row()? {
+            rgb.clear();
+            match channels {
+                1 => rgb.extend(row.data().iter().flat_map(|grey| [*grey; 3])),
+                2 => rgb.extend(row.data().as_chunks::<2>().0.iter().flat_map(|[grey, _]| [*grey; 3])),
+                3 => rgb.extend_from_slice(row.data()),
+                _ => rgb.extend(row.data().as_chunks::<4>().0.iter().flat_map(|[r, g, b, _]| [*r, *g, *b])),
+            }
+            match row.interlace() {
+                png::InterlaceInfo::Null(_) => put(&rgb),
+                png::InterlaceInfo::Adam7(place) => png::expand_interlaced_row(&mut whole, line, &rgb, place, 24),
+            }
+        }
+        put(&whole);
+        Ok(Vec::new())
+    }
+}
+
+/// From everywhere that programs have put it: the chunk for EXIF, ImageMagick's raw profile in a text, XMP.
+/// Such chunks may lie behind the pixels too, and what is wrong with them is no error of the picture.
+fn orientation(bytes: &[u8]) -> u8 {
+    let (mut exif, mut profile, mut xmp) = (None, None, None);
+    let mut rest = bytes.get(8..).unwrap_or_default();
+    while let Some((kind, data, after)) = chunk(rest) {
+        match kind {
+            b"eXIf" => exif = Some(data.to_vec()),
+            b"tEXt" | b"zTXt" => profile = raw_profile(kind, data).or(profile),
+            b"iTXt" => xmp = xmp_text(data).or(xmp),
+            _ => {}
+        }
+        rest = after;
+    }
+    orientation::of(exif.or(profile).as_deref(), xmp.as_deref())
+}
+
+/// A chunk's type and data, and what follows it.
+fn chunk(bytes: &[u8]) -> Option<(&[u8; 4], &[u8], &[u8])> {
+    let (length, rest) = bytes.split_first_chunk::<4>()?;
+    let (kind, rest) = rest.split_first_chunk::<4>()?;
+    let (data, rest) = rest.split_at_checked(u32::from_be_bytes(*length) as usize)?;
+    Some((kind, data, rest.get(4..)?))
+}
+
+/// EXIF data as ImageMagick writes them: three lines, of which the last is a length, and hexadecimal digits.
+fn raw_profile(kind: &[u8; 4], data: &[u8]) -> Option<Vec<u8>> {
+    let text = data.strip_prefix(b"Raw profile type exif\0")?;
+    let text = if kind == b"zTXt" { inflate(text.strip_prefix(b"\0")?).ok()? } else { text.to_vec() };
+    let digits: Vec<u8> =
+        text.splitn(4, |byte| *byte == b'\n').nth(3)?.iter().copied().filter(u8::is_ascii_hexdigit).collect();
+    let value = |digit: u8| char::from(digit).to_digit(16).map(|digit| digit as u8);
+    digits.as_chunks::<2>().0.iter().map(|[high, low]| Some(16 * value(*high)? + value(*low)?)).collect()
+}
+
+/// The text of an XMP packet.
+fn xmp_text(data: &[u8]) -> Option<Vec<u8>> {
+    let rest = data.strip_prefix(b"XML:com.adobe.xmp\0")?;
+    let (&[compressed, _], rest) = rest.split_first_chunk::<2>()?;
+    // Behind the language and the translated keyword, each with a zero at its end.
+    let text = rest.splitn(3, |byte| *byte == 0).nth(2)?;
+    if compressed == 0 { Some(text.to_vec()) } else { inflate(text).ok() }
+}
+
+/// At most a megabyte, which is more than a camera has to say.
+fn inflate(bytes: &[u8]) -> Result<Vec<u8>> {
+    let mut text = Vec::new();
+    ZlibDecoder::new(bytes).take(1 << 20).read_to_end(&mut text).context("a damaged text")?;
+    Ok(text)
+}
