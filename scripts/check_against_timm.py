@@ -9,9 +9,6 @@ DIR has a folder per class. The images go through timm's own dataset, transforms
 function and this project's PyTorch network (reference/qlnet.py), as timm's validate.py would run them,
 and through `qlnet eval`. The exit code is 1 unless all most likely classes are the same, or differ
 only where PyTorch's own two best logits are closer than --tie.
-
-The default build decodes JPEG with other rounding than Pillow does, so probabilities differ in the
-last digits; `cargo build --release --features libjpeg-turbo` decodes the same bits.
 """
 
 import argparse

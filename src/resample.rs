@@ -5,6 +5,8 @@
 //! columns, each a weighted sum over the kernel's support, in integers, rounded to 8 bits. Other
 //! resizers round elsewhere or use shorter weights, and differ in up to a fifth of the values.
 
+use std::ops::Range;
+
 use image::RgbImage;
 
 use crate::simd::vectorised;
@@ -78,19 +80,21 @@ pub fn resize_crop(image: &RgbImage, size: (u32, u32), interpolation: Interpolat
 pub struct Resize {
     columns: Taps,
     rows: Taps,
-    columns_first: bool,
+    /// The vertical pass comes first.
+    vertical_first: bool,
     /// Width and height of what is made.
     crop: (u32, u32),
-    /// Bytes of a row of the image.
-    line: usize,
+    /// Bytes of a row of the image, and those of them that an output reads.
+    stride: usize,
+    read: Range<usize>,
     /// The number of the row that comes next.
     next: usize,
     /// The last rows that came, as far as an output that is not made yet reads them.
     waiting: Vec<u8>,
     /// What the first pass has made.
-    between: Vec<u8>,
-    /// Room for [`resize_rows`] and [`blend`].
-    scratch: Vec<u8>,
+    intermediate: Vec<u8>,
+    /// Room for [`horizontal_pass`] and [`vertical_pass`].
+    pixels: Vec<u8>,
     sums: Vec<i32>,
 }
 
@@ -103,20 +107,19 @@ impl Resize {
         assert!(crop.x + crop.width <= to.0 && crop.y + crop.height <= to.1, "the crop reaches outside");
         let columns = Taps::new(from.0, to.0, crop.x, crop.width, interpolation);
         let (left, right) = columns.reach();
-        let columns_first = columns_first(from, to);
-        // Pixels of a row before the pass along the rows, and of a row that the other pass makes.
-        let (shortened, blended) =
-            if columns_first { (right - left, right - left) } else { (from.0 as usize, crop.width as usize) };
+        let vertical_first = vertical_first(from, to);
+        let blended = if vertical_first { right - left } else { crop.width as usize };
         Self {
             columns,
             rows: Taps::new(from.1, to.1, crop.y, crop.height, interpolation),
-            columns_first,
+            vertical_first,
             crop: (crop.width, crop.height),
-            line: from.0 as usize * 3,
+            stride: from.0 as usize * 3,
+            read: left * 3..right * 3,
             next: 0,
             waiting: Vec::new(),
-            between: Vec::new(),
-            scratch: vec![0; shortened * ROWS * 4],
+            intermediate: Vec::new(),
+            pixels: vec![0; (right - left) * ROWS * 4],
             sums: vec![0; blended * 3],
         }
     }
@@ -124,67 +127,60 @@ impl Resize {
     /// Takes whole rows: `[rows, width, 3]`.
     pub fn put(&mut self, rows: &[u8]) {
         let (top, bottom) = self.rows.reach();
-        let strip = ROWS * self.line;
-        let count = rows.len() / self.line;
+        let count = rows.len() / self.stride;
         // Rows that no output reads are left out.
         let from = top.saturating_sub(self.next).min(count);
         let to = bottom.saturating_sub(self.next).clamp(from, count);
         self.next += from;
-        for rows in rows[from * self.line..to * self.line].chunks(strip) {
-            self.next += rows.len() / self.line;
-            if !self.columns_first && self.waiting.is_empty() && rows.len() == strip {
-                self.shorten(rows);
+        for rows in rows[from * self.stride..to * self.stride].chunks(ROWS * self.stride) {
+            self.next += rows.len() / self.stride;
+            if !self.vertical_first && self.waiting.is_empty() && rows.len() == ROWS * self.stride {
+                self.shorten(rows, self.stride, self.read.clone());
                 continue;
             }
-            self.waiting.extend_from_slice(rows);
-            if self.columns_first {
+            for row in rows.chunks_exact(self.stride) {
+                self.waiting.extend_from_slice(&row[self.read.clone()]);
+            }
+            if self.vertical_first {
                 self.blend_waiting();
-            } else {
-                self.shorten_waiting(self.waiting.len() / strip * strip);
+            } else if self.waiting.len() >= ROWS * self.read.len() {
+                self.shorten_waiting(ROWS);
             }
         }
         self.next += count - to;
     }
 
-    /// The first pass where rows come first.
-    fn shorten(&mut self, rows: &[u8]) {
-        let made = self.between.len();
-        self.between.resize(made + rows.len() / self.line * self.crop.0 as usize * 3, 0);
-        resize_rows(rows, self.line, 0, &self.columns, &mut self.scratch, &mut self.between[made..]);
+    /// The horizontal pass where it comes first: of rows that are `stride` bytes apart, and of which the bytes
+    /// `read` are read.
+    fn shorten(&mut self, rows: &[u8], stride: usize, read: Range<usize>) {
+        let made = self.intermediate.len();
+        self.intermediate.resize(made + rows.len() / stride * self.crop.0 as usize * 3, 0);
+        horizontal_pass(rows, stride, read, &self.columns, &mut self.pixels, &mut self.intermediate[made..]);
     }
 
-    /// The same, of so many bytes of the rows that wait.
-    fn shorten_waiting(&mut self, bytes: usize) {
+    /// The same, of the first so many rows that wait.
+    fn shorten_waiting(&mut self, count: usize) {
+        let stride = self.read.len();
         let mut waiting = std::mem::take(&mut self.waiting);
-        self.shorten(&waiting[..bytes]);
-        waiting.drain(..bytes);
+        self.shorten(&waiting[..count * stride], stride, 0..stride);
+        waiting.drain(..count * stride);
         self.waiting = waiting;
     }
 
-    /// The first pass where columns come first: the outputs whose inputs are there, of the columns that the
-    /// second pass reads.
+    /// The vertical pass where it comes first: the outputs whose inputs are there.
     fn blend_waiting(&mut self) {
-        let (left, right) = self.columns.reach();
-        let read = (right - left) * 3;
-        let end = self.next;
-        let start = end - self.waiting.len() / self.line;
-        let mut output = self.between.len() / read;
+        let stride = self.read.len();
+        let (start, end) = (self.next - self.waiting.len() / stride, self.next);
+        let mut output = self.intermediate.len() / stride;
         while self.rows.first.get(output).is_some_and(|first| first + self.rows.count <= end) {
-            let source = &self.waiting[(self.rows.first[output] - start) * self.line..];
-            let made = self.between.len();
-            self.between.resize(made + read, 0);
-            blend(
-                source,
-                self.line,
-                left * 3..right * 3,
-                self.rows.weights(output),
-                &mut self.sums,
-                &mut self.between[made..],
-            );
+            let made = self.intermediate.len();
+            self.intermediate.resize(made + stride, 0);
+            let source = &self.waiting[(self.rows.first[output] - start) * stride..];
+            vertical_pass(source, self.rows.weights(output), &mut self.sums, &mut self.intermediate[made..]);
             output += 1;
         }
         // Rows that are read no more go when they are half of those that wait, so that none is moved often.
-        let done = self.rows.first.get(output).map_or(end, |first| *first.min(&end)).saturating_sub(start) * self.line;
+        let done = self.rows.first.get(output).map_or(end, |first| *first.min(&end)).saturating_sub(start) * stride;
         if 2 * done >= self.waiting.len() {
             self.waiting.drain(..done);
         }
@@ -200,23 +196,23 @@ impl Resize {
         let (width, height) = self.crop;
         let made = width as usize * 3;
         let mut out = vec![0; made * height as usize];
-        if self.columns_first {
-            let (left, right) = self.columns.reach();
-            resize_rows(&self.between, (right - left) * 3, left, &self.columns, &mut self.scratch, &mut out);
+        if self.vertical_first {
+            let stride = self.read.len();
+            horizontal_pass(&self.intermediate, stride, 0..stride, &self.columns, &mut self.pixels, &mut out);
         } else {
-            self.shorten_waiting(self.waiting.len());
+            self.shorten_waiting(self.waiting.len() / self.read.len());
             for (output, out) in out.chunks_exact_mut(made).enumerate() {
-                let source = &self.between[(self.rows.first[output] - top) * made..];
-                blend(source, made, 0..made, self.rows.weights(output), &mut self.sums, out);
+                let source = &self.intermediate[(self.rows.first[output] - top) * made..];
+                vertical_pass(source, self.rows.weights(output), &mut self.sums, out);
             }
         }
         RgbImage::from_raw(width, height, out).expect("the buffer has the crop's size")
     }
 }
 
-/// Which pass comes first. Rows, until Pillow 12; from Pillow 13 on, columns where that removes more
+/// Whether the vertical pass comes first: never, until Pillow 12; from Pillow 13 on, where that removes more
 /// than twice as many rows as the other pass removes columns (Pillow's pull request 9549).
-fn columns_first((from_width, from_height): (u32, u32), (width, height): (u32, u32)) -> bool {
+fn vertical_first((from_width, from_height): (u32, u32), (width, height): (u32, u32)) -> bool {
     let [from_width, from_height, width, height] = [from_width, from_height, width, height].map(i64::from);
     height < from_height && 2 * (from_width - width) < from_height - height
 }
@@ -290,30 +286,32 @@ const ROWS: usize = 16;
 const HALF: i32 = 1 << (PRECISION - 1);
 
 vectorised! {
-    /// Along every row of `source`, `line` bytes each, of which the first pixel is number `origin`
-    /// of the image's row: to `[rows, taps, 3]`. `columns` is room for
-    /// `line / 3 * ROWS * 4` values.
-    fn resize_rows(
+    /// Of every row of `source`, `stride` bytes each, the bytes `read`, which begin with the first pixel that one of
+    /// `taps` reads: to `[rows, taps, 3]`. `pixels` is room for [`ROWS`] times what is read of a row, with
+    /// a fourth channel.
+    fn horizontal_pass(
         source: &[u8],
-        line: usize,
-        origin: usize,
+        stride: usize,
+        read: Range<usize>,
         taps: &Taps,
-        columns: &mut [u8],
+        pixels: &mut [u8],
         out: &mut [u8],
     ) {
         let outputs = taps.first.len();
+        let origin = taps.reach().0;
         let mut sums = [0i32; ROWS * 4];
-        for (source, out) in source.chunks(ROWS * line).zip(out.chunks_mut(ROWS * outputs * 3)) {
-            let lanes = source.len() / line * 4;
-            for (row, source) in source.chunks_exact(line).enumerate() {
-                for (column, pixel) in columns.chunks_exact_mut(lanes).zip(source.as_chunks::<3>().0) {
+        for (source, out) in source.chunks(ROWS * stride).zip(out.chunks_mut(ROWS * outputs * 3)) {
+            let lanes = source.len() / stride * 4;
+            for (row, source) in source.chunks_exact(stride).enumerate() {
+                let source = source[read.clone()].as_chunks::<3>().0;
+                for (column, pixel) in pixels.chunks_exact_mut(lanes).zip(source) {
                     column[row * 4..][..4].copy_from_slice(&[pixel[0], pixel[1], pixel[2], 0]);
                 }
             }
             for (output, (first, weights)) in taps.first.iter().zip(taps.weights.chunks_exact(taps.count)).enumerate() {
                 let sums = &mut sums[..lanes];
                 sums.fill(HALF);
-                for (column, weight) in columns[(first - origin) * lanes..].chunks_exact(lanes).zip(weights) {
+                for (column, weight) in pixels[(first - origin) * lanes..].chunks_exact(lanes).zip(weights) {
                     for (sum, value) in sums.iter_mut().zip(column) {
                         *sum += i32::from(*value) * weight;
                     }
@@ -327,20 +325,12 @@ vectorised! {
 }
 
 vectorised! {
-    /// One row of a resize along the columns: of the bytes `range` of as many rows of `source` as there are
-    /// weights, `line` bytes each. `sums` is room for as many values as `out`
-    /// has.
-    fn blend(
-        source: &[u8],
-        line: usize,
-        range: std::ops::Range<usize>,
-        weights: &[i32],
-        sums: &mut [i32],
-        out: &mut [u8],
-    ) {
+    /// One row `out` of as many rows of `source` as there are weights, each as long as it. `sums` is room for
+    /// as many values.
+    fn vertical_pass(source: &[u8], weights: &[i32], sums: &mut [i32], out: &mut [u8]) {
         sums.fill(HALF);
-        for (row, weight) in source.chunks_exact(line).zip(weights) {
-            for (sum, value) in sums.iter_mut().zip(&row[range.clone()]) {
+        for (row, weight) in source.chunks_exact(out.len()).zip(weights) {
+            for (sum, value) in sums.iter_mut().zip(row) {
                 *sum += i32::from(*value) * weight;
             }
         }
@@ -370,6 +360,26 @@ mod tests {
                 assert_eq!(part, view);
             }
         }
+    }
+
+    #[test]
+    fn rows_may_come_in_any_number() {
+        for (from, to) in
+            [((61, 47), (40, 30)), ((9, 300), (11, 90)), ((300, 5), (220, 7)), ((1, 40), (3, 3)), ((50, 1), (9, 9))]
+        {
+            let image = RgbImage::from_fn(from.0, from.1, |x, y| {
+                image::Rgb([(x * 7 + y) as u8, (x * y) as u8, (y * 31) as u8])
+            });
+            let crop = Rect { x: to.0 / 4, y: to.1 / 3, width: to.0 / 2, height: to.1 / 2 };
+            let expected = resize_crop(&image, to, Interpolation::Bicubic, crop);
+            for rows in [1, 2, 7, 16, 17, 40] {
+                let mut resize = Resize::new(from, to, Interpolation::Bicubic, crop);
+                resize.put(&[]);
+                image.as_raw().chunks(rows * from.0 as usize * 3).for_each(|rows| resize.put(rows));
+                assert_eq!(resize.finish(), expected, "{from:?} to {to:?} by {rows}");
+            }
+        }
+        assert!(vertical_first((9, 300), (11, 90)) && !vertical_first((61, 47), (40, 30)));
     }
 
     #[test]

@@ -374,12 +374,11 @@ fn the_full_size_network_equals_pytorch_from_the_files() {
     for (record, image) in records.iter().zip(expected) {
         let wanted: Vec<f64> = image["logits"].as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect();
         let largest = wanted.iter().fold(0f64, |m, v| m.max(v.abs()));
-        let tolerance = if image["lossless"].as_bool().unwrap() { 1e-4 } else { 5e-2 };
         let predictions = record["predictions"].as_array().unwrap();
         assert_eq!(predictions.len(), 1000);
         for p in predictions {
             let difference = p["logit"].as_f64().unwrap() - wanted[p["index"].as_u64().unwrap() as usize];
-            assert!(difference.abs() < tolerance * largest, "{}: {p} differs by {difference}", image["image"]);
+            assert!(difference.abs() < 1e-4 * largest, "{}: {p} differs by {difference}", image["image"]);
         }
         let top = (0..1000).max_by(|a, b| wanted[*a].total_cmp(&wanted[*b])).unwrap();
         assert_eq!(predictions[0]["index"], top, "{}", image["image"]);

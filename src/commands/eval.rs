@@ -122,8 +122,15 @@ fn evaluate_images(args: &Eval, images: &Path) -> Result<ExitCode> {
     let shard = args.part.shard.unwrap_or(Shard::WHOLE);
     let expected = shard.images(dataset.images()).count();
     ensure!(expected > 0, "shard {shard} is empty: there are only {} images", dataset.images());
-    let run =
-        Run::new(model, args.model.weights_sha256()?, &classifier, &dataset, selection, shard, args.pictures.strict);
+    let run = Run::new(
+        model,
+        args.model.weights_sha256()?,
+        &classifier,
+        &dataset,
+        selection,
+        shard,
+        args.pictures.options(false),
+    );
 
     let mut tally = Tally::default();
     let mut done = 0;
@@ -294,12 +301,12 @@ impl Progress {
 
     /// What is wrong with an image, if anything is.
     fn tell(&self, tally: &Tally, row: &Row) {
-        let (kind, text, before) = match (&row.scores, &row.warning) {
+        let (kind, text, so_far) = match (&row.scores, &row.warning) {
             (Err(error), _) => ("error", error, tally.failed.len() as u64),
             (Ok(_), Some(warning)) => ("warning", warning, tally.warnings),
             (Ok(_), None) => return,
         };
-        if before <= NAMED {
+        if so_far <= NAMED {
             self.bar.suspend(|| say(kind, &format!("{}: {text}", row.path)));
         }
     }

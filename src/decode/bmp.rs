@@ -3,10 +3,8 @@
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::Decoder;
 use super::little_endian::{read_u16, read_u32};
-
-const CUT_SHORT: &str = "it is cut short";
+use super::{CUT_SHORT, Decoder};
 
 /// A BMP file, or the bitmap in an icon.
 pub struct Bmp<'a> {

@@ -5,10 +5,8 @@
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::Decoder;
 use super::little_endian::read_u32;
-
-const CUT_SHORT: &str = "it is cut short";
+use super::{CUT_SHORT, Decoder};
 
 /// A DDS file.
 pub struct Dds<'a> {

@@ -4,9 +4,7 @@
 use anyhow::{Context, Result, bail, ensure};
 use weezl::{BitOrder, LzwStatus, decode::Decoder as Lzw};
 
-use super::Decoder;
-
-const CUT_SHORT: &str = "it is cut short";
+use super::{CUT_SHORT, Decoder};
 
 /// A GIF file, of which the first frame is the picture.
 pub struct Gif<'a> {

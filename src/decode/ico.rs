@@ -3,12 +3,11 @@
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::Decoder;
+use super::arithmetic::multiply;
 use super::bmp::Bmp;
 use super::little_endian::read_u16;
 use super::png::Png;
-
-const CUT_SHORT: &str = "it is cut short";
+use super::{CUT_SHORT, Decoder};
 
 /// An icon or cursor file.
 pub struct Ico<'a>(Box<dyn Decoder + 'a>);
@@ -127,15 +126,9 @@ impl Decoder for GreyCursor<'_> {
         Box::new(self.0).read(&mut |pixels| values.extend(pixels.iter().step_by(3)))?;
         let (upper, lower) = values.split_at(width * height / 2);
         for (upper, lower) in upper.chunks_exact(width).zip(lower.chunks_exact(width)) {
-            let row = upper.iter().zip(lower).flat_map(|(&mask, &value)| [blend(value, 255 - mask); 3]);
+            let row = upper.iter().zip(lower).flat_map(|(&mask, &value)| [multiply(value, 255 - mask); 3]);
             put(&row.collect::<Vec<_>>());
         }
         Ok(Vec::new())
     }
-}
-
-/// `value` on black, with the rounding of Pillow's `Paste.c`.
-fn blend(value: u8, opacity: u8) -> u8 {
-    let product = u32::from(value) * u32::from(opacity) + 128;
-    (((product >> 8) + product) >> 8) as u8
 }

@@ -9,8 +9,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use anyhow::{Result, anyhow, bail, ensure};
 use mozjpeg_sys as ffi;
 
-use super::cmyk::cmyk_to_rgb;
-use super::{Decoder, orientation};
+use super::arithmetic::cmyk_to_rgb;
+use super::{CUT_SHORT, Decoder, orientation};
 
 /// What decodes JPEG files.
 pub const NAME: &str = "libjpeg-turbo";
@@ -19,10 +19,7 @@ pub const NAME: &str = "libjpeg-turbo";
 const STRIP: usize = 16;
 
 /// A JPEG file.
-pub struct Jpeg<'a> {
-    library: Library<'a>,
-    orientation: u8,
-}
+pub struct Jpeg<'a>(Library<'a>);
 
 impl<'a> Jpeg<'a> {
     /// Reads the header.
@@ -32,28 +29,29 @@ impl<'a> Jpeg<'a> {
     pub fn open(bytes: &'a [u8]) -> Result<Self> {
         let mut library = Library::open(bytes)?;
         // As Pillow: the library has found out how the colours are stored.
-        library.info.out_color_space = match library.info.num_components {
+        let components = library.info().num_components;
+        library.info_mut().out_color_space = match components {
             1 => ffi::JCS_GRAYSCALE,
             3 => ffi::JCS_RGB,
             4 => ffi::JCS_CMYK,
             n => bail!("a JPEG of {n} components is not decoded"),
         };
-        let (exif, xmp) = library.metadata();
-        Ok(Self { orientation: orientation::of(exif.as_deref(), xmp.as_deref()), library })
+        Ok(Self(library))
     }
 }
 
 impl Decoder for Jpeg<'_> {
     fn dimensions(&self) -> (u32, u32) {
-        (self.library.info.image_width, self.library.info.image_height)
+        (self.0.info().image_width, self.0.info().image_height)
     }
 
     fn orientation(&self) -> u8 {
-        self.orientation
+        let (exif, xmp) = self.0.metadata();
+        orientation::of(exif.as_deref(), xmp.as_deref())
     }
 
     fn memory(&self) -> u64 {
-        let info = &self.library.info;
+        let info = self.0.info();
         let values = u64::from(info.image_width) * u64::from(info.image_height) * info.num_components as u64;
         // SAFETY: the header has been read.
         let whole = unsafe { ffi::jpeg_has_multiple_scans(info) } != 0;
@@ -63,7 +61,7 @@ impl Decoder for Jpeg<'_> {
 
     fn read(mut self: Box<Self>, put: &mut dyn FnMut(&[u8])) -> Result<Vec<String>> {
         let mut rgb = Vec::new();
-        self.library.read(&mut |samples, channels| match channels {
+        self.0.read(&mut |samples, channels| match channels {
             3 => put(samples),
             _ => {
                 rgb.clear();
@@ -77,7 +75,7 @@ impl Decoder for Jpeg<'_> {
                 put(&rgb);
             }
         })?;
-        Ok(self.library.state.warning().into_iter().collect())
+        Ok(self.0.warning().into_iter().collect())
     }
 }
 
@@ -102,11 +100,18 @@ impl Colours {
 }
 
 /// Decodes a JPEG stream that is part of another file, which says what the components are: `[height, width,
-/// components]`, 8 bits each. Adds what libjpeg passed over to `warnings`.
+/// components]`, 8 bits each. `check` is asked whether width and height are right before anything is allocated
+/// for them. What libjpeg passed over is added to `warnings`.
 ///
 /// # Errors
-/// If it is damaged, or has another number of components.
-pub fn samples(stream: &[u8], stored: Colours, wanted: Colours, warnings: &mut Vec<String>) -> Result<Vec<u8>> {
+/// If it is damaged, or has another size or number of components.
+pub fn samples(
+    stream: &[u8],
+    stored: Colours,
+    wanted: Colours,
+    check: impl FnOnce((u32, u32)) -> Result<()>,
+    warnings: &mut Vec<String>,
+) -> Result<Vec<u8>> {
     let space = |colours| match colours {
         Colours::Grey => ffi::JCS_GRAYSCALE,
         Colours::Rgb => ffi::JCS_RGB,
@@ -114,41 +119,43 @@ pub fn samples(stream: &[u8], stored: Colours, wanted: Colours, warnings: &mut V
         Colours::Cmyk => ffi::JCS_CMYK,
     };
     let mut library = Library::open(stream)?;
-    let (found, expected) = (library.info.num_components, stored.channels());
+    let info = library.info_mut();
+    check((info.image_width, info.image_height))?;
+    let (found, expected) = (info.num_components, stored.channels());
     ensure!(found as usize == expected, "the JPEG inside has {found} components, not {expected}");
-    library.info.jpeg_color_space = space(stored);
-    library.info.out_color_space = space(wanted);
+    info.jpeg_color_space = space(stored);
+    info.out_color_space = space(wanted);
     // libtiff, which is the one to ask for YCbCr, repeats the samples of Cb and Cr and does not smooth them.
-    library.info.do_fancy_upsampling = (wanted != Colours::YCbCr).into();
+    info.do_fancy_upsampling = (wanted != Colours::YCbCr).into();
     let mut pixels = Vec::new();
     library.read(&mut |samples, _| pixels.extend_from_slice(samples))?;
-    warnings.extend(library.state.warning());
+    warnings.extend(library.warning());
     Ok(pixels)
 }
 
 /// The library's state for one file.
 struct Library<'a> {
-    info: Box<ffi::jpeg_decompress_struct>,
-    errors: Box<ffi::jpeg_error_mgr>,
-    state: Box<State>,
+    /// Never null, and only freed with this.
+    inner: *mut Inner,
     bytes: PhantomData<&'a [u8]>,
+}
+
+/// What C code and the functions that it calls point to. No reference to the whole is held.
+struct Inner {
+    info: ffi::jpeg_decompress_struct,
+    errors: ffi::jpeg_error_mgr,
+    progress: ffi::jpeg_progress_mgr,
+    told: Told,
 }
 
 /// What the library told.
 #[derive(Default)]
-struct State {
+struct Told {
     /// The first warning, and how many there were.
     first: Option<String>,
     count: usize,
     /// The data ended before the file's end marker.
     ended: bool,
-}
-
-impl State {
-    fn warning(&self) -> Option<String> {
-        let more = if self.count > 1 { format!(" (and {} more warnings)", self.count - 1) } else { String::new() };
-        self.first.as_ref().map(|first| format!("{first}{more}"))
-    }
 }
 
 /// An error of the library on its way through the C code.
@@ -158,41 +165,76 @@ impl<'a> Library<'a> {
     /// Reads the header.
     fn open(bytes: &'a [u8]) -> Result<Self> {
         // SAFETY: these are C structures, for which zeros are what their makers begin with.
-        let (info, errors) = unsafe { (Box::new(std::mem::zeroed()), Box::new(std::mem::zeroed())) };
-        let mut library = Self { info, errors, state: Box::default(), bytes: PhantomData };
-        let Self { info, errors, state, .. } = &mut library;
-        // SAFETY: what the structures point to lies in boxes that live as long as they, and `bytes` longer.
-        guarded(|| unsafe {
-            info.common.err = ffi::jpeg_std_error(errors);
-            errors.error_exit = Some(fail);
-            errors.emit_message = Some(note);
-            ffi::jpeg_create_decompress(&mut **info);
-            info.common.client_data = (&raw mut **state).cast::<c_void>();
-            ffi::jpeg_mem_src(info, bytes.as_ptr(), bytes.len() as c_ulong);
-            ffi::jpeg_save_markers(info, APP1, 0xffff);
-            // A file may begin with tables alone.
-            while ffi::jpeg_read_header(info, 0) == TABLES_ONLY {}
-        })?;
+        let inner = unsafe {
+            Inner {
+                info: std::mem::zeroed(),
+                errors: std::mem::zeroed(),
+                progress: std::mem::zeroed(),
+                told: Told::default(),
+            }
+        };
+        let library = Self { inner: Box::into_raw(Box::new(inner)), bytes: PhantomData };
+        let inner = library.inner;
+        let read = guarded(|| {
+            // SAFETY: `inner` stays where it is until it is dropped, and `bytes` live longer.
+            unsafe {
+                (*inner).info.common.err = ffi::jpeg_std_error(&mut (*inner).errors);
+                (*inner).errors.error_exit = Some(fail);
+                (*inner).errors.emit_message = Some(note);
+                ffi::jpeg_create_decompress(&raw mut (*inner).info);
+                (*inner).info.common.client_data = (&raw mut (*inner).told).cast::<c_void>();
+                (*inner).progress.progress_monitor = Some(bound_scans);
+                (*inner).info.common.progress = &raw mut (*inner).progress;
+                ffi::jpeg_mem_src(&mut (*inner).info, bytes.as_ptr(), bytes.len() as c_ulong);
+                ffi::jpeg_save_markers(&mut (*inner).info, APP1, 0xffff);
+                // A file may begin with tables alone.
+                while ffi::jpeg_read_header(&mut (*inner).info, 0) == TABLES_ONLY {}
+            }
+        });
+        // Behind the end of the data it reads an end marker that is not there, and complains of that.
         library.ensure_whole()?;
+        read?;
         Ok(library)
+    }
+
+    fn info(&self) -> &ffi::jpeg_decompress_struct {
+        // SAFETY: nothing changes it while the reference lives, which borrows `self`.
+        unsafe { &(*self.inner).info }
+    }
+
+    fn info_mut(&mut self) -> &mut ffi::jpeg_decompress_struct {
+        // SAFETY: as above.
+        unsafe { &mut (*self.inner).info }
+    }
+
+    fn told(&self) -> &Told {
+        // SAFETY: C code writes it only while it runs, and then no such reference lives.
+        unsafe { &(*self.inner).told }
+    }
+
+    /// What it warned of.
+    fn warning(&self) -> Option<String> {
+        let Told { first, count, .. } = self.told();
+        let more = if *count > 1 { format!(" (and {} more warnings)", count - 1) } else { String::new() };
+        first.as_ref().map(|first| format!("{first}{more}"))
     }
 
     /// Hands the rows over, in strips, with the number of channels.
     fn read(&mut self, put: &mut dyn FnMut(&[u8], usize)) -> Result<()> {
         // SAFETY: the structure is that of an open file.
-        guarded(|| unsafe { ffi::jpeg_start_decompress(&mut self.info) })?;
+        guarded(|| unsafe { ffi::jpeg_start_decompress(self.info_mut()) })?;
         self.ensure_whole()?;
-        let (height, channels) = (self.info.output_height, self.info.output_components as usize);
-        let line = self.info.output_width as usize * channels;
+        let (height, channels) = (self.info().output_height, self.info().output_components as usize);
+        let line = self.info().output_width as usize * channels;
         let mut strip = vec![0u8; STRIP * line];
-        while self.info.output_scanline < height {
-            let rows = STRIP.min((height - self.info.output_scanline) as usize);
+        while self.info().output_scanline < height {
+            let rows = STRIP.min((height - self.info().output_scanline) as usize);
             let mut pointers: Vec<*mut u8> = strip.chunks_exact_mut(line).map(<[u8]>::as_mut_ptr).collect();
             let mut done = 0;
             while done < rows {
                 // SAFETY: `done..rows` are pointers to rows of the size that the library writes.
                 done += guarded(|| unsafe {
-                    ffi::jpeg_read_scanlines(&mut self.info, pointers[done..].as_mut_ptr(), (rows - done) as u32)
+                    ffi::jpeg_read_scanlines(self.info_mut(), pointers[done..].as_mut_ptr(), (rows - done) as u32)
                 })? as usize;
                 self.ensure_whole()?;
             }
@@ -200,26 +242,29 @@ impl<'a> Library<'a> {
         }
         // What is missing behind the last row, as the end marker, is nothing that Pillow would miss.
         // SAFETY: all rows have been read.
-        guarded(|| unsafe { ffi::jpeg_finish_decompress(&mut self.info) }).map(drop)
+        guarded(|| unsafe { ffi::jpeg_finish_decompress(self.info_mut()) }).map(drop)
     }
 
     /// The library goes on with grey where the data ends. Pillow does not.
     fn ensure_whole(&self) -> Result<()> {
-        ensure!(!self.state.ended, "it is cut short");
+        ensure!(!self.told().ended, CUT_SHORT);
         Ok(())
     }
 
     /// EXIF and XMP, as Pillow puts them together.
     fn metadata(&self) -> (Option<Vec<u8>>, Option<Vec<u8>>) {
+        // What says how a picture is turned comes at the beginning of what a camera has to say.
+        const MOST: usize = 1 << 20;
         let (mut exif, mut xmp): (Option<Vec<u8>>, _) = (None, None);
-        let mut marker = self.info.marker_list;
+        let mut marker = self.info().marker_list;
         // SAFETY: it is a list that lives as long as the structure.
         while let Some(segment) = unsafe { marker.as_ref() } {
             if !segment.data.is_null() {
                 // SAFETY: the library allocated the segment with this length.
                 let data = unsafe { std::slice::from_raw_parts(segment.data, segment.data_length as usize) };
                 if let Some(more) = data.strip_prefix(b"Exif\0\0") {
-                    exif.get_or_insert_default().extend_from_slice(more);
+                    let exif = exif.get_or_insert_default();
+                    exif.extend_from_slice(&more[..more.len().min(MOST.saturating_sub(exif.len()))]);
                 } else if let Some(packet) = data.strip_prefix(b"http://ns.adobe.com/xap/1.0/\0") {
                     xmp = Some(packet.to_vec());
                 }
@@ -232,9 +277,11 @@ impl<'a> Library<'a> {
 
 impl Drop for Library<'_> {
     fn drop(&mut self) {
-        // SAFETY: it is destroyed once, and may be in any state.
-        let destroyed = guarded(|| unsafe { ffi::jpeg_destroy_decompress(&mut self.info) });
-        debug_assert!(destroyed.is_ok() && !self.errors.jpeg_message_table.is_null());
+        // SAFETY: it is destroyed once, whatever its state, and this never fails; nothing points to it then.
+        unsafe {
+            ffi::jpeg_destroy_decompress(&mut (*self.inner).info);
+            drop(Box::from_raw(self.inner));
+        }
     }
 }
 
@@ -243,6 +290,13 @@ const APP1: c_int = 0xe1;
 
 /// `JPEG_HEADER_TABLES_ONLY` of jpeglib.h.
 const TABLES_ONLY: c_int = 2;
+
+/// `JMSG_LENGTH_MAX` of jpeglib.h.
+const MESSAGE_LENGTH: usize = 200;
+
+/// More scans than any encoder writes. Each goes through the whole picture, so that a small file of very many
+/// would take for ever.
+const MOST_SCANS: c_int = 100;
 
 /// Runs C code whose errors come as a panic that the C code lets through.
 fn guarded<T>(work: impl FnOnce() -> T) -> Result<T> {
@@ -254,18 +308,14 @@ fn guarded<T>(work: impl FnOnce() -> T) -> Result<T> {
 
 /// The text of the library's last message.
 fn message(common: &mut ffi::jpeg_common_struct) -> String {
-    let mut buffer = [0u8; 80];
-    // SAFETY: the error manager is that of `open`, and the function writes at most 80 bytes with a final zero;
-    // that the binding calls the buffer constant does not make it so.
+    let mut buffer = [0u8; MESSAGE_LENGTH];
+    // SAFETY: the error manager is that of `open`. The function takes a pointer to as many bytes as there are, and
+    // ends the text with a zero; the binding has another type for it, of a shorter and constant buffer.
     unsafe {
-        let format = (*common.err).format_message.map(|format| {
-            std::mem::transmute::<
-                unsafe extern "C-unwind" fn(&mut ffi::jpeg_common_struct, &[u8; 80]),
-                unsafe extern "C-unwind" fn(&mut ffi::jpeg_common_struct, &mut [u8; 80]),
-            >(format)
-        });
-        if let Some(format) = format {
-            format(common, &mut buffer);
+        if let Some(format) = (*common.err).format_message {
+            let format: unsafe extern "C-unwind" fn(&mut ffi::jpeg_common_struct, *mut u8) =
+                std::mem::transmute(format);
+            format(common, buffer.as_mut_ptr());
         }
     }
     let end = buffer.iter().position(|byte| *byte == 0).unwrap_or(buffer.len());
@@ -274,7 +324,13 @@ fn message(common: &mut ffi::jpeg_common_struct) -> String {
 
 /// What the library calls when it cannot go on.
 unsafe extern "C-unwind" fn fail(common: &mut ffi::jpeg_common_struct) {
-    let text = message(common);
+    const LOSSLESS: c_int = 0xc3;
+    // SAFETY: `open` has set it, and the code says what the parameter is.
+    let lossless = unsafe {
+        let errors = &mut *common.err;
+        errors.msg_code == ffi::JERR_SOF_UNSUPPORTED as c_int && (*errors.msg_parm.i())[0] == LOSSLESS
+    };
+    let text = if lossless { "lossless JPEG is not decoded".into() } else { message(common) };
     // Not `panic!`, which would print.
     resume_unwind(Box::new(Fatal(text)));
 }
@@ -284,12 +340,20 @@ unsafe extern "C-unwind" fn note(common: &mut ffi::jpeg_common_struct, level: c_
     if level >= 0 {
         return;
     }
-    let text = message(common);
     // SAFETY: `open` has set both.
-    let (state, code) = unsafe { (common.client_data.cast::<State>().as_mut(), (*common.err).msg_code) };
-    if let Some(state) = state {
-        state.ended |= code == ffi::JWRN_JPEG_EOF as c_int;
-        state.count += 1;
-        state.first.get_or_insert(text);
+    let (told, code) = unsafe { (common.client_data.cast::<Told>().as_mut(), (*common.err).msg_code) };
+    if let Some(told) = told {
+        told.ended |= code == ffi::JWRN_JPEG_EOF as c_int;
+        told.count += 1;
+        told.first.get_or_insert_with(|| message(common));
+    }
+}
+
+/// What the library calls now and then.
+unsafe extern "C-unwind" fn bound_scans(common: &mut ffi::jpeg_common_struct) {
+    // SAFETY: it is the beginning of the structure that was given to the library.
+    let info = unsafe { &*(&raw const *common).cast::<ffi::jpeg_decompress_struct>() };
+    if info.input_scan_number > MOST_SCANS {
+        resume_unwind(Box::new(Fatal(format!("it has more than {MOST_SCANS} scans"))));
     }
 }

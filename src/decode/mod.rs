@@ -6,8 +6,8 @@
 //! colour; of 16-bit grey it makes white what exceeds 255, which nobody wants.) Each format has a file, in
 //! which a [`Decoder`] reads its header and then its rows; nothing here knows of the network.
 
+mod arithmetic;
 mod bmp;
-mod cmyk;
 mod dds;
 mod gif;
 mod ico;
@@ -34,6 +34,9 @@ use orientation::Turned;
 /// The most pixels that an image may have unless more are allowed: the number from which Pillow refuses
 /// one as a decompression bomb.
 pub const MAX_PIXELS: u64 = 178_956_970;
+
+/// What is wrong with a file that ends too early.
+const CUT_SHORT: &str = "it is cut short";
 
 /// How files are taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,6 +134,7 @@ impl<'a> Picture<'a> {
         // Where a row ends up is known only with the last one, so that a turned picture is held whole.
         let mut turned = (orientation != 1).then(|| Turned::new(width, height, orientation));
         let held = decoder.memory() + turned.as_ref().map_or(0, |_| line as u64 * u64::from(height));
+        // Nothing under it may wait for other threads' work, which may itself wait for a permit.
         let _permit = memory::permit(held);
         let mut each = |strip: &[u8]| {
             match &mut turned {

@@ -23,13 +23,18 @@ impl<'a> Other<'a> {
         let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
         // The number of pixels is bounded elsewhere, and with it what they take.
         reader.limits(Limits::no_limits());
-        let mut decoder: Box<dyn ImageDecoder + 'a> = match format {
+        let decoder: Box<dyn ImageDecoder + 'a> = match format {
             ImageFormat::Qoi => Box::new(QoiDecoder::new(with_end(bytes))?),
             ImageFormat::Tga => Box::new(TgaDecoder::new(without_alpha_of_8_bits(bytes)?)?),
             _ => Box::new(reader.into_decoder()?),
         };
-        let (exif, xmp) = (decoder.exif_metadata().ok().flatten(), decoder.xmp_metadata().ok().flatten());
-        Ok(Self { orientation: orientation::of(exif.as_deref(), xmp.as_deref()), decoder })
+        // Of these formats only WebP says how it has to be turned. The `image` crate would allocate whatever size
+        // the file names for it.
+        let orientation = match format {
+            ImageFormat::WebP => orientation::of(riff_chunk(bytes, b"EXIF"), riff_chunk(bytes, b"XMP ")),
+            _ => 1,
+        };
+        Ok(Self { decoder, orientation })
     }
 }
 
@@ -60,6 +65,8 @@ impl Decoder for Other<'_> {
                 by_rows::<3, _>(image.as_raw(), line, |rgb| rgb.each_ref().map(expand), put);
             }
             DynamicImage::ImageRgb8(image) => put(image.as_raw()),
+            DynamicImage::ImageLuma8(image) => by_rows::<1, _>(image.as_raw(), line, |[grey]| [*grey; 3], put),
+            DynamicImage::ImageLumaA8(image) => by_rows::<2, _>(image.as_raw(), line, |[grey, _]| [*grey; 3], put),
             DynamicImage::ImageLuma16(image) => {
                 by_rows::<1, _>(image.as_raw(), line, |[grey]| [upper(grey); 3], put);
             }
@@ -76,6 +83,20 @@ impl Decoder for Other<'_> {
             other => put(other.into_rgb8().as_raw()),
         }
         Ok(Vec::new())
+    }
+}
+
+/// What a chunk of this name holds in a RIFF file, as WebP files are.
+fn riff_chunk<'a>(bytes: &'a [u8], name: &[u8; 4]) -> Option<&'a [u8]> {
+    let mut rest = bytes.get(12..)?;
+    loop {
+        let (found, behind) = rest.split_first_chunk::<4>()?;
+        let (length, behind) = behind.split_first_chunk::<4>()?;
+        let length = u32::from_le_bytes(*length) as usize;
+        if found == name {
+            return behind.get(..length);
+        }
+        rest = behind.get(length.checked_next_multiple_of(2)?..)?;
     }
 }
 

@@ -114,11 +114,11 @@ pub fn evaluate(
         let outcomes: Vec<_> = batch
             .into_iter()
             .map(|(image, crop)| {
-                let warning = crop.map(|Crop { pixels, warning }| {
+                let outcome = crop.map(|Crop { pixels, warning }| {
                     crops.push(pixels);
                     warning
                 });
-                (image, warning)
+                (image, outcome)
             })
             .collect();
         let readable: Vec<_> =

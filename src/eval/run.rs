@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::classifier::Classifier;
 use crate::dataset::{Dataset, Fingerprint, Selection};
-use crate::decode::JPEG_DECODER;
+use crate::decode::{JPEG_DECODER, Options};
 use crate::device;
 use crate::preprocess::Preprocess;
 use crate::registry::Model;
@@ -23,9 +23,9 @@ pub struct Run {
     pub preprocess: Preprocess,
     /// As [`crate::decode::JPEG_DECODER`].
     pub jpeg_decoder: String,
-    /// Whether damaged files were refused.
-    #[serde(default)]
+    /// Whether damaged files were refused, and from how many pixels on.
     pub strict: bool,
+    pub max_pixels: u64,
     pub dtype: String,
     pub device: String,
     pub selection: Selection,
@@ -43,7 +43,7 @@ impl Run {
         dataset: &Dataset,
         selection: Selection,
         shard: Shard,
-        strict: bool,
+        pictures: Options,
     ) -> Self {
         Self {
             qlnet: env!("CARGO_PKG_VERSION").into(),
@@ -52,7 +52,8 @@ impl Run {
             classes: classifier.labels().len(),
             preprocess: classifier.preprocess,
             jpeg_decoder: JPEG_DECODER.into(),
-            strict,
+            strict: pictures.strict,
+            max_pixels: pictures.max_pixels,
             dtype: classifier.dtype.as_str().into(),
             device: device::name(&classifier.device),
             selection,
@@ -78,6 +79,7 @@ impl Run {
                 ("weights", hash(&run.weights_sha256)),
                 ("preprocessing", preprocess(run)),
                 ("treatment of damaged files", if run.strict { "refused" } else { "scored" }.into()),
+                ("limit of pixels", run.max_pixels.to_string()),
                 ("dtype", run.dtype.clone()),
                 ("data", data(&run.data)),
                 ("model", format!("{} with {} classes", run.model, run.classes)),

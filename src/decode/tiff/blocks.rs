@@ -7,6 +7,7 @@ use anyhow::{Context, Result, ensure};
 use super::compression::{Compression, Shape, decompress};
 use super::directory::{Directory, Field};
 use super::samples::Samples;
+use crate::decode::CUT_SHORT;
 
 /// Where the strips or tiles lie, and how.
 pub struct Blocks<'a> {
@@ -39,7 +40,7 @@ impl<'a> Blocks<'a> {
     /// For a picture with `planes` planes of `per_pixel` samples.
     ///
     /// # Errors
-    /// If there are too few, they are too large, or their size is missing.
+    /// If there are too few, they are too large, their size is missing, or they cannot be compressed like this.
     pub fn of(
         directory: &Directory<'a>,
         compression: Compression<'a>,
@@ -58,11 +59,26 @@ impl<'a> Blocks<'a> {
         let either = |tile, strip| directory.field(tile).filter(|_| tiles.is_some()).or(directory.field(strip));
         let offsets = either(324, 273).with_context(|| format!("the places of its {name}s are missing"))?;
         let (across, down) = (picture_width.div_ceil(width) as usize, picture_height.div_ceil(height) as usize);
-        let needed = across as u64 * down as u64 * planes as u64;
+        // Hostile files have tiles by which a small picture would take much memory.
+        let pixels = |width: u32, height: u32| u64::from(width) * u64::from(height);
+        let (one, picture) = (pixels(width, height), pixels(picture_width, picture_height));
+        ensure!(
+            one <= (picture.saturating_mul(4)).max(1 << 22),
+            "a {name} of {width}x{height} pixels is too large for the picture"
+        );
+        let needed = (across as u64 * down as u64).saturating_mul(planes as u64);
         let found = offsets.len() as u64;
         // libtiff passes over those that are too many; here not where that would leave open which ones they are.
         let too_many = found > needed && planes == 1 && compression != Compression::None;
         ensure!(found == needed || too_many, "there are {found} {name}s instead of {needed}");
+        let fax = matches!(compression, Compression::Fax { .. });
+        ensure!(!fax || samples.bytes(8) * per_pixel as u64 == 1, "CCITT of more than one bit is not decoded");
+        ensure!(
+            !compression.is_jpeg() || matches!(per_pixel, 1 | 3 | 4),
+            "JPEG compression of {per_pixel} samples per pixel is not decoded"
+        );
+        let predictor = directory.integer(317).filter(|_| compression.has_predictor()).unwrap_or(1);
+        samples.ensure_predictor(predictor)?;
         let row_bytes = samples.bytes(u64::from(width) * per_pixel as u64);
         let bytes = row_bytes.saturating_mul(height.into());
         // As in libtiff and Pillow.
@@ -82,7 +98,7 @@ impl<'a> Blocks<'a> {
             compression,
             // libtiff leaves JPEG streams as they are.
             reversed: directory.integer(266) == Some(2) && !compression.is_jpeg(),
-            predictor: directory.integer(317).filter(|_| compression.has_predictor()).unwrap_or(1),
+            predictor,
             samples,
             subsampling,
         })
@@ -93,7 +109,7 @@ impl<'a> Blocks<'a> {
         let one = self.row_bytes as u64 * u64::from(self.height);
         let all = one.saturating_mul(self.across as u64 * self.planes as u64);
         match self.compression {
-            Compression::None if !self.reversed => 0,
+            Compression::None if !self.reversed && self.subsampling == (1, 1) => 0,
             // Coefficients of 16 bits, and a buffer that grows.
             Compression::Jpeg { .. } | Compression::OldJpeg { .. } => all.saturating_add(4 * one),
             Compression::Lzma | Compression::Zstd => all.saturating_add(one + Compression::LARGEST_WINDOW),
@@ -143,7 +159,7 @@ impl<'a> Blocks<'a> {
             compression => decompress(compression, &data, shape, warnings)?.into(),
         };
         if self.predictor != 1 {
-            self.samples.undo_predictor(self.predictor, rows.to_mut(), self.row_bytes, self.per_pixel)?;
+            self.samples.undo_predictor(self.predictor, rows.to_mut(), self.row_bytes, self.per_pixel);
         }
         if self.subsampling != (1, 1) {
             rows = spread(&rows, self.subsampling, self.width as usize, size).into();
@@ -165,7 +181,7 @@ impl<'a> Blocks<'a> {
             None | Some(0) if self.offsets.len() == 1 => rest.len(),
             length => usize::try_from(length.context("its size is missing")?)?,
         };
-        rest.get(..length).context("it is cut short")
+        rest.get(..length).context(CUT_SHORT)
     }
 }
 

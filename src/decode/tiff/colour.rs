@@ -5,7 +5,7 @@ use anyhow::{Context, Result, bail, ensure};
 use super::compression::Compression;
 use super::directory::Directory;
 use super::lab;
-use crate::decode::cmyk::cmyk_to_rgb;
+use crate::decode::arithmetic::cmyk_to_rgb;
 
 /// What the samples of a pixel are.
 pub enum Colour {

@@ -8,6 +8,7 @@ use weezl::{BitOrder, LzwStatus};
 
 use super::directory::Directory;
 use super::jpeg;
+use crate::decode::CUT_SHORT;
 use crate::decode::jpeg::Colours;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -135,11 +136,11 @@ impl Shape {
 pub fn decompress(compression: Compression, data: &[u8], shape: Shape, warnings: &mut Vec<String>) -> Result<Vec<u8>> {
     let mut out = vec![0; shape.size];
     match compression {
-        Compression::None => out.copy_from_slice(data.get(..shape.size).context("it is cut short")?),
+        Compression::None => out.copy_from_slice(data.get(..shape.size).context(CUT_SHORT)?),
         Compression::Fax { encoding, byte_aligned } => fax(data, encoding, byte_aligned, shape, &mut out)?,
         Compression::Lzw => lzw(data, &mut out)?,
         Compression::Deflate => fill(flate2::read::ZlibDecoder::new(data), &mut out)?,
-        Compression::PackBits => packbits(data, &mut out).context("it is cut short")?,
+        Compression::PackBits => packbits(data, &mut out).context(CUT_SHORT)?,
         Compression::Lzma => {
             let limit = (Compression::LARGEST_WINDOW >> 10) as u32;
             fill(lzma_rust2::XzReader::new_mem_limit(data, false, limit), &mut out)?;
@@ -156,7 +157,7 @@ pub fn decompress(compression: Compression, data: &[u8], shape: Shape, warnings:
 
 fn fill(mut decoder: impl Read, out: &mut [u8]) -> Result<()> {
     decoder.read_exact(out).map_err(|error| match error.kind() {
-        ErrorKind::UnexpectedEof => anyhow!("it is cut short"),
+        ErrorKind::UnexpectedEof => anyhow!(CUT_SHORT),
         _ => error.into(),
     })
 }
@@ -173,7 +174,7 @@ fn lzw(data: &[u8], mut out: &mut [u8]) -> Result<()> {
         let result = decoder.decode_bytes(data, out);
         data = &data[result.consumed_in..];
         out = &mut out[result.consumed_out..];
-        ensure!(out.is_empty() || matches!(result.status?, LzwStatus::Ok), "it is cut short");
+        ensure!(out.is_empty() || matches!(result.status?, LzwStatus::Ok), CUT_SHORT);
     }
     Ok(())
 }
@@ -222,10 +223,6 @@ impl hayro_ccitt::Decoder for FaxRows<'_> {
 }
 
 fn fax(data: &[u8], encoding: EncodingMode, byte_aligned: bool, shape: Shape, out: &mut [u8]) -> Result<()> {
-    ensure!(
-        out.len() as u64 == u64::from(shape.width).div_ceil(8) * u64::from(shape.rows),
-        "CCITT of more than one bit is not decoded"
-    );
     let settings = DecodeSettings {
         columns: shape.width,
         rows: shape.rows,

@@ -4,6 +4,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use super::compression::Shape;
 use super::directory::Directory;
+use crate::decode::CUT_SHORT;
 use crate::decode::jpeg::{Colours, samples};
 
 /// The marker that a stream begins with.
@@ -26,33 +27,17 @@ pub fn decompress(
         (3, Some(wanted)) => (Colours::YCbCr, wanted),
         (3, None) => (Colours::Rgb, Colours::Rgb),
         (4, None) => (Colours::Cmyk, Colours::Cmyk),
-        (other, _) => bail!("JPEG compression of {other} samples per pixel is not decoded"),
+        (other, _) => bail!("JPEG compression of {other} samples of such colours is not decoded"),
     };
     let tables = tables.and_then(|tables| tables.strip_prefix(START)).unwrap_or_default();
     let tables = tables.strip_suffix(b"\xff\xd9").unwrap_or(tables);
     let image = data.strip_prefix(START).context("it is no JPEG stream")?;
-    shape.ensure(size(image).context("it is no JPEG stream")?)?;
-    let mut pixels = samples(&[START, tables, image].concat(), stored, wanted, warnings)?;
-    ensure!(pixels.len() >= shape.size, "it is cut short");
+    let check = |size| shape.ensure(size);
+    let mut pixels = samples(&[START, tables, image].concat(), stored, wanted, check, warnings)?;
+    ensure!(pixels.len() >= shape.size, CUT_SHORT);
     pixels.truncate(shape.size);
     pixels.shrink_to_fit();
     Ok(pixels)
-}
-
-/// Width and height by the frame header, before anything is allocated for them.
-fn size(mut segments: &[u8]) -> Option<(u32, u32)> {
-    loop {
-        let at = segments.windows(2).position(|pair| pair[0] == 0xff && !matches!(pair[1], 0 | 0xff))?;
-        let (marker, segment) = (segments[at + 1], &segments[at + 2..]);
-        let number = |at: usize| segment.get(at..at + 2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]])));
-        segments = match marker {
-            0xc0..=0xc3 | 0xc5..=0xc7 | 0xc9..=0xcb | 0xcd..=0xcf => return Some((number(5)?, number(3)?)),
-            // Markers without a segment.
-            0x01 | 0xd0..=0xd8 => segment,
-            0xd9 | 0xda => return None,
-            _ => segment.get(number(0)? as usize..)?,
-        };
-    }
 }
 
 /// The stream of an old-style file, for the whole picture: the tag JPEGInterchangeFormat.

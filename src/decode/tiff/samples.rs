@@ -112,20 +112,25 @@ impl Samples {
         (samples * self.bits as u64).div_ceil(8)
     }
 
+    /// # Errors
+    /// If the predictor is unknown, or not defined for samples of this kind.
+    pub fn ensure_predictor(&self, predictor: u64) -> Result<()> {
+        match predictor {
+            1 => Ok(()),
+            2 if [8, 16, 32, 64].contains(&self.bits) => Ok(()),
+            3 if self.format == Format::Float => Ok(()),
+            _ => bail!("predictor {predictor} with samples of {} bits is not decoded", self.bits),
+        }
+    }
+
     /// Undoes what the tag Predictor says, row by row: 2 is the difference to the sample `stride` samples
     /// before, 3 that of bytes (Adobe's TIFF Technical Note 3).
-    ///
-    /// # Errors
-    /// If the predictor is unknown, or not defined for samples of this size.
-    pub fn undo_predictor(&self, predictor: u64, data: &mut [u8], row_bytes: usize, stride: usize) -> Result<()> {
+    pub fn undo_predictor(&self, predictor: u64, data: &mut [u8], row_bytes: usize, stride: usize) {
         let rows = data.chunks_exact_mut(row_bytes);
         let width = self.bits / 8;
         match predictor {
-            1 => {}
-            2 if [8, 16, 32, 64].contains(&self.bits) => {
-                rows.for_each(|row| add_previous(row, width, stride, self.big_endian));
-            }
-            3 if self.format == Format::Float => {
+            2 => rows.for_each(|row| add_previous(row, width, stride, self.big_endian)),
+            3 => {
                 for row in rows {
                     add_previous(row, 1, stride, true);
                     // Now the row has the highest bytes of all samples, then the next ones, and so on.
@@ -137,9 +142,8 @@ impl Samples {
                     }
                 }
             }
-            _ => bail!("predictor {predictor} with samples of {} bits is not decoded", self.bits),
+            _ => {}
         }
-        Ok(())
     }
 }
 
