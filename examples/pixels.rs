@@ -5,11 +5,12 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use anyhow::Context;
 use qlnet::decode::Options;
 
 fn main() -> anyhow::Result<()> {
     let paths: Vec<PathBuf> = std::env::args_os().skip(1).map(PathBuf::from).collect();
-    let (dir, files) = paths.split_first().expect("DIR FILE...");
+    let (dir, files) = paths.split_first().context("usage: pixels DIR FILE...")?;
     std::panic::set_hook(Box::new(|_| {}));
     for (number, file) in files.iter().enumerate() {
         let start = Instant::now();

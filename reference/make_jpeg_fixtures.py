@@ -12,11 +12,11 @@ import random
 import struct
 import subprocess
 import zlib
-from pathlib import Path
 
-from PIL import Image, ImageOps
+from PIL import Image
 
-OUT = Path(__file__).resolve().parent.parent / "tests" / "fixtures" / "decode"
+from fixture_files import refuse, write
+
 RANDOM = random.Random(7)
 SOI, EOI = b"\xff\xd8", b"\xff\xd9"
 
@@ -176,25 +176,13 @@ def turned():
 
 
 def main():
-    (OUT / "refused").mkdir(parents=True, exist_ok=True)
-    files, refused = jpegs()
-    more = pngs()
-    files |= more[0]
-    refused |= more[1]
-    for name, data in files.items():
-        (OUT / name).write_bytes(data)
-        Image.open(io.BytesIO(data)).convert("RGB").save(OUT / f"{name}.rgb.png", optimize=True)
+    for files, refused in [jpegs(), pngs()]:
+        for name, data in files.items():
+            write(name, data)
+        for name, data in refused.items():
+            refuse(name, data)
     for name, data in turned().items():
-        (OUT / name).write_bytes(data)
-        upright = ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB")
-        upright.save(OUT / f"{name}.upright.png", optimize=True)
-    for name, data in refused.items():
-        (OUT / "refused" / name).write_bytes(data)
-        try:
-            Image.open(io.BytesIO(data)).load()
-        except Exception:
-            continue
-        print(f"Pillow reads {name}")
+        write(name, data, upright=True)
 
 
 if __name__ == "__main__":

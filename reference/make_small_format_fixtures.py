@@ -10,9 +10,10 @@ What Pillow does not read, or reads wrongly, has its pixels from here (`expected
 import io
 import random
 import struct
-from pathlib import Path
 
 from PIL import Image
+
+from fixture_files import bits_to_bytes, refuse, write
 
 WIDTH, HEIGHT = 13, 7
 RANDOM = random.Random(13)
@@ -26,13 +27,6 @@ def indices(below, width=WIDTH, height=HEIGHT):
 
 def noise(length):
     return bytes(RANDOM.randrange(256) for _ in range(length))
-
-
-def bits_to_bytes(values, bits, least_first=False):
-    """Numbers of so many bits each, padded to whole bytes."""
-    text = "".join(f"{v:0{bits}b}"[:: -1 if least_first else 1] for v in values)
-    text += "0" * (-len(text) % 8)
-    return bytes(int(text[n : n + 8][:: -1 if least_first else 1], 2) for n in range(0, len(text), 8))
 
 
 # GIF
@@ -147,8 +141,6 @@ def bc6h():
 
 
 def main():
-    folder = Path(__file__).resolve().parent.parent / "tests" / "fixtures" / "decode"
-    (folder / "refused").mkdir(parents=True, exist_ok=True)
     files, expected, refused = {}, {}, {}
 
     rows = indices(256)
@@ -252,23 +244,13 @@ def main():
     refused["cut.qoi"] = body[:-3]
 
     for name, data in files.items():
-        (folder / name).write_bytes(data)
-        if name in expected:
-            pixels = expected[name]
+        image = None
+        if pixels := expected.get(name):
             image = Image.new("RGB", (len(pixels[0]), len(pixels)))
             image.putdata([pixel for row in pixels for pixel in row])
-        else:
-            image = Image.open(io.BytesIO(data)).convert("RGB")
-        image.save(folder / f"{name}.rgb.png", optimize=True)
+        write(name, data, image)
     for name, data in refused.items():
-        (folder / "refused" / name).write_bytes(data)
-        try:
-            Image.open(io.BytesIO(data)).load()
-        except Exception:
-            continue
-        print(f"Pillow reads {name}")
-    sizes = [(folder / name).stat().st_size for name in files]
-    print(len(files), "files", sum(sizes), "bytes, the largest", max(sizes), "and", len(refused), "refused")
+        refuse(name, data)
 
 
 if __name__ == "__main__":

@@ -2,22 +2,21 @@
 stored, NAME.upright.png turned), and in `refused` those that have to be refused.
 
     pip install pillow==13.0.0 numpy
-    python reference/make_tiff_fixtures.py [FOLDER]
+    python reference/make_tiff_fixtures.py
 
 What Pillow does not read, or reads wrongly, has its pixels from here (`expected`).
 """
 
 import io
-import random
 import struct
-import sys
 import zlib
-from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
-OUT = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).resolve().parent.parent / "tests/fixtures/decode"
+import fixture_files
+from fixture_files import bits_to_bytes
+
 WIDTH, HEIGHT, ROWS, TILE = 21, 18, 7, 16
 RANDOM = np.random.default_rng(21)
 PACKERS = {"H": 3, "I": 4, "Q": 16}
@@ -32,13 +31,6 @@ def picture(mode="RGB"):
     """Coarse noise, enlarged: smooth enough for JPEG, and nowhere flat."""
     small = Image.frombytes("RGB", (5, 4), RANDOM.integers(0, 256, 60, "u1").tobytes())
     return small.resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC).convert(mode)
-
-
-def bits_to_bytes(values, bits, least_first=False):
-    """Numbers of so many bits each, padded to whole bytes."""
-    text = "".join(f"{v:0{bits}b}"[:: -1 if least_first else 1] for v in values)
-    text += "0" * (-len(text) % 8)
-    return bytes(int(text[n : n + 8][:: -1 if least_first else 1], 2) for n in range(0, len(text), 8))
 
 
 def lzw(data, least_first):
@@ -118,24 +110,16 @@ def saved(image, **options):
     return file.getvalue()
 
 
-def decoded(data):
-    image = Image.open(io.BytesIO(data))
-    image.load()
-    return image
-
-
 def write(name, data, expected=None, upright=False):
-    (OUT / f"{name}.tiff").write_bytes(data)
-    if expected is None:
-        image = ImageOps.exif_transpose(decoded(data)).convert("RGB")
-    else:
+    image = None
+    if expected is not None:
         expected = np.broadcast_to(expected, (HEIGHT, WIDTH, 3))
         image = Image.fromarray(np.ascontiguousarray(expected.astype("u1")))
-    image.save(OUT / f"{name}.tiff.{'upright' if upright else 'rgb'}.png", optimize=True)
+    fixture_files.write(f"{name}.tiff", data, image, upright)
 
 
 def refuse(name, data):
-    (OUT / "refused" / f"{name}.tiff").write_bytes(data)
+    fixture_files.refuse(f"{name}.tiff", data)
 
 
 def differences(values):
@@ -291,7 +275,5 @@ def refused():
 
 
 if __name__ == "__main__":
-    (OUT / "refused").mkdir(parents=True, exist_ok=True)
-    random.seed(21)
     for make in [grey, palettes, colours, compressions, refused]:
         make()

@@ -180,8 +180,8 @@ pub struct ResultArgs {
     /// Evaluate nothing; put together the predictions of all shards of a run, or take one file again.
     /// With --imagenet-val, the report has pictures.
     #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with_all = [
-        "labels", "limit", "sample", "seed", "shard", "batch_size", "workers", "strict", "max_pixels", "preprocess", "resize", "interpolation",
-        "crop", "model", "weights", "device", "dtype", "threads",
+        "labels", "limit", "sample", "seed", "shard", "batch_size", "workers", "strict", "max_pixels", "preprocess",
+        "resize", "interpolation", "crop", "model", "weights", "device", "dtype", "threads",
     ])]
     pub merge: Vec<PathBuf>,
 }

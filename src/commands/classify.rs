@@ -10,7 +10,7 @@ use indicatif::ProgressBar;
 use rayon::prelude::*;
 use serde::Serialize;
 
-use super::{bar_style, print, say, to_json};
+use super::{bar_style, print, say, say_warning, to_json};
 use crate::classifier::Prediction;
 use crate::cli::Classify;
 use crate::decode::{Options, has_image_extension, read_image};
@@ -59,7 +59,7 @@ pub fn run(args: &Classify) -> Result<ExitCode> {
             match crop {
                 Ok(Crop { pixels, warning }) => {
                     if let Some(warning) = &warning {
-                        bar.suspend(|| say("warning", &printable(&format!("{}: {warning}", path.display()))));
+                        bar.suspend(|| say_warning(path, warning));
                     }
                     names.push(path.display().to_string());
                     warnings.push(warning);

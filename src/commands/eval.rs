@@ -16,7 +16,6 @@ use indicatif::{HumanDuration, ProgressBar};
 use super::{bar_style, print_and_go_on, say, to_json};
 use crate::cli::{Eval, LabelArgs, PartArgs};
 use crate::dataset::{Classes, Dataset, Listing, RealLabels, Selection};
-use crate::decode::Options;
 use crate::eval::classes::class_rows;
 use crate::eval::predictions::{Shards, Writer, partial};
 use crate::eval::report::Report;
@@ -69,7 +68,6 @@ impl Outputs {
         tally: &Tally,
         labels: &[Label],
         images: Option<&Listing>,
-        pictures: Options,
     ) -> Result<()> {
         if tally.images == 0 {
             return Ok(());
@@ -84,7 +82,7 @@ impl Outputs {
                 let image = images.find(path);
                 missing.set(missing.get() + usize::from(image.is_none()));
                 let bytes = images.read(image?).ok()?;
-                let crop = summary.run.preprocess.crop_of(&bytes, path.as_ref(), pictures);
+                let crop = summary.run.preprocess.crop_of(&bytes, path.as_ref(), summary.run.pictures());
                 crop.ok().map(|crop| crop.pixels)
             };
             let data = data.canonicalize().unwrap_or_else(|_| data.to_path_buf());
@@ -156,7 +154,7 @@ fn evaluate_images(args: &Eval, images: &Path) -> Result<ExitCode> {
     let interrupted = interruption()?;
     let mut progress = Progress::new(expected as u64, done as u64);
     let workers = args.workers.unwrap_or_else(rayon::current_num_threads);
-    let pipeline = Pipeline { batch_size: args.batch_size, workers, pictures: args.pictures.options(false) };
+    let pipeline = Pipeline { batch_size: args.batch_size, workers, pictures: run.pictures() };
     let mut left = expected - done;
     evaluate(&classifier, &dataset, shard.images(dataset.images()).skip(done), pipeline, &mut |rows| {
         for row in &rows {
@@ -193,7 +191,7 @@ fn evaluate_images(args: &Eval, images: &Path) -> Result<ExitCode> {
     if let Some(writer) = writer {
         writer.finish()?;
     }
-    outputs.write(images, &summary, &tally, classifier.labels(), Some(dataset.listing()), pipeline.pictures)?;
+    outputs.write(images, &summary, &tally, classifier.labels(), Some(dataset.listing()))?;
     verdict(args, &tally)
 }
 
@@ -227,7 +225,7 @@ fn merge(args: &Eval) -> Result<ExitCode> {
     if let Some(writer) = writer {
         writer.finish()?;
     }
-    outputs.write(data, &summary, &tally, &labels, images.as_ref(), args.pictures.options(false))?;
+    outputs.write(data, &summary, &tally, &labels, images.as_ref())?;
     verdict(args, &tally)
 }
 

@@ -8,6 +8,7 @@ mod symmetry;
 
 use std::fmt::Write as _;
 use std::io::{ErrorKind, Write};
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
@@ -21,7 +22,7 @@ use crate::digest::{sha256, sha256_of};
 use crate::fold::Weights;
 use crate::preprocess::Preprocess;
 use crate::registry::{self, MODELS, Model, Source};
-use crate::text::one_line;
+use crate::text::{one_line, printable};
 use crate::weights::{self, DownloadError};
 
 /// Runs a command.
@@ -126,6 +127,11 @@ pub fn tell(error: &anyhow::Error) {
 /// Writes a line to standard error. If nobody listens there, there is nobody to tell.
 pub fn say(kind: &str, text: &str) {
     let _ = writeln!(std::io::stderr(), "{kind}: {text}");
+}
+
+/// Tells what is wrong with a picture that is taken all the same.
+fn say_warning(path: &Path, warning: &str) {
+    say("warning", &printable(&format!("{}: {warning}", path.display())));
 }
 
 fn bar_style(template: &str) -> ProgressStyle {

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 use candle_core::{DType, Tensor};
 use serde::Serialize;
 
-use super::{print_and_go_on as print, say, to_json};
+use super::{print_and_go_on as print, say, say_warning, to_json};
 use crate::cli::Symmetry;
 use crate::decode::{Options, read_image};
 use crate::device;
@@ -20,7 +20,6 @@ use crate::symmetry::balance::{self, HalfPrecision};
 use crate::symmetry::check::{Change, FAR, Outcome, Subject, noise};
 use crate::symmetry::path::{Step, walk};
 use crate::symmetry::{Element, FAMILIES, Family, Side, draw, find, plot};
-use crate::text::printable;
 use crate::text::thousands;
 
 /// Images to run on unless others are named.
@@ -167,7 +166,7 @@ fn images(args: &Symmetry, preprocess: crate::preprocess::Preprocess) -> Result<
     let crop = |bytes: &[u8], name: &Path| {
         let crop = preprocess.crop_of(bytes, name, Options::default())?;
         if let Some(warning) = crop.warning {
-            say("warning", &printable(&format!("{}: {warning}", name.display())));
+            say_warning(name, &warning);
         }
         Ok(crop.pixels)
     };

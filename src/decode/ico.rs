@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail, ensure};
 use super::arithmetic::multiply;
 use super::bmp::Bmp;
 use super::little_endian::read_u16;
-use super::png::Png;
+use super::png::{Png, SIGNATURE};
 use super::{CUT_SHORT, Decoder};
 
 /// An icon or cursor file.
@@ -80,7 +80,7 @@ fn position(&[.., a, b, c, d, e, f, g, h]: &[u8; 16]) -> (usize, usize) {
 
 /// The picture that begins at `start`, if it is a PNG; Pillow reads it in icons, and refuses it in cursors.
 fn png_at<'a>(bytes: &'a [u8], start: usize) -> Option<Result<Box<dyn Decoder + 'a>>> {
-    let png = bytes.get(start..).filter(|rest| rest.starts_with(b"\x89PNG\r\n\x1a\n"))?;
+    let png = bytes.get(start..).filter(|rest| rest.starts_with(SIGNATURE))?;
     Some(Png::open(png).map(|png| Box::new(png) as _))
 }
 

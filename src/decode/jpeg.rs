@@ -9,7 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use anyhow::{Result, anyhow, bail, ensure};
 use mozjpeg_sys as ffi;
 
-use super::arithmetic::cmyk_to_rgb;
+use super::arithmetic::{cmyk_to_rgb, to_rgb};
 use super::{CUT_SHORT, Decoder, orientation};
 
 /// What decodes JPEG files.
@@ -63,15 +63,15 @@ impl Decoder for Jpeg<'_> {
         let mut rgb = Vec::new();
         self.0.read(&mut |samples, channels| match channels {
             3 => put(samples),
+            1 => {
+                to_rgb(samples, 1, &mut rgb);
+                put(&rgb);
+            }
             _ => {
                 rgb.clear();
-                match channels {
-                    1 => rgb.extend(samples.iter().flat_map(|grey| [*grey; 3])),
-                    // Adobe's programs store what is left of white, and Pillow assumes theirs.
-                    _ => rgb.extend(
-                        samples.as_chunks().0.iter().flat_map(|cmyk: &[u8; 4]| cmyk_to_rgb(cmyk.map(|ink| 255 - ink))),
-                    ),
-                }
+                // Adobe's programs store what is left of white, and Pillow assumes theirs.
+                let inks = samples.as_chunks().0.iter().map(|cmyk: &[u8; 4]| cmyk.map(|ink| 255 - ink));
+                rgb.extend(inks.flat_map(cmyk_to_rgb));
                 put(&rgb);
             }
         })?;

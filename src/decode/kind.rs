@@ -13,7 +13,7 @@ use super::gif::Gif;
 use super::ico::Ico;
 use super::jpeg::Jpeg;
 use super::other::Other;
-use super::png::Png;
+use super::png::{self, Png};
 use super::tiff::Tiff;
 
 /// File name extensions of the formats that can be decoded.
@@ -53,7 +53,7 @@ impl Kind {
     pub fn of(bytes: &[u8], name: &Path) -> Result<Self> {
         const OURS: [(&[u8], Kind); 12] = [
             (b"\xff\xd8\xff", Kind::Jpeg),
-            (b"\x89PNG\r\n\x1a\n", Kind::Png),
+            (png::SIGNATURE, Kind::Png),
             (b"GIF8", Kind::Gif),
             (b"II*\0", Kind::Tiff),
             (b"MM\0*", Kind::Tiff),

@@ -132,10 +132,11 @@ impl<'a> Picture<'a> {
         let (width, height) = decoder.dimensions();
         let (line, mut rows) = (3 * width as usize, 0);
         // Where a row ends up is known only with the last one, so that a turned picture is held whole.
-        let mut turned = (orientation != 1).then(|| Turned::new(width, height, orientation));
-        let held = decoder.memory() + turned.as_ref().map_or(0, |_| line as u64 * u64::from(height));
+        let is_turned = orientation != 1;
+        let held = decoder.memory() + if is_turned { line as u64 * u64::from(height) } else { 0 };
         // Nothing under it may wait for other threads' work, which may itself wait for a permit.
         let _permit = memory::permit(held);
+        let mut turned = is_turned.then(|| Turned::new(width, height, orientation));
         let mut each = |strip: &[u8]| {
             match &mut turned {
                 Some(turned) => turned.put(rows, strip),

@@ -6,12 +6,14 @@ use anyhow::{Context, Result};
 use image::codecs::{qoi::QoiDecoder, tga::TgaDecoder};
 use image::{DynamicImage, ExtendedColorType, ImageDecoder, ImageFormat, ImageReader, Limits};
 
-use super::{Decoder, orientation};
+use super::arithmetic::to_rgb;
+use super::{CUT_SHORT, Decoder, orientation};
 
 /// An image of a format of the `image` crate.
 pub struct Other<'a> {
     decoder: Box<dyn ImageDecoder + 'a>,
-    orientation: u8,
+    format: ImageFormat,
+    bytes: &'a [u8],
 }
 
 impl<'a> Other<'a> {
@@ -28,13 +30,7 @@ impl<'a> Other<'a> {
             ImageFormat::Tga => Box::new(TgaDecoder::new(without_alpha_of_8_bits(bytes)?)?),
             _ => Box::new(reader.into_decoder()?),
         };
-        // Of these formats only WebP says how it has to be turned. The `image` crate would allocate whatever size
-        // the file names for it.
-        let orientation = match format {
-            ImageFormat::WebP => orientation::of(riff_chunk(bytes, b"EXIF"), riff_chunk(bytes, b"XMP ")),
-            _ => 1,
-        };
-        Ok(Self { decoder, orientation })
+        Ok(Self { decoder, format, bytes })
     }
 }
 
@@ -44,7 +40,12 @@ impl Decoder for Other<'_> {
     }
 
     fn orientation(&self) -> u8 {
-        self.orientation
+        // Of these formats only WebP says how it has to be turned. The `image` crate would allocate whatever size
+        // the file names for it.
+        match self.format {
+            ImageFormat::WebP => orientation::of(riff_chunk(self.bytes, b"EXIF"), riff_chunk(self.bytes, b"XMP ")),
+            _ => 1,
+        }
     }
 
     fn memory(&self) -> u64 {
@@ -58,28 +59,20 @@ impl Decoder for Other<'_> {
         let line = image.width() as usize;
         // The `image` crate would round 16 bits to 8.
         let upper = |value: &u16| (value >> 8) as u8;
+        let whole = |value: &u8| *value;
         match image {
             // The `image` crate rounds when it makes 8 bits of 5, Pillow does not.
             DynamicImage::ImageRgb8(image) if five_bits => {
-                let expand = |value: &u8| (u16::from(value >> 3) * 255 / 31) as u8;
-                by_rows::<3, _>(image.as_raw(), line, |rgb| rgb.each_ref().map(expand), put);
+                by_rows(image.as_raw(), line, 3, |value| (u16::from(value >> 3) * 255 / 31) as u8, put);
             }
             DynamicImage::ImageRgb8(image) => put(image.as_raw()),
-            DynamicImage::ImageLuma8(image) => by_rows::<1, _>(image.as_raw(), line, |[grey]| [*grey; 3], put),
-            DynamicImage::ImageLumaA8(image) => by_rows::<2, _>(image.as_raw(), line, |[grey, _]| [*grey; 3], put),
-            DynamicImage::ImageLuma16(image) => {
-                by_rows::<1, _>(image.as_raw(), line, |[grey]| [upper(grey); 3], put);
-            }
-            DynamicImage::ImageLumaA16(image) => {
-                by_rows::<2, _>(image.as_raw(), line, |[grey, _]| [upper(grey); 3], put);
-            }
-            DynamicImage::ImageRgb16(image) => {
-                by_rows::<3, _>(image.as_raw(), line, |rgb| rgb.each_ref().map(upper), put)
-            }
-            DynamicImage::ImageRgba16(image) => {
-                by_rows::<4, _>(image.as_raw(), line, |[r, g, b, _]| [upper(r), upper(g), upper(b)], put);
-            }
-            DynamicImage::ImageRgba8(image) => by_rows::<4, _>(image.as_raw(), line, |[r, g, b, _]| [*r, *g, *b], put),
+            DynamicImage::ImageLuma8(image) => by_rows(image.as_raw(), line, 1, whole, put),
+            DynamicImage::ImageLumaA8(image) => by_rows(image.as_raw(), line, 2, whole, put),
+            DynamicImage::ImageRgba8(image) => by_rows(image.as_raw(), line, 4, whole, put),
+            DynamicImage::ImageLuma16(image) => by_rows(image.as_raw(), line, 1, upper, put),
+            DynamicImage::ImageLumaA16(image) => by_rows(image.as_raw(), line, 2, upper, put),
+            DynamicImage::ImageRgb16(image) => by_rows(image.as_raw(), line, 3, upper, put),
+            DynamicImage::ImageRgba16(image) => by_rows(image.as_raw(), line, 4, upper, put),
             other => put(other.into_rgb8().as_raw()),
         }
         Ok(Vec::new())
@@ -109,7 +102,7 @@ fn with_end(bytes: &[u8]) -> impl Read {
 /// A TGA file of which the header is so changed that a pixel of 16 bits has no alpha: where it has 8 bits
 /// of it and not one, the `image` crate refuses it, and Pillow does not mind the number.
 fn without_alpha_of_8_bits(bytes: &[u8]) -> Result<impl Read> {
-    let (header, rest) = bytes.split_first_chunk::<18>().context("it is cut short")?;
+    let (header, rest) = bytes.split_first_chunk::<18>().context(CUT_SHORT)?;
     let mut header = *header;
     if let [_, _, 2 | 10, .., 16, descriptor] = &mut header {
         *descriptor &= 0xf0;
@@ -117,17 +110,13 @@ fn without_alpha_of_8_bits(bytes: &[u8]) -> Result<impl Read> {
     Ok(Cursor::new(header).chain(rest))
 }
 
-/// Converts pixels of `N` values each, a row at a time, so that no second picture is held.
-fn by_rows<const N: usize, T>(
-    values: &[T],
-    width: usize,
-    pixel: impl Fn(&[T; N]) -> [u8; 3],
-    put: &mut dyn FnMut(&[u8]),
-) {
-    let mut rgb = Vec::with_capacity(3 * width);
-    for row in values.chunks_exact(N * width) {
-        rgb.clear();
-        rgb.extend(row.as_chunks::<N>().0.iter().flat_map(&pixel));
+/// Converts pixels of so many channels, a row at a time, so that no second picture is held.
+fn by_rows<T>(values: &[T], width: usize, channels: usize, to_u8: impl Fn(&T) -> u8, put: &mut dyn FnMut(&[u8])) {
+    let (mut samples, mut rgb) = (Vec::new(), Vec::new());
+    for row in values.chunks_exact(channels * width) {
+        samples.clear();
+        samples.extend(row.iter().map(&to_u8));
+        to_rgb(&samples, channels, &mut rgb);
         put(&rgb);
     }
 }

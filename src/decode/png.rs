@@ -4,14 +4,18 @@ use std::io::{Cursor, Read};
 
 use anyhow::{Context, Result};
 use flate2::read::ZlibDecoder;
-use png::{ColorType, Reader, Transformations};
+use png::{Reader, Transformations};
 
+use super::arithmetic::to_rgb;
 use super::{Decoder, orientation};
+
+/// What a PNG file begins with.
+pub const SIGNATURE: &[u8] = b"\x89PNG\r\n\x1a\n";
 
 /// A PNG file; of an animated one, the picture that is shown where animations are not known.
 pub struct Png<'a> {
     reader: Reader<Cursor<&'a [u8]>>,
-    orientation: u8,
+    bytes: &'a [u8],
 }
 
 impl<'a> Png<'a> {
@@ -25,7 +29,7 @@ impl<'a> Png<'a> {
         decoder.set_ignore_iccp_chunk(true);
         // Of 16 bits the upper 8; palettes and fewer bits expanded.
         decoder.set_transformations(Transformations::EXPAND | Transformations::STRIP_16);
-        Ok(Self { reader: decoder.read_info()?, orientation: orientation(bytes) })
+        Ok(Self { reader: decoder.read_info()?, bytes })
     }
 }
 
@@ -34,8 +38,21 @@ impl Decoder for Png<'_> {
         self.reader.info().size()
     }
 
+    /// From everywhere that programs have put it: the chunk for EXIF, ImageMagick's raw profile in a text, XMP.
+    /// Such chunks may lie behind the pixels too, and what is wrong with them is no error of the picture.
     fn orientation(&self) -> u8 {
-        self.orientation
+        let (mut exif, mut profile, mut xmp) = (None, None, None);
+        let mut rest = self.bytes.get(SIGNATURE.len()..).unwrap_or_default();
+        while let Some((kind, data, after)) = chunk(rest) {
+            match kind {
+                b"eXIf" => exif = Some(data.to_vec()),
+                b"tEXt" | b"zTXt" => profile = raw_profile(kind, data).or(profile),
+                b"iTXt" => xmp = xmp_text(data).or(xmp),
+                _ => {}
+            }
+            rest = after;
+        }
+        orientation::of(exif.or(profile).as_deref(), xmp.as_deref())
     }
 
     fn memory(&self) -> u64 {
@@ -48,23 +65,12 @@ impl Decoder for Png<'_> {
 
     fn read(mut self: Box<Self>, put: &mut dyn FnMut(&[u8])) -> Result<Vec<String>> {
         let (width, height) = self.reader.info().size();
-        let channels = match self.reader.output_color_type().0 {
-            ColorType::Grayscale => 1,
-            ColorType::GrayscaleAlpha => 2,
-            ColorType::Rgb | ColorType::Indexed => 3,
-            ColorType::Rgba => 4,
-        };
+        let channels = self.reader.output_color_type().0.samples();
         let line = 3 * width as usize;
         let mut whole = if self.reader.info().interlaced { vec![0; line * height as usize] } else { Vec::new() };
         let mut rgb = Vec::with_capacity(line);
         while let Some(row) = self.reader.next_interlaced_row()? {
-            rgb.clear();
-            match channels {
-                1 => rgb.extend(row.data().iter().flat_map(|grey| [*grey; 3])),
-                2 => rgb.extend(row.data().as_chunks::<2>().0.iter().flat_map(|[grey, _]| [*grey; 3])),
-                3 => rgb.extend_from_slice(row.data()),
-                _ => rgb.extend(row.data().as_chunks::<4>().0.iter().flat_map(|[r, g, b, _]| [*r, *g, *b])),
-            }
+            to_rgb(row.data(), channels, &mut rgb);
             match row.interlace() {
                 png::InterlaceInfo::Null(_) => put(&rgb),
                 png::InterlaceInfo::Adam7(place) => png::expand_interlaced_row(&mut whole, line, &rgb, place, 24),
@@ -73,23 +79,6 @@ impl Decoder for Png<'_> {
         put(&whole);
         Ok(Vec::new())
     }
-}
-
-/// From everywhere that programs have put it: the chunk for EXIF, ImageMagick's raw profile in a text, XMP.
-/// Such chunks may lie behind the pixels too, and what is wrong with them is no error of the picture.
-fn orientation(bytes: &[u8]) -> u8 {
-    let (mut exif, mut profile, mut xmp) = (None, None, None);
-    let mut rest = bytes.get(8..).unwrap_or_default();
-    while let Some((kind, data, after)) = chunk(rest) {
-        match kind {
-            b"eXIf" => exif = Some(data.to_vec()),
-            b"tEXt" | b"zTXt" => profile = raw_profile(kind, data).or(profile),
-            b"iTXt" => xmp = xmp_text(data).or(xmp),
-            _ => {}
-        }
-        rest = after;
-    }
-    orientation::of(exif.or(profile).as_deref(), xmp.as_deref())
 }
 
 /// A chunk's type and data, and what follows it.

@@ -62,6 +62,11 @@ impl Run {
         }
     }
 
+    /// How its pictures were taken.
+    pub fn pictures(&self) -> Options {
+        Options { exif: false, strict: self.strict, max_pixels: self.max_pixels }
+    }
+
     /// Refuses what no run can be of.
     pub(super) fn validate(&self) -> Result<()> {
         self.preprocess.validate()?;

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
 
-/// A file under `tests/fixtures`, made by `reference/make_fixtures.py`.
+/// A file under `tests/fixtures`, made by the scripts in `reference`.
 pub fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
 }

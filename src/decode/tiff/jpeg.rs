@@ -10,8 +10,9 @@ use crate::decode::jpeg::{Colours, samples};
 /// The marker that a stream begins with.
 const START: &[u8] = b"\xff\xd8";
 
-/// Decodes a strip or tile, to 8 bits per sample, and adds what is wrong with it to `warnings`. The tables that it lacks come from the tag JPEGTables, as a
-/// stream of their own. `ycbcr` is what to make of three samples if they are YCbCr.
+/// Decodes a strip or tile, to 8 bits per sample, and adds what is wrong with it to `warnings`. The tables that
+/// it lacks come from the tag JPEGTables, as a stream of their own. `ycbcr` is what to make of three samples if
+/// they are YCbCr.
 ///
 /// # Errors
 /// If it is damaged or cut short, or of another size or number of samples.
