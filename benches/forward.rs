@@ -5,10 +5,10 @@ use std::hint::black_box;
 
 use candle_core::{DType, Device, Tensor};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use qlnet::config::Config;
-use qlnet::fold::Weights;
-use qlnet::model::QLNet;
-use qlnet::ops::{self, Depthwise, FusedBlock};
+use qlnet::network::model::QLNet;
+use qlnet::network::ops::{self, Depthwise, FusedBlock};
+use qlnet::weights::config::Config;
+use qlnet::weights::fold::Weights;
 
 fn random(shape: &[usize], scale: f64) -> Tensor {
     (Tensor::randn(0f32, 1.0, shape, &Device::Cpu).unwrap() * scale).unwrap()
@@ -73,7 +73,7 @@ fn operations(c: &mut Criterion) {
     group.bench_function("hardball 28x28x128", |b| {
         b.iter(|| {
             scratch.copy_from_slice(&pixels);
-            qlnet::cpu::hardball::project(&mut scratch, 128);
+            qlnet::network::cpu::hardball::project(&mut scratch, 128);
         });
     });
     group.bench_function("hardball 28x28x128, plain", |b| b.iter(|| ops::hardball(&x).unwrap()));

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::Context;
-use qlnet::decode::Options;
+use qlnet::input::decode::Options;
 
 fn main() -> anyhow::Result<()> {
     let paths: Vec<PathBuf> = std::env::args_os().skip(1).map(PathBuf::from).collect();
@@ -14,7 +14,7 @@ fn main() -> anyhow::Result<()> {
     std::panic::set_hook(Box::new(|_| {}));
     for (number, file) in files.iter().enumerate() {
         let start = Instant::now();
-        let pixels = || qlnet::decode::decode(&std::fs::read(file)?, Path::new(file), Options::default());
+        let pixels = || qlnet::input::decode::decode(&std::fs::read(file)?, Path::new(file), Options::default());
         let result = std::panic::catch_unwind(pixels).unwrap_or_else(|_| Err(anyhow::anyhow!("PANIC")));
         let seconds = start.elapsed().as_secs_f64();
         let error = match result {

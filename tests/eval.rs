@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
-use qlnet::dataset::{Classes, Dataset, Listing, Selection};
+use qlnet::eval::dataset::{Classes, Dataset, Listing, Selection};
 use serde_json::Value;
 use support::program::{DIGITS, Qlnet, assert_error, stderr, stdout};
 use support::{fixture, reference_dir};
@@ -219,7 +219,7 @@ fn a_part_is_chosen_by_number_or_by_seed() {
     let qlnet = Qlnet::new();
     let archive = Path::new(env!("CARGO_MANIFEST_DIR")).join(HELD_OUT);
     let select = |selection| -> Vec<String> {
-        let classes = Classes::new(&qlnet::registry::find("qlnet-digits").unwrap().labels());
+        let classes = Classes::new(&qlnet::weights::registry::find("qlnet-digits").unwrap().labels());
         let dataset = Dataset::new(Listing::new(&archive).unwrap(), &classes, None, None).unwrap().select(selection);
         assert!((0..dataset.images()).all(|image| dataset.path(image)[..1] == dataset.label(image).to_string()));
         dataset.listing().paths().map(str::to_string).collect()

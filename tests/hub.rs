@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use hub_server::{Answer, HubAnswer, HubServer};
 use hub_setting::setting;
-use qlnet::hub::Event;
+use qlnet::weights::hub::Event;
 
 #[test]
 fn a_file_is_fetched_once() {

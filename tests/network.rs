@@ -3,10 +3,10 @@
 mod support;
 
 use candle_core::{DType, Device, Tensor};
-use qlnet::checkpoint::Checkpoint;
-use qlnet::config::Config;
-use qlnet::fold::Weights;
-use qlnet::model::QLNet;
+use qlnet::network::model::QLNet;
+use qlnet::weights::checkpoint::Checkpoint;
+use qlnet::weights::config::Config;
+use qlnet::weights::fold::Weights;
 use support::{fixture, nchw, reference_dir, relative_difference, tensors};
 
 const FIXTURES: [(&str, &str); 5] = [
@@ -56,7 +56,7 @@ fn every_step_equals_pytorch() {
 
 #[test]
 fn half_precision_stays_near() {
-    let model = qlnet::registry::find("qlnet-digits").unwrap();
+    let model = qlnet::weights::registry::find("qlnet-digits").unwrap();
     let weights = qlnet::weights::from_model(model, &mut |_| {}).unwrap();
     let input = Tensor::randn(0f32, 1.0, (2, 3, 64, 64), &Device::Cpu).unwrap();
     let exact = QLNet::from_weights(&weights, DType::F32, &Device::Cpu).unwrap().forward(&input).unwrap();
@@ -104,7 +104,7 @@ fn full_size_network_equals_pytorch() {
     let mut compared = 0;
     for image in expected["images"].as_array().unwrap() {
         let crop = image::open(dir.join(image["crop"].as_str().unwrap())).unwrap().into_rgb8();
-        let input = qlnet::preprocess::to_tensor(&[crop]).unwrap();
+        let input = qlnet::input::preprocess::to_tensor(&[crop]).unwrap();
         let mut blocks = 0;
         let logits = net
             .forward_observed(&input, &mut |step, x| {

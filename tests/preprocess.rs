@@ -2,9 +2,9 @@
 
 mod support;
 
-use qlnet::decode::{Options, decode};
-use qlnet::preprocess::Preprocess;
-use qlnet::resample::{Interpolation, Rect, resize_crop};
+use qlnet::input::decode::{Options, decode};
+use qlnet::input::preprocess::Preprocess;
+use qlnet::input::resample::{Interpolation, Rect, resize_crop};
 use support::{fixture, reference_dir};
 
 /// `tests/fixtures/pillow/NAME.png` and what Pillow makes of it, `NAME-WxH-INTERPOLATION.png`.

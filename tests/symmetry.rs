@@ -7,13 +7,13 @@ use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
 use proptest::prelude::*;
-use qlnet::checkpoint::Checkpoint;
-use qlnet::config::{Config, Skip};
-use qlnet::fold::Weights;
 use qlnet::symmetry::audit::{audit, small};
 use qlnet::symmetry::balance::balance;
 use qlnet::symmetry::check::{FAR, Subject, distance, noise};
 use qlnet::symmetry::{Element, FAMILIES, Family, Side, draw};
+use qlnet::weights::checkpoint::Checkpoint;
+use qlnet::weights::config::{Config, Skip};
+use qlnet::weights::fold::Weights;
 use serde_json::Value;
 use support::program::{DIGITS, Qlnet, assert_error, stderr, stdout};
 use support::{fixture, reference_dir};

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::Tally;
-use crate::registry::Label;
+use crate::weights::registry::Label;
 
 /// What came out for the images of one class.
 #[derive(Clone, Debug, PartialEq, Serialize)]

@@ -5,6 +5,7 @@
 
 mod accuracy;
 pub mod classes;
+pub mod dataset;
 pub mod predictions;
 pub mod report;
 mod run;
@@ -25,10 +26,10 @@ pub use run::{Run, Shard};
 pub use summary::Summary;
 pub use tally::{ClassTally, Confusion, Failed, Mistake, Tally};
 
-use crate::classifier::{Classifier, log_sum_exp};
-use crate::dataset::Dataset;
-use crate::decode::Options;
-use crate::preprocess::{Crop, Preprocess, to_tensor};
+use crate::eval::dataset::Dataset;
+use crate::input::decode::Options;
+use crate::input::preprocess::{Crop, Preprocess, to_tensor};
+use crate::network::classifier::{Classifier, log_sum_exp};
 use crate::text::one_line;
 
 /// How many of the most likely classes are kept of an image.

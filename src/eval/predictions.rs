@@ -15,9 +15,9 @@ use sha2::{Digest, Sha256};
 
 use super::run::{Run, Shard};
 use super::{Row, Scores, TOP, Tally};
-use crate::dataset::{Dataset, Fingerprint, RealLabels};
-use crate::digest::hexadecimal;
+use crate::eval::dataset::{Dataset, Fingerprint, RealLabels};
 use crate::output::target;
+use crate::weights::digest::hexadecimal;
 
 #[derive(Clone, Copy)]
 enum Format {

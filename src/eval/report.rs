@@ -11,9 +11,9 @@ use image::codecs::jpeg::JpegEncoder;
 use super::classes::{ClassRow, class_rows};
 use super::tally::{BINS, Bin};
 use super::{Accuracy, Mistake, Run, Tally};
-use crate::registry::Label;
-use crate::resample::{Interpolation, Rect, resize_crop};
+use crate::input::resample::{Interpolation, Rect, resize_crop};
 use crate::text::{percent, thousands};
+use crate::weights::registry::Label;
 
 /// Pairs of classes that are shown.
 const PAIRS: usize = 12;

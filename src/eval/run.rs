@@ -3,12 +3,12 @@
 use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
 
-use crate::classifier::Classifier;
-use crate::dataset::{Dataset, Fingerprint, Selection};
-use crate::decode::{JPEG_DECODER, Options};
-use crate::device;
-use crate::preprocess::Preprocess;
-use crate::registry::Model;
+use crate::eval::dataset::{Dataset, Fingerprint, Selection};
+use crate::input::decode::{JPEG_DECODER, Options};
+use crate::input::preprocess::Preprocess;
+use crate::network::classifier::Classifier;
+use crate::network::device;
+use crate::weights::registry::Model;
 
 /// What was evaluated by what: enough to tell whether two files of predictions belong together.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -21,7 +21,7 @@ pub struct Run {
     pub weights_sha256: String,
     pub classes: usize,
     pub preprocess: Preprocess,
-    /// As [`crate::decode::JPEG_DECODER`].
+    /// As [`crate::input::decode::JPEG_DECODER`].
     pub jpeg_decoder: String,
     /// Whether damaged files were refused, and from how many pixels on.
     pub strict: bool,

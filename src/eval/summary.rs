@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::{Accuracy, Failed, Run, Shard, Tally};
-use crate::dataset::Selection;
+use crate::eval::dataset::Selection;
 use crate::text::thousands;
 
 /// An evaluation's result, as `--json` prints it. Accuracies are shares in 0..1; what there is no image

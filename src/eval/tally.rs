@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::{Accuracy, Row, Scores, TOP};
-use crate::dataset::RealLabels;
+use crate::eval::dataset::RealLabels;
 
 /// Bins of the confidence, as in Guo, Pleiss, Sun, Weinberger, "On Calibration of Modern Neural
 /// Networks", 2017.

@@ -12,12 +12,12 @@ use nalgebra::DMatrix;
 use rayon::prelude::*;
 use serde::Serialize;
 
-use super::Family;
 use super::check::noise;
+use super::families::Family;
 use super::structure::{blocks, streams};
-use crate::config::Config;
-use crate::fold::Weights;
-use crate::model::QLNet;
+use crate::network::model::QLNet;
+use crate::weights::config::Config;
+use crate::weights::fold::Weights;
 
 /// A network with more parameters takes too long.
 pub const MOST_PARAMETERS: usize = 4000;

@@ -17,10 +17,10 @@ use candle_core::{DType, Tensor};
 use serde::Serialize;
 
 use super::check::Subject;
-use super::filter_mixing;
+use super::element::Side;
+use super::families::{filter_mixing, product_balance, product_scale};
 use super::structure::{Block, blocks};
-use super::{Side, product_balance, product_scale};
-use crate::fold::Weights;
+use crate::weights::fold::Weights;
 
 /// The balanced weights, in float64. A factor that would be zero or infinite is left at one.
 ///

@@ -5,11 +5,13 @@ use anyhow::{Context, Result, ensure};
 use candle_core::{D, DType, Device, Tensor};
 use serde::Serialize;
 
-use super::{Element, Family, Side, draw, matrices};
-use crate::config::Config;
-use crate::fold::Weights;
-use crate::model::QLNet;
+use super::element::{Element, Side};
+use super::families::{Family, draw};
+use super::matrices;
+use crate::network::model::QLNet;
 use crate::random;
+use crate::weights::config::Config;
+use crate::weights::fold::Weights;
 
 /// A network whose symmetry is checked: float64 weights, and images to run it on.
 pub struct Subject {
@@ -84,7 +86,7 @@ impl Subject {
         let weights = weights.to_dtype(DType::F64)?;
         let images = images.to_device(device)?.to_dtype(dtype)?;
         let device = device.clone();
-        let failed = || format!("{} does not compute in {}", crate::device::name(&device), dtype.as_str());
+        let failed = || format!("{} does not compute in {}", crate::network::device::name(&device), dtype.as_str());
         let logits = logits(&weights, &images, dtype, &device).with_context(failed)?;
         let largest_logit = largest(&logits)?;
         ensure!(largest_logit.is_finite(), "the network overflows; the weights may be damaged");
@@ -247,7 +249,7 @@ mod tests {
     fn what_is_no_symmetry_does_not_pass() {
         let weights = Weights::random(&Config::qlnet_digits(), 1).unwrap();
         let subject = Subject::new(&weights, &noise(2, 64, 1).unwrap(), DType::F32, &Device::Cpu).unwrap();
-        for family in super::super::FAMILIES {
+        for family in crate::symmetry::families::FAMILIES {
             let whole = draw(family, &subject.weights, None, None, 1).unwrap();
             assert!(subject.outcome("", "", 0, std::slice::from_ref(&whole)).unwrap().passed, "{}", family.name());
             let half = subject.outcome("", "", 0, &[whole.writing_half()]).unwrap();

@@ -7,7 +7,7 @@ use rand::Rng;
 use rand::rngs::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
 
-use crate::fold::Weights;
+use crate::weights::fold::Weights;
 
 /// Normally distributed numbers with mean 0 and standard deviation 1.
 pub fn normal(shape: impl Into<candle_core::Shape>, rng: &mut ChaCha8Rng) -> Result<Tensor> {

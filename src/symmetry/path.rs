@@ -4,7 +4,7 @@ use anyhow::{Result, ensure};
 use serde::Serialize;
 
 use super::check::Subject;
-use super::{Family, Subgroup, rng};
+use super::families::{Family, Subgroup, rng};
 
 /// A place on the way.
 #[derive(Clone, Copy, Debug, Serialize)]

@@ -2,8 +2,8 @@
 
 use anyhow::Result;
 
-use super::Element;
-use crate::config::{BlockConfig, Config, Skip};
+use super::element::Element;
+use crate::weights::config::{BlockConfig, Config, Skip};
 
 /// A block and where it is.
 #[derive(Clone, Copy)]

@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::time::Duration;
 
-use qlnet::hub::{Event, Hub, Proxies};
-use qlnet::registry::HubFile;
+use qlnet::weights::hub::{Event, Hub, Proxies};
+use qlnet::weights::registry::HubFile;
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 

@@ -1,0 +1,136 @@
+//! What a person sees while weights are made ready: the download, and folding where it takes a while.
+
+use std::io::IsTerminal;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use indicatif::{ProgressBar, ProgressDrawTarget};
+
+use super::{bar_style, say};
+use crate::weights::Event;
+use crate::weights::hub;
+
+/// Between two lines about a download, where there is no terminal to draw a bar on.
+const LINE_EVERY: Duration = Duration::from_secs(10);
+/// Folding that takes longer is told.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Does work that makes the weights of `name` ready, a file of so many bytes if it has to be downloaded,
+/// and shows what it reports: a bar on a terminal, and lines elsewhere.
+pub fn shown<T>(name: &str, size: u64, work: impl FnOnce(&mut dyn FnMut(Event)) -> Result<T>) -> Result<T> {
+    let mut download: Option<Download> = None;
+    // Dropped at the end, which ends the waiting.
+    let mut folding: Option<mpsc::Sender<()>> = None;
+    let result = work(&mut |event| match event {
+        Event::Hub(hub::Event::Progress(bytes)) => {
+            download.get_or_insert_with(|| Download::new(name, size, bytes)).at(bytes);
+        }
+        Event::Hub(hub::Event::Notice(text)) => match &download {
+            Some(download) => download.bar.suspend(|| say("note", text)),
+            None => say("note", text),
+        },
+        Event::Hub(hub::Event::Stored(path)) => {
+            if let Some(download) = download.take() {
+                download.bar.finish_and_clear();
+                say("note", &format!("{name} is here now, {}", path.display()));
+            }
+        }
+        Event::Folding => folding = Some(say_if_it_takes_long(name)),
+    });
+    if let Some(download) = download {
+        download.bar.finish_and_clear();
+    }
+    result
+}
+
+/// Says that the weights are being folded unless what is returned is dropped soon.
+fn say_if_it_takes_long(name: &str) -> mpsc::Sender<()> {
+    let (sender, receiver) = mpsc::channel();
+    let text = format!("preparing the weights of {name}: batch norm is folded, once for each checkpoint");
+    std::thread::spawn(move || {
+        if receiver.recv_timeout(PATIENCE) == Err(mpsc::RecvTimeoutError::Timeout) {
+            say("note", &text);
+        }
+    });
+    sender
+}
+
+struct Download {
+    name: String,
+    size: u64,
+    /// Hidden where there is no terminal.
+    bar: ProgressBar,
+    terminal: bool,
+    /// When the last line was written, and how many bytes there were.
+    last: (Instant, u64),
+}
+
+impl Download {
+    /// One that begins with so many bytes already here.
+    fn new(name: &str, size: u64, bytes: u64) -> Self {
+        let terminal = std::io::stderr().is_terminal();
+        let target = if terminal { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+        let style = "{msg} {wide_bar} {decimal_bytes}/{decimal_total_bytes}, {decimal_bytes_per_sec}, {eta} left";
+        let bar = ProgressBar::with_draw_target(Some(size), target)
+            .with_style(bar_style(style))
+            .with_message(name.to_string())
+            .with_position(bytes);
+        // What was here before says nothing of the speed.
+        bar.reset_eta();
+        if !terminal {
+            let here = if bytes > 0 { format!(", of which {} are here", megabytes(bytes)) } else { String::new() };
+            say("note", &format!("downloading {name}: {}{here}", megabytes(size)));
+        }
+        Self { name: name.into(), size, bar, terminal, last: (Instant::now(), bytes) }
+    }
+
+    fn at(&mut self, bytes: u64) {
+        self.bar.set_position(bytes);
+        if bytes < self.last.1 {
+            // Begun anew.
+            self.bar.reset_eta();
+            self.last = (Instant::now(), bytes);
+        }
+        let (time, before) = self.last;
+        if !self.terminal && time.elapsed() >= LINE_EVERY {
+            say("note", &line(&self.name, bytes, self.size, bytes - before, time.elapsed()));
+            self.last = (Instant::now(), bytes);
+        }
+    }
+}
+
+/// How far a download is that got so many bytes in that time.
+fn line(name: &str, bytes: u64, size: u64, got: u64, time: Duration) -> String {
+    let speed = got as f64 / time.as_secs_f64();
+    let left = size.saturating_sub(bytes) as f64 / speed;
+    let left = match left {
+        left if !left.is_finite() => "no data".into(),
+        left if left < 90.0 => format!("{left:.0} s left"),
+        left => format!("{:.0} min left", left / 60.0),
+    };
+    format!("{name}: {} of {}, {}/s, {left}", megabytes(bytes), megabytes(size), megabytes(speed as u64))
+}
+
+fn megabytes(bytes: u64) -> String {
+    format!("{:.1} MB", bytes as f64 / 1e6)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_tell_speed_and_time_left() {
+        let seconds = Duration::from_secs;
+        assert_eq!(
+            line("m", 20_000_000, 80_000_000, 10_000_000, seconds(10)),
+            "m: 20.0 MB of 80.0 MB, 1.0 MB/s, 60 s left"
+        );
+        assert_eq!(
+            line("m", 20_000_000, 80_000_000, 1_000_000, seconds(10)),
+            "m: 20.0 MB of 80.0 MB, 0.1 MB/s, 10 min left"
+        );
+        assert_eq!(line("m", 5, 80_000_000, 0, seconds(10)), "m: 0.0 MB of 80.0 MB, 0.0 MB/s, no data");
+    }
+}

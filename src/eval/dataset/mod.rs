@@ -1,0 +1,187 @@
+//! Which images to evaluate on, and what each of them shows.
+//!
+//! Three forms are told apart by what is there:
+//!
+//! ```text
+//! DIR/n01440764/*.JPEG          a folder per class, as torchvision's ImageFolder takes them
+//! DIR/ILSVRC2012_val_*.JPEG     all in one folder, with a file of labels
+//! ILSVRC2012_img_val.tar        either of them in an archive, which is read where it is
+//! ```
+
+mod labels;
+mod listing;
+mod real;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde::{Deserialize, Serialize};
+
+pub use labels::Classes;
+use listing::Entry;
+pub use listing::Listing;
+pub use real::RealLabels;
+
+use crate::random;
+use crate::weights::digest::sha256_of;
+
+/// Images with the class of each, in the order of their paths.
+pub struct Dataset {
+    listing: Listing,
+    labels: Vec<u32>,
+    /// The file that the labels were read from, where folders do not tell them.
+    pub labels_from: Option<PathBuf>,
+}
+
+/// Which part of a dataset to take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Selection {
+    All,
+    First(usize),
+    /// So many, each as likely as every other.
+    Random {
+        count: usize,
+        seed: u64,
+    },
+}
+
+impl fmt::Display for Selection {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Self::All => f.write_str("all"),
+            Self::First(count) => write!(f, "the first {count}"),
+            Self::Random { count, seed } => write!(f, "{count} at random, seed {seed}"),
+        }
+    }
+}
+
+/// What a dataset is, in few bytes: two with the same have the same paths and labels, and as many
+/// bytes. The images' content is not looked at.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fingerprint {
+    pub images: usize,
+    /// Of all image files together.
+    pub bytes: u64,
+    /// SHA-256 of the lines that [`Fingerprint::line`] makes.
+    pub sha256: String,
+}
+
+impl Fingerprint {
+    /// What an image adds to the text that is hashed.
+    pub fn line(path: &str, label: u32) -> String {
+        format!("{path}\t{label}\n")
+    }
+}
+
+impl Dataset {
+    /// Gives each image of a listing its class: by its folder, or by a file of labels, which is
+    /// looked for beside the images unless it is named.
+    ///
+    /// A folder is a class by its name, and not as torchvision's ImageFolder has it by its place among
+    /// the folders that are there: subsets are scored against the right outputs.
+    ///
+    /// A file of labels has one line an image: a class (WordNet id, label or index) each, in the order
+    /// of the file names; or a file name, a comma, tab or space, and a class, as in Kaggle's
+    /// `LOC_val_solution.csv`. A class map has lines of a folder's name, and its class; or only the
+    /// folder's name, the first of class 0, as timm's.
+    ///
+    /// # Errors
+    /// If an image has no class, or none of the model's; the message names it and the way on.
+    pub fn new(listing: Listing, classes: &Classes, labels: Option<&Path>, class_map: Option<&Path>) -> Result<Self> {
+        let Listing { path, entries, .. } = &listing;
+        let folders = entries.iter().filter(|entry| entry.folder().is_some()).count();
+        let shown = path.display();
+        // All in one folder that is no class, with labels beside it.
+        let around = entries.first().and_then(Entry::folder).filter(|around| {
+            classes.of_folder(around).is_none() && entries.iter().all(|entry| entry.folder() == Some(around))
+        });
+        let flat = around.is_some() && class_map.is_none() && labels::find_beside(path).is_some();
+        let by_folder = labels.is_none() && folders > 0 && !flat;
+        if by_folder && folders < entries.len() {
+            bail!("{shown}: {}", both_forms(entries, folders));
+        }
+        ensure!(by_folder || class_map.is_none(), "{shown}: --class-map is for class folders, and there are none");
+        let (labels, labels_from) = if by_folder {
+            (labels::by_folder(path, entries, classes, class_map)?, None)
+        } else {
+            let file = match labels {
+                Some(file) => file.to_path_buf(),
+                None => labels::find_beside(path).with_context(|| {
+                    format!(
+                        "{shown}: the images are not in class folders, and there is no LOC_val_solution.csv and no \
+                         list of labels beside them; name one with --labels"
+                    )
+                })?,
+            };
+            (labels::by_file(path, entries, classes, &file)?, Some(file))
+        };
+        Ok(Self { listing, labels, labels_from })
+    }
+
+    pub fn images(&self) -> usize {
+        self.labels.len()
+    }
+
+    /// The path of an image below the dataset's folder, or in its archive; `/` separates the parts.
+    pub fn path(&self, image: usize) -> &str {
+        self.listing.path(image)
+    }
+
+    /// Index of the class that an image shows.
+    pub fn label(&self, image: usize) -> u32 {
+        self.labels[image]
+    }
+
+    /// What is there, whatever it shows.
+    pub fn listing(&self) -> &Listing {
+        &self.listing
+    }
+
+    /// Keeps a part, in the same order.
+    pub fn select(mut self, selection: Selection) -> Self {
+        match selection {
+            Selection::All => {}
+            Selection::First(count) => {
+                self.listing.entries.truncate(count);
+                self.labels.truncate(count);
+            }
+            Selection::Random { count, seed } => {
+                let all = self.images();
+                let mut rng = random::stream(seed, random::SAMPLE);
+                let chosen: BTreeSet<_> = rand::seq::index::sample(&mut rng, all, count.min(all)).into_iter().collect();
+                let mut index = 0..all;
+                self.listing.entries.retain(|_| index.next().is_some_and(|index| chosen.contains(&index)));
+                self.labels = chosen.into_iter().map(|index| self.labels[index]).collect();
+            }
+        }
+        self
+    }
+
+    pub fn fingerprint(&self) -> Fingerprint {
+        let images = self.listing.entries.iter().zip(&self.labels);
+        let text: String = images.map(|(entry, label)| Fingerprint::line(&entry.path, *label)).collect();
+        Fingerprint {
+            images: self.images(),
+            bytes: self.listing.entries.iter().map(|entry| entry.size).sum(),
+            sha256: sha256_of(text.as_bytes()),
+        }
+    }
+}
+
+/// What to say of images beside class folders: which of them should count?
+fn both_forms(entries: &[Entry], folders: usize) -> String {
+    let mut names: BTreeMap<&str, usize> = BTreeMap::new();
+    for entry in entries {
+        *names.entry(entry.name()).or_default() += 1;
+    }
+    let twice = names.values().filter(|count| **count > 1).count();
+    let twice = if twice > 0 { format!(", {twice} names in both") } else { String::new() };
+    format!(
+        "there are images both in class folders ({folders}) and beside them ({}{twice}); keep one form, or name the \
+         labels of all with --labels",
+        entries.len() - folders
+    )
+}

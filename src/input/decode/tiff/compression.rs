@@ -1,0 +1,257 @@
+//! The tag Compression: what makes a strip or tile of what lies in the file.
+
+use std::io::{Cursor, ErrorKind, Read};
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use hayro_ccitt::{DecodeSettings, DecoderContext, EncodingMode};
+use weezl::{BitOrder, LzwStatus};
+
+use super::directory::Directory;
+use super::jpeg;
+use crate::input::decode::CUT_SHORT;
+use crate::input::decode::jpeg::Colours;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compression<'a> {
+    None,
+    Fax {
+        encoding: EncodingMode,
+        byte_aligned: bool,
+    },
+    Lzw,
+    /// The whole picture as one stream; there are files without, with tables in many places.
+    OldJpeg {
+        stream: &'a [u8],
+    },
+    /// Streams whose tables may lie outside; `to_rgb` if they hold YCbCr.
+    Jpeg {
+        tables: Option<&'a [u8]>,
+        to_rgb: bool,
+    },
+    Deflate,
+    PackBits,
+    Lzma,
+    Zstd,
+    WebP,
+}
+
+impl<'a> Compression<'a> {
+    /// Bytes that Zstandard and LZMA may refer back to at most: two times what the presets of xz have at most,
+    /// and what ruzstd allows.
+    pub const LARGEST_WINDOW: u64 = 1 << 27;
+
+    /// # Errors
+    /// If it is not decoded.
+    pub fn of(directory: &Directory<'a>) -> Result<Self> {
+        let two_dimensional = directory.integer(292).unwrap_or(0) & 1 == 1;
+        Ok(match directory.integer(259).unwrap_or(1) {
+            1 => Self::None,
+            2 => Self::Fax { encoding: EncodingMode::Group3_1D, byte_aligned: true },
+            3 if two_dimensional => Self::Fax { encoding: EncodingMode::Group3_2D, byte_aligned: false },
+            3 => Self::Fax { encoding: EncodingMode::Group3_1D, byte_aligned: false },
+            4 => Self::Fax { encoding: EncodingMode::Group4, byte_aligned: false },
+            5 => Self::Lzw,
+            6 => Self::OldJpeg { stream: jpeg::whole_stream(directory)? },
+            7 => Self::Jpeg {
+                tables: directory.field(347).map(|field| field.bytes),
+                to_rgb: directory.integer(262) == Some(6) && directory.integer(284) != Some(2),
+            },
+            8 | 32946 => Self::Deflate,
+            32773 => Self::PackBits,
+            34925 => Self::Lzma,
+            50000 => Self::Zstd,
+            50001 => Self::WebP,
+            other => {
+                let name = match other {
+                    9 | 10 | 34661 => "JBIG",
+                    32766 => "NeXT's",
+                    32771 => "word-aligned CCITT",
+                    32809 => "ThunderScan",
+                    32895..=32898 => "IT8",
+                    32908 | 32909 => "Pixar's",
+                    32947 => "Kodak's DCS",
+                    33003 | 33004 | 33005 | 34712 => "JPEG 2000",
+                    34676 | 34677 => "SGI's LogLuv",
+                    34718 => "Microsoft's document imaging",
+                    34887 => "LERC",
+                    34892 => "lossy JPEG of a camera's raw data",
+                    34933 => "PNG",
+                    34934 | 22610 => "JPEG XR",
+                    50002 | 52546 => "JPEG XL",
+                    _ => "unknown",
+                };
+                bail!("{name} compression ({other}) is not decoded")
+            }
+        })
+    }
+
+    pub fn is_jpeg(self) -> bool {
+        matches!(self, Self::Jpeg { .. } | Self::OldJpeg { .. })
+    }
+
+    /// Whether it decodes to samples of 8 bits, and not to any bytes.
+    pub fn has_samples(self) -> bool {
+        self.is_jpeg() || self == Self::WebP
+    }
+
+    /// Whether libtiff heeds the tag Predictor.
+    pub fn has_predictor(self) -> bool {
+        matches!(self, Self::Lzw | Self::Deflate | Self::Lzma | Self::Zstd)
+    }
+}
+
+/// What a strip or tile decodes to.
+#[derive(Clone, Copy)]
+pub struct Shape {
+    pub width: u32,
+    pub height: u32,
+    /// How many of the rows belong to the picture: the upper ones. Only these are decoded.
+    pub rows: u32,
+    /// Samples per pixel.
+    pub samples: usize,
+    /// Bytes of `rows` rows.
+    pub size: usize,
+}
+
+impl Shape {
+    /// Refuses a JPEG or WebP image that is too small; or too large, before anything is allocated for it.
+    ///
+    /// # Errors
+    /// If it is.
+    pub fn ensure(self, (width, height): (u32, u32)) -> Result<()> {
+        let Self { width: expected, rows, .. } = self;
+        // As in libtiff, the last strip may have more rows than are left, and some have been rounded up.
+        let most = self.height.saturating_add(64);
+        let fits = width == expected && (rows..=most).contains(&height);
+        ensure!(fits, "the image inside has {width}x{height} pixels, not {expected}x{rows}");
+        Ok(())
+    }
+}
+
+/// Decompresses a strip or tile; what it holds beyond `shape` is nobody's business. Adds what is wrong with it,
+/// and was passed over, to `warnings`.
+///
+/// # Errors
+/// If it is damaged or cut short.
+pub fn decompress(compression: Compression, data: &[u8], shape: Shape, warnings: &mut Vec<String>) -> Result<Vec<u8>> {
+    let mut out = vec![0; shape.size];
+    match compression {
+        Compression::None => out.copy_from_slice(data.get(..shape.size).context(CUT_SHORT)?),
+        Compression::Fax { encoding, byte_aligned } => fax(data, encoding, byte_aligned, shape, &mut out)?,
+        Compression::Lzw => lzw(data, &mut out)?,
+        Compression::Deflate => fill(flate2::read::ZlibDecoder::new(data), &mut out)?,
+        Compression::PackBits => packbits(data, &mut out).context(CUT_SHORT)?,
+        Compression::Lzma => {
+            let limit = (Compression::LARGEST_WINDOW >> 10) as u32;
+            fill(lzma_rust2::XzReader::new_mem_limit(data, false, limit), &mut out)?;
+        }
+        Compression::Zstd => fill(ruzstd::decoding::StreamingDecoder::new(data)?, &mut out)?,
+        Compression::WebP => webp(data, shape, &mut out)?,
+        Compression::OldJpeg { .. } => return jpeg::decompress(data, None, Some(Colours::YCbCr), shape, warnings),
+        Compression::Jpeg { tables, to_rgb } => {
+            return jpeg::decompress(data, tables, to_rgb.then_some(Colours::Rgb), shape, warnings);
+        }
+    }
+    Ok(out)
+}
+
+fn fill(mut decoder: impl Read, out: &mut [u8]) -> Result<()> {
+    decoder.read_exact(out).map_err(|error| match error.kind() {
+        ErrorKind::UnexpectedEof => anyhow!(CUT_SHORT),
+        _ => error.into(),
+    })
+}
+
+/// TIFF's LZW, or that which libtiff wrote before 1991, and still reads: with the bits of a byte in the other
+/// order, and codes that grow one code later (`LZWDecodeCompat`).
+fn lzw(data: &[u8], mut out: &mut [u8]) -> Result<()> {
+    let mut decoder = match data {
+        [0, second, ..] if second & 1 == 1 => weezl::decode::Decoder::new(BitOrder::Lsb, 8),
+        _ => weezl::decode::Decoder::with_tiff_size_switch(BitOrder::Msb, 8),
+    };
+    let mut data = data;
+    while !out.is_empty() {
+        let result = decoder.decode_bytes(data, out);
+        data = &data[result.consumed_in..];
+        out = &mut out[result.consumed_out..];
+        ensure!(out.is_empty() || matches!(result.status?, LzwStatus::Ok), CUT_SHORT);
+    }
+    Ok(())
+}
+
+/// `None` if the data ends too early.
+fn packbits(mut data: &[u8], mut out: &mut [u8]) -> Option<()> {
+    while !out.is_empty() {
+        let (&head, rest) = data.split_first()?;
+        let (from, length) = match head {
+            128 => (rest, 0),
+            0..128 => {
+                let length = usize::from(head) + 1;
+                // As in libtiff, what does not fit is left out.
+                let (literal, to) = (rest.get(..length)?, length.min(out.len()));
+                out[..to].copy_from_slice(&literal[..to]);
+                (&rest[length..], to)
+            }
+            _ => {
+                let to = (257 - usize::from(head)).min(out.len());
+                out[..to].fill(*rest.first()?);
+                (&rest[1..], to)
+            }
+        };
+        data = from;
+        out = &mut out[length..];
+    }
+    Some(())
+}
+
+/// The rows of a fax, 1 bit per pixel, black being 1.
+struct FaxRows<'a> {
+    rows: std::slice::ChunksExactMut<'a, u8>,
+    width: u32,
+}
+
+impl hayro_ccitt::Decoder for FaxRows<'_> {
+    fn push_row(&mut self, changes: &[u32]) {
+        let Some(row) = self.rows.next() else { return };
+        for run in changes.chunks(2) {
+            let end = run.get(1).copied().unwrap_or(self.width);
+            for pixel in run[0] as usize..end as usize {
+                row[pixel / 8] |= 128 >> (pixel % 8);
+            }
+        }
+    }
+}
+
+fn fax(data: &[u8], encoding: EncodingMode, byte_aligned: bool, shape: Shape, out: &mut [u8]) -> Result<()> {
+    let settings = DecodeSettings {
+        columns: shape.width,
+        rows: shape.rows,
+        end_of_block: true,
+        end_of_line: false,
+        rows_are_byte_aligned: byte_aligned,
+        encoding,
+        strict: false,
+    };
+    let mut rows = FaxRows { rows: out.chunks_exact_mut(shape.width.div_ceil(8) as usize), width: shape.width };
+    let result = hayro_ccitt::decode(data, &mut rows, &mut DecoderContext::new(settings));
+    let missing = rows.rows.len();
+    if missing > 0 {
+        result?;
+        bail!("it is cut short by {missing} rows");
+    }
+    Ok(())
+}
+
+/// RGB, or RGBA where there are four samples: libtiff's `tif_webp.c`.
+fn webp(data: &[u8], shape: Shape, out: &mut [u8]) -> Result<()> {
+    let mut decoder = image_webp::WebPDecoder::new(Cursor::new(data))?;
+    shape.ensure(decoder.dimensions())?;
+    let channels = if decoder.has_alpha() { 4 } else { 3 };
+    let mut pixels = vec![0; decoder.output_buffer_size().context("the WebP inside is too large")?];
+    decoder.read_image(&mut pixels)?;
+    for (to, from) in out.chunks_mut(shape.samples).zip(pixels.chunks(channels)) {
+        to.fill(255);
+        to.iter_mut().zip(from).for_each(|(to, from)| *to = *from);
+    }
+    Ok(())
+}

@@ -1,0 +1,134 @@
+//! Times the forward pass.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use candle_core::Tensor;
+use serde::Serialize;
+
+use crate::network::classifier::Classifier;
+
+/// How long to measure.
+#[derive(Clone, Copy, Debug)]
+pub struct Effort {
+    /// Passes that are not counted, first.
+    pub warmup: usize,
+    /// The least number of passes that are counted.
+    pub repetitions: usize,
+    /// The least time that counted passes take together.
+    pub duration: Duration,
+}
+
+/// The forward pass at one batch size.
+#[derive(Clone, Debug, Serialize)]
+pub struct Timing {
+    pub batch_size: usize,
+    /// Median over the counted passes.
+    pub ms_per_image: f64,
+    pub images_per_second: f64,
+    /// Number of counted passes.
+    pub repetitions: usize,
+}
+
+/// Times passes over seeded noise of the classifier's crop size. A pass includes moving the images
+/// to the device and the logits back, which is what makes it wait for the device.
+///
+/// # Errors
+/// If the network cannot run.
+pub fn time(classifier: &Classifier, batch_size: usize, effort: &Effort) -> Result<Timing> {
+    let images = noise(batch_size, classifier.preprocess.crop as usize)?;
+    let mut times = Vec::new();
+    repeat(effort, |counted| {
+        let pass = Instant::now();
+        classifier.logits(&images)?;
+        if counted {
+            times.push(pass.elapsed().as_secs_f64());
+        }
+        Ok(())
+    })?;
+    let repetitions = times.len();
+    let median = median(&mut times);
+    Ok(Timing {
+        batch_size,
+        ms_per_image: 1e3 * median / batch_size as f64,
+        images_per_second: batch_size as f64 / median,
+        repetitions,
+    })
+}
+
+/// The time of one step of the network.
+#[derive(Clone, Debug, Serialize)]
+pub struct StepTiming {
+    /// `stem`, `layer1.0`, ..., `act`, `head`.
+    pub step: String,
+    /// Median over the counted passes.
+    pub ms_per_image: f64,
+}
+
+/// Times the steps of the network on a whole batch at once, where [`time`] runs a large one in parts.
+/// On a GPU, which works while the program goes on, a step's time is that of giving it the work.
+///
+/// # Errors
+/// If the network cannot run.
+pub fn time_steps(classifier: &Classifier, batch_size: usize, effort: &Effort) -> Result<Vec<StepTiming>> {
+    let images = noise(batch_size, classifier.preprocess.crop as usize)?;
+    let images = images.to_device(&classifier.device)?.to_dtype(classifier.dtype)?;
+    let mut steps: Vec<(String, Vec<f64>)> = Vec::new();
+    repeat(effort, |counted| {
+        let mut laps = Vec::new();
+        let mut last = Instant::now();
+        let mut lap = |step: &str| {
+            laps.push((step.to_string(), last.elapsed().as_secs_f64()));
+            last = Instant::now();
+        };
+        classifier.net.forward_observed(&images, &mut |step, _| lap(step))?;
+        lap("head");
+        if counted {
+            steps.resize(laps.len(), Default::default());
+            for ((name, times), (step, seconds)) in steps.iter_mut().zip(laps) {
+                *name = step;
+                times.push(seconds);
+            }
+        }
+        Ok(())
+    })?;
+    let timing = |(step, mut times): (String, Vec<f64>)| StepTiming {
+        step,
+        ms_per_image: 1e3 * median(&mut times) / batch_size as f64,
+    };
+    Ok(steps.into_iter().map(timing).collect())
+}
+
+/// Runs `pass` as often as `effort` says; `pass` is told whether it counts.
+fn repeat(effort: &Effort, mut pass: impl FnMut(bool) -> Result<()>) -> Result<()> {
+    for _ in 0..effort.warmup {
+        pass(false)?;
+    }
+    let start = Instant::now();
+    let mut counted = 0;
+    while counted < effort.repetitions || start.elapsed() < effort.duration {
+        pass(true)?;
+        counted += 1;
+    }
+    Ok(())
+}
+
+fn median(times: &mut [f64]) -> f64 {
+    times.sort_by(f64::total_cmp);
+    (times[(times.len() - 1) / 2] + times[times.len() / 2]) / 2.0
+}
+
+/// `[n, 3, side, side]`, uniform in -2..2, the range of normalised images; the same on every run.
+fn noise(n: usize, side: usize) -> Result<Tensor> {
+    let mut state = 1u32;
+    let values: Vec<f32> = (0..n * 3 * side * side)
+        .map(|_| {
+            // Marsaglia's xorshift.
+            state ^= state << 13;
+            state ^= state >> 17;
+            state ^= state << 5;
+            state as f32 / u32::MAX as f32 * 4.0 - 2.0
+        })
+        .collect();
+    Ok(Tensor::from_vec(values, (n, 3, side, side), &candle_core::Device::Cpu)?)
+}

@@ -1,0 +1,247 @@
+//! One block of the network as one pass over its image.
+//!
+//! Of `y = skip(x) + conv3(conv2(a * b))`, the halves `a` and `b` of `conv1(x)`, their product and
+//! `conv2`'s output are several times larger than `x` and `y` and leave the cache if they are made
+//! whole: in layer 1 the halves 6.4 MB together, their product 3.2 MB, and `conv2`'s output 6.4 MB.
+//! So the halves are never stored, and a block is made in strips of output rows, whose intermediates
+//! stay in the second-level cache:
+//!
+//! ```text
+//! hidden   gate(conv1(x))    the strip's rows and one above and below, in a ring of rows
+//! spread   conv2(hidden)     the strip's rows
+//! y        skip(x) + bias, then += conv3(spread), then hardball where the block has one
+//! ```
+//!
+//! The ring keeps the rows that two strips share, so nothing is computed twice inside a segment. A
+//! segment is what one thread does: a whole image where there are enough images, otherwise a part
+//! of one, at the price of one or two rows of `hidden` that its neighbour computes too.
+//!
+//! Hidden channels are padded to the vector's lanes with channels that are zero, and pixels in the
+//! scratch buffers to an odd number of cache lines, so that neighbouring pixels do not fall into
+//! the same set of the cache.
+
+use super::buffer::Buffer;
+use super::depthwise::{self, Filters};
+use super::hardball::project;
+use super::matmul::{Panels, Rows, accumulate, gate, gate_column};
+use super::segments;
+use super::vector::lanes;
+use crate::weights::config::BlockConfig;
+
+/// The folded parameters of a block in PyTorch's order, `conv1.weight` [2w, c] and so on.
+pub struct Parameters<'a> {
+    pub conv1: (&'a [f32], &'a [f32]),
+    pub conv2: (&'a [f32], &'a [f32]),
+    pub conv3: (&'a [f32], &'a [f32]),
+    pub skip: Option<(&'a [f32], &'a [f32])>,
+}
+
+/// A block with its weights packed.
+#[derive(Clone, Debug)]
+pub struct Block {
+    config: BlockConfig,
+    conv1: Panels,
+    conv1_bias: Buffer,
+    conv2: Filters,
+    conv3: Panels,
+    skip: Option<Panels>,
+    /// Of `conv3` and the skip together.
+    bias: Vec<f32>,
+}
+
+/// Bytes that the intermediates of a strip may take: half of a common second-level cache.
+const STRIP: usize = 1 << 20;
+
+impl Block {
+    pub fn new(config: &BlockConfig, p: &Parameters) -> Self {
+        let &BlockConfig { input, hidden, filters, output, stride, .. } = config;
+        let channels = hidden.next_multiple_of(lanes());
+        // conv1's rows by packed column; channels that only pad are zero.
+        let row = |j: usize| {
+            let (factor, channel) = gate_column(j);
+            (channel < hidden).then_some(factor * hidden + channel)
+        };
+        let conv1 = Panels::new(input, 2 * channels, |i, j| row(j).map_or(0.0, |row| p.conv1.0[row * input + i]));
+        let mut conv1_bias = Buffer::zeros(2 * channels);
+        for (j, bias) in conv1_bias.as_mut_slice().iter_mut().enumerate().take(2 * channels) {
+            *bias = row(j).map_or(0.0, |row| p.conv1.1[row]);
+        }
+        let mut conv2 = Filters {
+            weight: Buffer::zeros(filters * 9 * channels),
+            bias: Buffer::zeros(filters * channels),
+            filters,
+            channels,
+            stride,
+        };
+        for filter in 0..filters {
+            for channel in 0..hidden {
+                let row = channel * filters + filter;
+                conv2.bias.as_mut_slice()[filter * channels + channel] = p.conv2.1[row];
+                for tap in 0..9 {
+                    conv2.weight.as_mut_slice()[(filter * 9 + tap) * channels + channel] = p.conv2.0[row * 9 + tap];
+                }
+            }
+        }
+        let conv3 = Panels::new(filters * channels, output, |i, j| {
+            let (filter, channel) = (i / channels, i % channels);
+            if channel < hidden { p.conv3.0[(j * hidden + channel) * filters + filter] } else { 0.0 }
+        });
+        let skip = p.skip.map(|(weight, _)| Panels::new(input, output, |i, j| weight[j * input + i]));
+        let bias = match p.skip {
+            Some((_, skip)) => p.conv3.1.iter().zip(skip).map(|(a, b)| a + b).collect(),
+            None => p.conv3.1.to_vec(),
+        };
+        Self { config: config.clone(), conv1, conv1_bias, conv2, conv3, skip, bias }
+    }
+
+    pub fn config(&self) -> &BlockConfig {
+        &self.config
+    }
+
+    /// `[n, h, w, c]` to `[n, ceil(h / stride), ceil(w / stride), o]`, on rayon's threads.
+    pub fn forward(&self, x: &[f32], n: usize, height: usize, width: usize) -> Vec<f32> {
+        let shape = Shape::new(&self.config, height, width);
+        let mut y = vec![0.0; n * shape.out_height * shape.out_row];
+        let image = height * shape.row;
+        assert_eq!(x.len(), n * image, "another number of values than the images have");
+        let parts = parts(n, shape.out_height, rayon::current_num_threads());
+        let rows = shape.out_height.div_ceil(parts);
+        segments::for_each(x, image, &mut y, (shape.out_height, shape.out_row), rows, |x, first, y, scratch| {
+            self.segment(x, &shape, first, y, scratch);
+        });
+        y
+    }
+
+    /// The output rows from `first` on, as many as `y` has room for, of the image `x`.
+    fn segment(&self, x: &[f32], shape: &Shape, first: usize, y: &mut [f32], [hidden, spread]: &mut [Buffer; 2]) {
+        let s = self.config.stride;
+        let rows = y.len() / shape.out_row;
+        let strips = rows.div_ceil(shape.strip);
+        let strip = rows.div_ceil(strips);
+        let ring = ((strip - 1) * s + 3).min(shape.height);
+        let hidden = hidden.take(ring * shape.hidden_row);
+        let spread = spread.take(strip * shape.spread_row);
+        // The next row of the hidden activation that the ring does not have yet.
+        let mut next = (first * s).saturating_sub(1);
+        for (start, y) in (first..first + rows).step_by(strip).zip(y.chunks_mut(strip * shape.out_row)) {
+            let count = y.len() / shape.out_row;
+            let end = ((start + count - 1) * s + 2).min(shape.height);
+            while next < end {
+                // As many rows as lie side by side in the ring.
+                let run = (end - next).min(ring - next % ring);
+                gate(
+                    run * shape.width,
+                    Rows { data: &x[next * shape.row..][..run * shape.row], stride: self.config.input },
+                    &self.conv1,
+                    self.conv1_bias.as_slice(),
+                    &mut hidden[next % ring * shape.hidden_row..][..run * shape.hidden_row],
+                    shape.hidden_pixel,
+                );
+                next += run;
+            }
+            for (row, out) in (start..start + count).zip(spread.chunks_exact_mut(shape.spread_row)) {
+                let around = [0, 1, 2].map(|ky| {
+                    let inside = (1..=shape.height).contains(&(row * s + ky));
+                    inside.then(|| &hidden[(row * s + ky - 1) % ring * shape.hidden_row..][..shape.hidden_row])
+                });
+                depthwise::row(&self.conv2, around, shape.width, shape.hidden_pixel, out, shape.spread_pixel);
+            }
+            self.skip(x, shape, start, y);
+            let pixels = count * shape.out_width;
+            let spread = Rows { data: spread, stride: shape.spread_pixel };
+            accumulate(pixels, spread, &self.conv3, y, self.config.output);
+            if self.config.skip.ends_in_hardball() {
+                project(y, self.config.output);
+            }
+        }
+    }
+
+    /// The skip and all biases, of the output rows from `start` on.
+    fn skip(&self, x: &[f32], shape: &Shape, start: usize, y: &mut [f32]) {
+        let (input, output, s) = (self.config.input, self.config.output, self.config.stride);
+        let Some(skip) = &self.skip else {
+            let x = &x[start * shape.row..][..y.len()];
+            for (y, x) in y.chunks_exact_mut(output).zip(x.chunks_exact(output)) {
+                for ((y, x), bias) in y.iter_mut().zip(x).zip(&self.bias) {
+                    *y = x + bias;
+                }
+            }
+            return;
+        };
+        y.chunks_exact_mut(output).for_each(|y| y.copy_from_slice(&self.bias));
+        for (row, y) in y.chunks_exact_mut(shape.out_row).enumerate() {
+            let x = Rows { data: &x[(start + row) * s * shape.row..][..shape.row], stride: s * input };
+            accumulate(shape.out_width, x, skip, y, output);
+        }
+    }
+}
+
+/// Into how many parts each of `n` images of `height` rows is split for `threads` threads, so that
+/// the last thread is done as early as possible. A part of an image costs 0.84 rows more than it has:
+/// of the two hidden rows that its neighbours make too, `conv1`'s share, 42 %.
+fn parts(n: usize, height: usize, threads: usize) -> usize {
+    let cost = |parts: &usize| {
+        let rows = 100 * height.div_ceil(*parts) + if *parts > 1 { 84 } else { 0 };
+        (n * parts).div_ceil(threads) * rows
+    };
+    (1..=height).min_by_key(cost).unwrap_or(1)
+}
+
+/// Sizes in pixels and in values.
+struct Shape {
+    height: usize,
+    width: usize,
+    out_height: usize,
+    out_width: usize,
+    /// Values of a row of `x`, and of `y`.
+    row: usize,
+    out_row: usize,
+    /// Values from one pixel to the next, and of a row, in the scratch buffers.
+    hidden_pixel: usize,
+    hidden_row: usize,
+    spread_pixel: usize,
+    spread_row: usize,
+    /// Output rows of a strip, at most.
+    strip: usize,
+}
+
+impl Shape {
+    fn new(config: &BlockConfig, height: usize, width: usize) -> Self {
+        let (out_height, out_width) = (height.div_ceil(config.stride), width.div_ceil(config.stride));
+        let channels = config.hidden.next_multiple_of(lanes());
+        // An odd number of cache lines.
+        let padded = |values: usize| (values.div_ceil(16) | 1) * 16;
+        let (hidden_pixel, spread_pixel) = (padded(channels), padded(config.filters * channels));
+        let (hidden_row, spread_row) = (width * hidden_pixel, out_width * spread_pixel);
+        let strip = (STRIP / 4).saturating_sub(2 * hidden_row) / (config.stride * hidden_row + spread_row);
+        Self {
+            height,
+            width,
+            out_height,
+            out_width,
+            row: width * config.input,
+            out_row: out_width * config.output,
+            hidden_pixel,
+            hidden_row,
+            spread_pixel,
+            spread_row,
+            strip: strip.max(1),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn work_is_split_only_as_far_as_it_helps() {
+        assert_eq!(parts(1, 56, 1), 1);
+        assert_eq!(parts(1, 56, 2), 2);
+        assert_eq!(parts(1, 7, 2), 2);
+        assert_eq!(parts(4, 56, 2), 1);
+        assert_eq!(parts(63, 56, 64), 1);
+        assert!(parts(8, 56, 64) > 1);
+        assert!(parts(1, 7, 64) <= 7);
+    }
+}

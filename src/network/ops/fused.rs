@@ -1,0 +1,62 @@
+//! A whole block as one operation, on the CPU in float32. It is tested against the block's parts.
+
+use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
+
+use super::slice;
+use crate::network::cpu::block::{Block, Parameters};
+use crate::weights::config::BlockConfig;
+
+/// A block with its weights packed.
+#[derive(Clone, Debug)]
+pub struct FusedBlock(Block);
+
+impl FusedBlock {
+    /// Packs the folded parameters of a block, weight and bias of each convolution in PyTorch's
+    /// order and in float32.
+    ///
+    /// # Errors
+    /// If one of them is not in float32 on the CPU.
+    pub fn new(
+        config: &BlockConfig,
+        conv1: (&Tensor, &Tensor),
+        conv2: (&Tensor, &Tensor),
+        conv3: (&Tensor, &Tensor),
+        skip: Option<(&Tensor, &Tensor)>,
+    ) -> Result<Self> {
+        let read = |(weight, bias): (&Tensor, &Tensor)| -> Result<(Vec<f32>, Vec<f32>)> {
+            Ok((weight.flatten_all()?.to_vec1()?, bias.to_vec1()?))
+        };
+        let [conv1, conv2, conv3] = [read(conv1)?, read(conv2)?, read(conv3)?];
+        let skip = skip.map(read).transpose()?;
+        fn view((weight, bias): &(Vec<f32>, Vec<f32>)) -> (&[f32], &[f32]) {
+            (weight, bias)
+        }
+        let parameters =
+            Parameters { conv1: view(&conv1), conv2: view(&conv2), conv3: view(&conv3), skip: skip.as_ref().map(view) };
+        Ok(Self(Block::new(config, &parameters)))
+    }
+
+    /// `[n, h, w, c]` to `[n, ceil(h / stride), ceil(w / stride), o]`.
+    ///
+    /// # Errors
+    /// If `x` is not in float32 on the CPU, or has another number of channels.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        x.contiguous()?.apply_op1_no_bwd(self)
+    }
+}
+
+impl CustomOp1 for FusedBlock {
+    fn name(&self) -> &'static str {
+        "block"
+    }
+
+    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let (n, h, w, c) = layout.shape().dims4()?;
+        let &BlockConfig { input, output, stride, .. } = self.0.config();
+        if c != input || n * h * w == 0 {
+            candle_core::bail!("a block for [n, h, w, {input}], found {:?}", layout.dims());
+        }
+        let y = self.0.forward(slice(x, layout)?, n, h, w);
+        Ok((CpuStorage::F32(y), (n, h.div_ceil(stride), w.div_ceil(stride), output).into()))
+    }
+}

@@ -1,0 +1,94 @@
+//! The stem: a 7x7 convolution of stride 2, ReLU, and a 3x3 max pool of stride 2. It takes the
+//! image as NCHW, as PyTorch does, and gives NHWC to the blocks.
+
+use candle_core::{CpuStorage, CustomOp3, DType, Layout, Result, Shape, Tensor, bail};
+
+use super::{is_tracked, on_cpu, slice};
+use crate::network::cpu;
+
+/// Images `[n, 3, h, w]`, a weight `[o, 3, 7, 7]` and a bias `[o]` make `[n, h', w', o]`, where
+/// `h'` is `h` halved twice, rounding up.
+pub fn stem(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
+    if x.device().is_cpu() && x.dtype() != DType::F64 && !is_tracked([x, weight, bias]) {
+        on_cpu(x, [weight, bias], |x, [weight, bias]| x.apply_op3_no_bwd(weight, bias, &Stem))
+    } else {
+        stem_plain(x, weight, bias)
+    }
+}
+
+/// [`stem`] in candle's own operations. The pool pads with zeros where PyTorch pads with `-inf`:
+/// after ReLU no value is below zero, so neither ever wins.
+pub fn stem_plain(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
+    let y = x.conv2d(weight, 3, 2, 1, 1)?;
+    let y = y.broadcast_add(&bias.reshape((1, (), 1, 1))?)?.relu()?;
+    let pooled = if y.track_op() {
+        max_pool_by_views(&y)?
+    } else {
+        y.pad_with_zeros(2, 1, 1)?.pad_with_zeros(3, 1, 1)?.max_pool2d_with_stride(3, 2)?
+    };
+    pooled.permute((0, 2, 3, 1))?.contiguous()
+}
+
+/// The 3x3 max pool of stride 2 as the maximum of nine shifted views: candle derives no pool whose
+/// windows overlap.
+fn max_pool_by_views(y: &Tensor) -> Result<Tensor> {
+    let (n, c, h, w) = y.dims4()?;
+    let (oh, ow) = (h.div_ceil(2), w.div_ceil(2));
+    let y = y.pad_with_zeros(2, 1, 2 * oh + 1 - h)?.pad_with_zeros(3, 1, 2 * ow + 1 - w)?;
+    let y = y.reshape(&[n, c, oh + 1, 2, ow + 1, 2][..])?;
+    let view = |tap: usize| {
+        let (ky, kx) = (tap / 3, tap % 3);
+        let rows = y.narrow(2, ky / 2, oh)?.narrow(3, ky % 2, 1)?;
+        rows.narrow(4, kx / 2, ow)?.narrow(5, kx % 2, 1)?.reshape((n, c, oh, ow))
+    };
+    (1..9).try_fold(view(0)?, |largest, tap| largest.maximum(&view(tap)?))
+}
+
+struct Stem;
+
+impl CustomOp3 for Stem {
+    fn name(&self) -> &'static str {
+        "stem"
+    }
+
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        xl: &Layout,
+        w: &CpuStorage,
+        wl: &Layout,
+        b: &CpuStorage,
+        bl: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let (n, channels, height, width) = xl.shape().dims4()?;
+        let (outputs, weight_channels, 7, 7) = wl.shape().dims4()? else {
+            bail!("a stem of 7x7 filters is needed, found {:?}", wl.dims());
+        };
+        if channels != weight_channels || n * height * width == 0 {
+            bail!("images of {weight_channels} channels are needed, found {:?}", xl.dims());
+        }
+        if bl.dims() != [outputs] {
+            bail!("{outputs} biases are needed, found {:?}", bl.dims());
+        }
+        let y = cpu::stem::forward(slice(x, xl)?, (n, channels, height, width), slice(w, wl)?, slice(b, bl)?);
+        Ok((CpuStorage::F32(y), (n, height.div_ceil(4), width.div_ceil(4), outputs).into()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::Device;
+
+    #[test]
+    fn fast_and_plain_agree() {
+        for (h, w) in [(64, 64), (33, 47), (8, 5), (1, 1), (7, 120)] {
+            let random = |shape: &[usize]| Tensor::randn(0f32, 1.0, shape, &Device::Cpu).unwrap();
+            let (x, weight, bias) = (random(&[2, 3, h, w]), random(&[12, 3, 7, 7]), random(&[12]));
+            let (fast, plain) = (stem(&x, &weight, &bias).unwrap(), stem_plain(&x, &weight, &bias).unwrap());
+            assert_eq!(fast.dims(), plain.dims());
+            let difference = (fast - plain).unwrap().abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap();
+            assert!(difference < 1e-4, "{h}x{w}: {difference}");
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! Product balance: of the two factors of a hidden channel, one grows as the other shrinks, `R*` for
+//! each channel.
+//!
+//! ```text
+//! a, b -> t a, b / t      so a b stays
+//!
+//! conv1       W -> t W,  b -> t b          of the first factor's rows
+//!             W -> W / t,  b -> b / t      of the second's
+//! ```
+
+use anyhow::Result;
+use candle_core::Tensor;
+use rand::rngs::ChaCha8Rng;
+
+use super::{Family, Subgroup, per_block};
+use crate::symmetry::element::{Element, Of, Op};
+use crate::symmetry::structure::{Block, blocks};
+use crate::weights::config::Config;
+use crate::weights::fold::Weights;
+
+pub struct ProductBalance;
+
+/// `t` is `[w]`.
+pub(in crate::symmetry) fn element(block: &Block, t: &Tensor) -> Result<Element> {
+    let ones = t.ones_like()?;
+    let scale = |first: &Tensor, second: &Tensor| -> Result<Op> {
+        let factors = Tensor::cat(&[first, second], 0)?;
+        Ok(Op::ScaleOutputs { conv: block.conv("conv1"), factors, of: Of::Both })
+    };
+    Ok(Element::new(vec![scale(t, &ones)?], vec![scale(&ones, &t.recip()?)?]))
+}
+
+impl Family for ProductBalance {
+    fn name(&self) -> &'static str {
+        "product-balance"
+    }
+
+    fn group(&self) -> &'static str {
+        "R* per hidden channel"
+    }
+
+    fn dimensions(&self, config: &Config, layer: Option<usize>) -> usize {
+        blocks(config, layer).map(|block| block.config.hidden).sum()
+    }
+
+    fn random(&self, weights: &Weights, layer: Option<usize>, rng: &mut ChaCha8Rng) -> Result<Element> {
+        per_block::random_by_factors(&weights.config, layer, rng, element)
+    }
+
+    fn subgroup(&self, weights: &Weights, layer: Option<usize>, rng: &mut ChaCha8Rng) -> Result<Option<Subgroup>> {
+        per_block::subgroup_by_factors(&weights.config, layer, rng, element)
+    }
+}

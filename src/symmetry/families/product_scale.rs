@@ -1,0 +1,54 @@
+//! Product scale: a hidden channel gets another unit, `R*` for each channel.
+//!
+//! ```text
+//! a b -> s a b
+//!
+//! conv1       W -> s W,  b -> s b          of the first factor's rows
+//! conv2       W -> W / s                   of the channel's filters, not their biases
+//! ```
+
+use anyhow::Result;
+use candle_core::Tensor;
+use rand::rngs::ChaCha8Rng;
+
+use super::{Family, Subgroup, per_block};
+use crate::symmetry::element::{Element, Of, Op};
+use crate::symmetry::structure::{Block, blocks};
+use crate::weights::config::Config;
+use crate::weights::fold::Weights;
+
+pub struct ProductScale;
+
+/// `s` is `[w]`.
+pub(in crate::symmetry) fn element(block: &Block, s: &Tensor) -> Result<Element> {
+    let (hidden, filters) = (block.config.hidden, block.config.filters);
+    let factors = Tensor::cat(&[s, &s.ones_like()?], 0)?;
+    // The filters of a channel lie side by side.
+    let inverse = s.recip()?.unsqueeze(1)?.broadcast_as((hidden, filters))?.flatten_all()?;
+    Ok(Element::new(
+        vec![Op::ScaleOutputs { conv: block.conv("conv1"), factors, of: Of::Both }],
+        vec![Op::ScaleOutputs { conv: block.conv("conv2"), factors: inverse, of: Of::Weight }],
+    ))
+}
+
+impl Family for ProductScale {
+    fn name(&self) -> &'static str {
+        "product-scale"
+    }
+
+    fn group(&self) -> &'static str {
+        "R* per hidden channel"
+    }
+
+    fn dimensions(&self, config: &Config, layer: Option<usize>) -> usize {
+        blocks(config, layer).map(|block| block.config.hidden).sum()
+    }
+
+    fn random(&self, weights: &Weights, layer: Option<usize>, rng: &mut ChaCha8Rng) -> Result<Element> {
+        per_block::random_by_factors(&weights.config, layer, rng, element)
+    }
+
+    fn subgroup(&self, weights: &Weights, layer: Option<usize>, rng: &mut ChaCha8Rng) -> Result<Option<Subgroup>> {
+        per_block::subgroup_by_factors(&weights.config, layer, rng, element)
+    }
+}

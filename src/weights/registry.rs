@@ -1,0 +1,205 @@
+//! The models that `--model` knows, as data.
+
+use anyhow::{Result, anyhow};
+
+use crate::input::preprocess::Preprocess;
+use crate::input::resample::Interpolation;
+use crate::weights::config::Config;
+
+/// A model: where its weights are, what it takes, and what its outputs mean.
+#[derive(Debug)]
+pub struct Model {
+    pub name: &'static str,
+    pub source: Source,
+    /// Its dimensions, as far as they are known without its weights.
+    pub config: fn() -> Config,
+    /// Side of the square that the network was evaluated on, in pixels.
+    pub input_size: u32,
+    /// The part of the resized image's shorter side that is kept, as timm's `crop_pct`.
+    pub crop_pct: f64,
+    pub interpolation: Interpolation,
+    /// Index, WordNet id (or nothing) and name of each output, tab-separated, below a header.
+    labels: &'static str,
+}
+
+/// Where weights come from.
+#[derive(Debug)]
+pub enum Source {
+    Hub(HubFile),
+    /// In the binary.
+    Embedded(&'static [u8]),
+}
+
+/// A file of a model repository on the Hugging Face hub, pinned by commit and content.
+#[derive(Clone, Copy, Debug)]
+pub struct HubFile {
+    /// `owner/name`
+    pub repository: &'static str,
+    /// The full hash of a commit that has the file.
+    pub revision: &'static str,
+    pub file: &'static str,
+    /// In bytes.
+    pub size: u64,
+    /// In lower-case hexadecimal. On the hub it is also the ETag, and so the name of the blob in the
+    /// cache.
+    pub sha256: &'static str,
+}
+
+/// The meaning of one output.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Label {
+    /// WordNet id, such as `n02123045`.
+    pub wnid: Option<String>,
+    pub text: String,
+}
+
+impl Label {
+    /// Labels for that many outputs: these if they are so many, else `class 0`, `class 1`, ...
+    pub fn for_outputs(labels: Vec<Self>, outputs: usize) -> Vec<Self> {
+        if labels.len() == outputs {
+            return labels;
+        }
+        (0..outputs).map(|index| Self { wnid: None, text: format!("class {index}") }).collect()
+    }
+}
+
+const IMAGENET: &str = include_str!("../../data/imagenet.tsv");
+const DIGITS: &str = include_str!("../../data/digits.tsv");
+
+/// Every model, the default first.
+pub const MODELS: &[Model] = &[
+    Model {
+        name: "qlnet-50-v0",
+        source: Source::Hub(HubFile {
+            repository: "liuyao/QLNet",
+            // The commit before 809645d6, which deleted the file from `main`.
+            revision: "c388ac008044564d491817aa30658481acfbc177",
+            file: "qlnet-50-v0.pth.tar",
+            size: 80_405_585,
+            sha256: "12eb566b938681ff931ff037298d09205545d1a36c239bbfc083ceeca475286a",
+        }),
+        config: Config::qlnet_50_v0,
+        input_size: 224,
+        crop_pct: 0.95,
+        interpolation: Interpolation::Bicubic,
+        labels: IMAGENET,
+    },
+    Model {
+        name: "qlnet-10m",
+        source: Source::Hub(HubFile {
+            repository: "liuyao/QLNet",
+            revision: "3a6393b790afec081f8a1dabf463d83994059381",
+            file: "qlnet-10m.pth.tar",
+            size: 40_668_469,
+            sha256: "3ef3de79ee65221496ad99c3e79c50c297a7d1af5a4da11f239f0bf7ac98c0eb",
+        }),
+        config: Config::qlnet_10m,
+        input_size: 224,
+        crop_pct: 0.95,
+        interpolation: Interpolation::Bicubic,
+        labels: IMAGENET,
+    },
+    Model {
+        // Experimental: how the kernels are shared is read off the shapes, see `fold`.
+        name: "qlnet-10m-ks",
+        source: Source::Hub(HubFile {
+            repository: "liuyao/QLNet",
+            revision: "c201790bf58560ff9b8d92b620383dd75bdb01d4",
+            file: "qlnet-10m-ks.pth.tar",
+            size: 40_270_185,
+            sha256: "593cd748b4547993a9fa3381f4de09102b15d03ef06b557091c4912e5ebf3664",
+        }),
+        config: Config::qlnet_10m,
+        input_size: 224,
+        crop_pct: 0.95,
+        interpolation: Interpolation::Bicubic,
+        labels: IMAGENET,
+    },
+    Model {
+        name: "qlnet-digits",
+        source: Source::Embedded(include_bytes!("../../models/qlnet-digits.safetensors")),
+        config: Config::qlnet_digits,
+        input_size: 64,
+        crop_pct: 1.0,
+        interpolation: Interpolation::Bicubic,
+        labels: DIGITS,
+    },
+];
+
+impl Model {
+    /// The preprocessing that the model's accuracy was measured with.
+    pub fn preprocess(&self) -> Preprocess {
+        Preprocess::timm(self.input_size, self.crop_pct, self.interpolation)
+    }
+
+    /// What each output means, in order.
+    pub fn labels(&self) -> Vec<Label> {
+        self.labels
+            .lines()
+            .skip(1)
+            .filter_map(|line| {
+                let mut fields = line.split('\t').skip(1);
+                let (wnid, text) = (fields.next()?, fields.next()?);
+                Some(Label { wnid: (!wnid.is_empty()).then(|| wnid.to_string()), text: text.to_string() })
+            })
+            .collect()
+    }
+}
+
+/// The model of that name.
+///
+/// # Errors
+/// If there is none; the message suggests the nearest name.
+pub fn find(name: &str) -> Result<&'static Model> {
+    MODELS.iter().find(|model| model.name == name).ok_or_else(|| {
+        let likeness = |model: &Model| strsim::sorensen_dice(model.name, &name.to_lowercase());
+        let nearest = MODELS.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b))).filter(|m| likeness(m) > 0.3);
+        let suggestion = nearest.map_or(String::new(), |model| format!("did you mean `{}`? ", model.name));
+        let names: Vec<_> = MODELS.iter().map(|model| model.name).collect();
+        anyhow!(
+            "unknown model `{name}`; {suggestion}known are {}; for a file of your own use --weights",
+            names.join(", ")
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_are_complete() {
+        let imagenet = MODELS[0].labels();
+        assert_eq!(imagenet.len(), 1000);
+        assert_eq!(imagenet[281], Label { wnid: Some("n02123045".into()), text: "tabby, tabby cat".into() });
+        let digits = find("qlnet-digits").unwrap().labels();
+        assert_eq!(digits.len(), 10);
+        assert_eq!(digits[7], Label { wnid: None, text: "7".into() });
+    }
+
+    #[test]
+    fn the_built_in_model_has_its_dimensions() {
+        let weights = crate::weights::from_model(find("qlnet-digits").unwrap(), &mut |_| {}).unwrap();
+        assert_eq!(weights.config, Config::qlnet_digits());
+    }
+
+    #[test]
+    fn pins_are_well_formed() {
+        for model in MODELS {
+            if let Source::Hub(file) = &model.source {
+                let hexadecimal = |text: &str| text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+                assert!(file.revision.len() == 40 && hexadecimal(file.revision));
+                assert!(file.sha256.len() == 64 && hexadecimal(file.sha256));
+                assert!(file.repository.split('/').count() == 2);
+            }
+        }
+    }
+
+    #[test]
+    fn a_misspelt_name_is_corrected() {
+        for (typed, meant) in [("qlnet50-v0", "qlnet-50-v0"), ("QLNet-10M", "qlnet-10m"), ("digits", "qlnet-digits")] {
+            let message = find(typed).unwrap_err().to_string();
+            assert!(message.contains(&format!("did you mean `{meant}`")), "{message}");
+        }
+    }
+}
