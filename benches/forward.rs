@@ -35,7 +35,7 @@ fn blocks(c: &mut Criterion) {
     let mut side = 56;
     for (i, blocks) in config.layers.iter().enumerate() {
         for (j, block) in blocks.iter().enumerate() {
-            let x = random(&[2, side, side, block.input], 1.0);
+            let x = random(&[2, side, side, block.in_channels], 1.0);
             side /= block.stride;
             // The first of a layer and the second: the others are as the second.
             if j > 1 {

@@ -37,6 +37,7 @@
 //! ```
 
 pub mod cli;
+pub mod error;
 pub mod eval;
 pub mod input;
 pub mod network;

@@ -34,7 +34,7 @@ fn configs() -> impl Strategy<Value = Config> {
     let layers = prop::collection::vec((2usize..6, 1usize..4), 1..4);
     (2usize..6, layers, 1usize..7, 1usize..4, 2usize..5).prop_map(|(stem, layers, hidden, filters, classes)| {
         let mut config = Config::new(stem, &layers, 0, filters, classes);
-        config.layers.iter_mut().flatten().for_each(|block| block.hidden = hidden);
+        config.layers.iter_mut().flatten().for_each(|block| block.hidden_channels = hidden);
         config
     })
 }

@@ -12,7 +12,8 @@ use serde::Serialize;
 
 use super::{bar_style, print, say, say_warning, to_json};
 use crate::cli::arguments::Classify;
-use crate::input::decode::{Options, has_image_extension, read_image};
+use crate::input::decode::Options;
+use crate::input::files::{is_image_name, read_bounded};
 use crate::input::preprocess::{Crop, Preprocess};
 use crate::network::classifier::Prediction;
 use crate::text::{one_line, printable};
@@ -119,7 +120,7 @@ fn expand(path: &Path, images: &mut Vec<PathBuf>, report: &mut dyn FnMut(anyhow:
             // Not through links: they may lead in circles.
             if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
                 directories.push(entry.path());
-            } else if has_image_extension(&entry.path()) && entry.path().is_file() {
+            } else if is_image_name(&entry.path()) && entry.path().is_file() {
                 found.push(entry.path());
             }
         }
@@ -135,8 +136,11 @@ fn expand(path: &Path, images: &mut Vec<PathBuf>, report: &mut dyn FnMut(anyhow:
 /// Reads, decodes, resizes and crops one image.
 fn load(path: &Path, options: Options, preprocess: &Preprocess) -> Result<Crop> {
     let load = || {
-        let bytes =
-            if path.as_os_str() == "-" { read_image(std::io::stdin().lock())? } else { read_image(File::open(path)?)? };
+        let bytes = if path.as_os_str() == "-" {
+            read_bounded(std::io::stdin().lock())?
+        } else {
+            read_bounded(File::open(path)?)?
+        };
         preprocess.crop_of(&bytes, path, options)
     };
     load().with_context(|| path.display().to_string())

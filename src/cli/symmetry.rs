@@ -10,7 +10,8 @@ use serde::Serialize;
 
 use super::{print_and_go_on as print, say, say_warning, to_json};
 use crate::cli::arguments::Symmetry;
-use crate::input::decode::{Options, read_image};
+use crate::input::decode::Options;
+use crate::input::files::read_bounded;
 use crate::input::preprocess::to_tensor;
 use crate::network::device;
 use crate::output::{Output, ensure_distinct, to_csv};
@@ -175,7 +176,7 @@ fn images(args: &Symmetry, preprocess: crate::input::preprocess::Preprocess) -> 
         return Ok(Tensor::cat(&[to_tensor(&digits)?, noise(NOISE, preprocess.crop as usize, args.seed)?], 0)?);
     }
     let load = |path: &PathBuf| {
-        let load = || crop(&read_image(File::open(path)?)?, path);
+        let load = || crop(&read_bounded(File::open(path)?)?, path);
         load().with_context(|| path.display().to_string())
     };
     to_tensor(&args.image.iter().map(load).collect::<Result<Vec<_>>>()?)

@@ -45,7 +45,7 @@ impl Classifier {
         dtype: DType,
     ) -> Result<Self> {
         preprocess.validate()?;
-        let labels = Label::for_outputs(labels, weights.config.classes);
+        let labels = Label::for_outputs(labels, weights.config.num_classes);
         let net = QLNet::from_weights(weights, dtype, &device)?;
         if dtype != DType::F32 {
             // Not every device has every operation in half precision.

@@ -90,7 +90,8 @@ struct Parts {
 
 impl Block {
     fn new(config: &BlockConfig, fuse: bool, vb: VarBuilder) -> Result<Self> {
-        let &BlockConfig { input, hidden, filters, output, stride, skip } = config;
+        let &BlockConfig { in_channels: input, hidden_channels: hidden, filters, out_channels: output, stride, skip } =
+            config;
         let rows = filters * hidden;
         let conv1 = Affine::pointwise(input, 2 * hidden, vb.pp("conv1"))?;
         let conv2 = Affine::new(&[rows, 1, 3, 3], vb.pp("conv2"))?;
@@ -163,9 +164,9 @@ impl QLNet {
             blocks.iter().enumerate().map(|(j, block)| Block::new(block, fuse, vb.pp(j))).collect()
         });
         Ok(Self {
-            stem: Affine::new(&[config.stem, 3, 7, 7], vb.pp("stem"))?,
+            stem: Affine::new(&[config.stem_channels, 3, 7, 7], vb.pp("stem"))?,
             layers: layers.collect::<Result<_>>()?,
-            fc: Affine::new(&[config.classes, config.channels()], vb.pp("fc"))?,
+            fc: Affine::new(&[config.num_classes, config.num_features()], vb.pp("fc"))?,
         })
     }
 

@@ -69,7 +69,7 @@ const GAP: f64 = 1e4;
 /// that, there are more ways to write the same function than the families have.
 pub fn small() -> Config {
     let mut config = Config::new(3, &[(3, 2), (4, 3), (5, 2)], 3, 2, 3);
-    config.layers.iter_mut().flatten().for_each(|block| block.hidden = 3);
+    config.layers.iter_mut().flatten().for_each(|block| block.hidden_channels = 3);
     config
 }
 
@@ -98,14 +98,14 @@ pub fn audit(weights: &Weights, families: &[&dyn Family], seed: u64) -> Result<A
     let net = QLNet::new_plain(config, VarBuilder::from_tensors(tensors, DType::F64, &Device::Cpu))?;
 
     // An image gives as many independent equations as it has logits, or features that they are made of.
-    let images = (5 * parameters).div_ceil(4 * config.classes.min(config.channels()));
+    let images = (5 * parameters).div_ceil(4 * config.num_classes.min(config.num_features()));
     let side = (8 << (config.layers.len() - 1)) + 1;
     let noise = noise(images, side, seed)?.to_dtype(DType::F64)?;
     let balls = Balls::observe(&net, config, &noise)?;
-    let equations = images * config.classes;
+    let equations = images * config.num_classes;
     let rows = (0..images).into_par_iter().map(|image| -> Result<Vec<Vec<f64>>> {
         let logits = net.forward_observed(&noise.narrow(0, image, 1)?, &mut |_, _| {})?;
-        (0..config.classes).map(|class| gradient(&logits.i((0, class))?, &vars)).collect()
+        (0..config.num_classes).map(|class| gradient(&logits.i((0, class))?, &vars)).collect()
     });
     let rows: Vec<Vec<f64>> = rows.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect();
     let finite = rows.iter().flatten().all(|value| value.is_finite());

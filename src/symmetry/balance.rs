@@ -53,7 +53,7 @@ struct Norms {
 
 impl Norms {
     fn of(weights: &Weights, block: &Block) -> Result<Self> {
-        let (w, f) = (block.config.hidden, block.config.filters);
+        let (w, f) = (block.config.hidden_channels, block.config.filters);
         let squares = |part: &str, along: usize| -> Result<Tensor> {
             Ok(weights.tensors[&format!("{}.weight", block.conv(part))].flatten_from(1)?.sqr()?.sum(along)?)
         };

@@ -120,7 +120,7 @@ fn explicit_skip(weights: &mut Weights, layer: usize, block: usize) -> Result<()
     let config = config.with_context(|| format!("there is no layer{layer}.{block}"))?;
     if config.skip == Skip::Identity {
         config.skip = Skip::Linear;
-        let (n, name) = (config.output, format!("layer{layer}.{block}.skip"));
+        let (n, name) = (config.out_channels, format!("layer{layer}.{block}.skip"));
         let identity = Tensor::eye(n, DType::F64, &Device::Cpu)?.reshape((n, n, 1, 1))?;
         weights.tensors.insert(format!("{name}.weight"), identity);
         weights.tensors.insert(format!("{name}.bias"), Tensor::zeros(n, DType::F64, &Device::Cpu)?);

@@ -109,14 +109,15 @@ pub fn at_open_boundaries(
 
 /// The streams of a network, or those that begin in one layer.
 pub fn streams(config: &Config, layer: Option<usize>) -> Vec<Stream<'_>> {
-    let mut streams = vec![Stream { layer: 1, width: config.stem, first: None, blocks: Vec::new(), next: None }];
+    let mut streams =
+        vec![Stream { layer: 1, width: config.stem_channels, first: None, blocks: Vec::new(), next: None }];
     for block in blocks(config, None) {
         let current = streams.last_mut().expect("the stem's is there");
         if block.config.skip == Skip::Identity {
             current.blocks.push(block);
         } else {
             current.next = Some(block);
-            let width = block.config.output;
+            let width = block.config.out_channels;
             streams.push(Stream { layer: block.layer, width, first: Some(block), blocks: Vec::new(), next: None });
         }
     }

@@ -241,6 +241,6 @@ mod tests {
         let dir = Path::new("/proc/nowhere");
         let weights =
             cached(Some(dir), "0123", || from_model(crate::weights::registry::find("qlnet-digits")?, &mut |_| {}));
-        assert_eq!(weights.unwrap().config.classes, 10);
+        assert_eq!(weights.unwrap().config.num_classes, 10);
     }
 }

@@ -8,23 +8,23 @@ use anyhow::{Context, Result, bail, ensure};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// Channels that the stem makes of the image's three.
-    pub stem: usize,
+    pub stem_channels: usize,
     /// The layers, each a sequence of blocks.
     pub layers: Vec<Vec<BlockConfig>>,
-    pub classes: usize,
+    pub num_classes: usize,
 }
 
 /// The dimensions of one block.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BlockConfig {
     /// Channels that enter (`c` in the paper).
-    pub input: usize,
+    pub in_channels: usize,
     /// Hidden channels (`w`): `conv1` makes `2w` of them, their product `w`.
-    pub hidden: usize,
+    pub hidden_channels: usize,
     /// Depthwise filters per hidden channel: 2 in qlnet-50-v0, 1 in qlnet-10m.
     pub filters: usize,
     /// Channels that leave (`o`).
-    pub output: usize,
+    pub out_channels: usize,
     /// Stride of `conv2` and of the skip: 2 in the first block of every layer but the first.
     pub stride: usize,
     pub skip: Skip,
@@ -105,13 +105,13 @@ impl Config {
             let hidden = if input <= wide_up_to { 4 * input } else { 2 * input };
             let stride = if i > 0 && j == 0 { 2 } else { 1 };
             let skip = if stride != 1 || input != output { Skip::Projection } else { Skip::Identity };
-            BlockConfig { input, hidden, filters, output, stride, skip }
+            BlockConfig { in_channels: input, hidden_channels: hidden, filters, out_channels: output, stride, skip }
         };
         let layers = layers
             .iter()
             .enumerate()
             .map(|(i, (output, depth))| (0..*depth).map(|j| block(i, j, *output, &mut input)).collect());
-        Self { stem, layers: layers.collect(), classes }
+        Self { stem_channels: stem, layers: layers.collect(), num_classes: classes }
     }
 
     /// The dimensions of qlnet-50-v0, as the paper has them.
@@ -186,7 +186,14 @@ impl Config {
                     false if linear => Skip::Linear,
                     false => Skip::Identity,
                 };
-                blocks.push(BlockConfig { input, hidden, filters, output, stride, skip });
+                blocks.push(BlockConfig {
+                    in_channels: input,
+                    hidden_channels: hidden,
+                    filters,
+                    out_channels: output,
+                    stride,
+                    skip,
+                });
                 input = output;
             }
             layers.push(blocks);
@@ -196,26 +203,26 @@ impl Config {
             &[classes, c] if c == input && classes > 0 => classes,
             found => bail!(misshapen("fc", &expected, found)),
         };
-        Ok(Self { stem, layers, classes })
+        Ok(Self { stem_channels: stem, layers, num_classes: classes })
     }
 
     /// Every convolution of the network, in the order in which they run.
     pub fn convs(&self) -> Vec<Conv> {
-        let mut convs = vec![Conv { name: "stem".into(), shape: vec![self.stem, 3, 7, 7] }];
+        let mut convs = vec![Conv { name: "stem".into(), shape: vec![self.stem_channels, 3, 7, 7] }];
         for (i, blocks) in self.layers.iter().enumerate() {
             for (j, b) in blocks.iter().enumerate() {
                 let mut add =
                     |part: &str, shape| convs.push(Conv { name: format!("layer{}.{j}.{part}", i + 1), shape });
-                let rows = b.filters * b.hidden;
-                add("conv1", vec![2 * b.hidden, b.input, 1, 1]);
+                let rows = b.filters * b.hidden_channels;
+                add("conv1", vec![2 * b.hidden_channels, b.in_channels, 1, 1]);
                 add("conv2", vec![rows, 1, 3, 3]);
-                add("conv3", vec![b.output, rows, 1, 1]);
+                add("conv3", vec![b.out_channels, rows, 1, 1]);
                 if b.skip.is_convolution() {
-                    add("skip", vec![b.output, b.input, 1, 1]);
+                    add("skip", vec![b.out_channels, b.in_channels, 1, 1]);
                 }
             }
         }
-        convs.push(Conv { name: "fc".into(), shape: vec![self.classes, self.channels()] });
+        convs.push(Conv { name: "fc".into(), shape: vec![self.num_classes, self.num_features()] });
         convs
     }
 
@@ -224,9 +231,9 @@ impl Config {
         self.layers.iter().flatten().any(|block| block.skip == Skip::Linear)
     }
 
-    /// Channels that the last block hands to the head.
-    pub fn channels(&self) -> usize {
-        self.layers.iter().flatten().last().map_or(self.stem, |block| block.output)
+    /// Channels that the last block hands to the head: the number of features of an image.
+    pub fn num_features(&self) -> usize {
+        self.layers.iter().flatten().last().map_or(self.stem_channels, |block| block.out_channels)
     }
 }
 
@@ -248,11 +255,11 @@ fn depths<'a>(names: impl Iterator<Item = &'a str>) -> Vec<usize> {
 impl fmt::Display for Config {
     /// `stem 64, layers 3x64 4x128 6x256 3x512, 1000 classes`
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "stem {}, layers", self.stem)?;
+        write!(f, "stem {}, layers", self.stem_channels)?;
         for blocks in &self.layers {
-            write!(f, " {}x{}", blocks.len(), blocks.last().map_or(0, |b| b.output))?;
+            write!(f, " {}x{}", blocks.len(), blocks.last().map_or(0, |b| b.out_channels))?;
         }
-        write!(f, ", {} classes", self.classes)
+        write!(f, ", {} classes", self.num_classes)
     }
 }
 

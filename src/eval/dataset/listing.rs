@@ -6,7 +6,7 @@ use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 
-use crate::input::decode::{has_image_extension, read_image};
+use crate::input::files::{is_image_name, read_bounded};
 
 /// The images of a directory or an archive, in the order of their paths, before anything is known of
 /// what they show.
@@ -103,13 +103,13 @@ impl Listing {
                 };
                 ensure!(!metadata.is_dir(), "a directory, not an image");
                 ensure!(metadata.is_file(), "not a regular file");
-                read_image(File::open(path)?)
+                Ok(read_bounded(File::open(path)?)?)
             }
             Container::Tar(file) => {
                 ensure!(entry.regular, "a directory or a link in the archive, not an image");
                 let mut file = File::open(file)?;
                 file.seek(SeekFrom::Start(entry.offset))?;
-                let bytes = read_image(file.take(entry.size))?;
+                let bytes = read_bounded(file.take(entry.size))?;
                 ensure!(bytes.len() as u64 == entry.size, "the archive has become shorter");
                 Ok(bytes)
             }
@@ -129,7 +129,7 @@ fn search(directory: &Path, prefix: &str, depth: usize, entries: &mut Vec<Entry>
         if name.as_encoded_bytes().starts_with(b"._") {
             continue;
         }
-        let image = has_image_extension(Path::new(&name));
+        let image = is_image_name(Path::new(&name));
         // An image that is a link that leads nowhere is found out when it is read. Another one might be
         // a class.
         let metadata = match item.path().metadata() {
@@ -177,7 +177,7 @@ fn archived(path: &Path) -> Result<Vec<Entry>> {
         end = offset.saturating_add(size).next_multiple_of(512);
         let name = entry.path()?.into_owned();
         ensure!(offset.saturating_add(size) <= length, "the archive is cut short in {}", name.display());
-        if !has_image_extension(&name) {
+        if !is_image_name(&name) {
             continue;
         }
         let parts = name.components().filter_map(|part| match part {

@@ -16,18 +16,6 @@ use super::other::Other;
 use super::png::{self, Png};
 use super::tiff::Tiff;
 
-/// File name extensions of the formats that can be decoded.
-const EXTENSIONS: [&str; 25] = [
-    "bmp", "cur", "dds", "dib", "exr", "ff", "gif", "hdr", "ico", "jfif", "jpe", "jpeg", "jpg", "mpo", "pam", "pbm",
-    "pgm", "png", "pnm", "ppm", "qoi", "tga", "tif", "tiff", "webp",
-];
-
-/// Whether a file is an image of a format that can be decoded, by its name.
-pub fn has_image_extension(path: &Path) -> bool {
-    let extension = path.extension().and_then(|extension| extension.to_str()).map(str::to_lowercase);
-    extension.is_some_and(|extension| EXTENSIONS.contains(&extension.as_str()))
-}
-
 /// A format that can be decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {

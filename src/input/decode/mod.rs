@@ -20,7 +20,6 @@ mod other;
 mod png;
 mod tiff;
 
-use std::io::Read;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
@@ -28,7 +27,6 @@ use image::RgbImage;
 
 pub use jpeg::NAME as JPEG_DECODER;
 use kind::Kind;
-pub use kind::has_image_extension;
 use orientation::Turned;
 
 /// The most pixels that an image may have unless more are allowed: the number from which Pillow refuses
@@ -53,18 +51,6 @@ impl Default for Options {
     fn default() -> Self {
         Self { exif: true, strict: false, max_pixels: MAX_PIXELS }
     }
-}
-
-/// Everything that an image file holds, unless it is endless, as devices and pipes may be.
-///
-/// # Errors
-/// If it cannot be read, or is larger than 256 MiB.
-pub fn read_image(file: impl Read) -> Result<Vec<u8>> {
-    const LIMIT: u64 = 1 << 28;
-    let mut bytes = Vec::new();
-    file.take(LIMIT + 1).read_to_end(&mut bytes)?;
-    ensure!(bytes.len() as u64 <= LIMIT, "larger than 256 MiB, which no image should be");
-    Ok(bytes)
 }
 
 /// What decodes one file. It has read the header; the pixels are still in the file.

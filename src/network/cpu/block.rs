@@ -54,7 +54,8 @@ const STRIP: usize = 1 << 20;
 
 impl Block {
     pub fn new(config: &BlockConfig, p: &Parameters) -> Self {
-        let &BlockConfig { input, hidden, filters, output, stride, .. } = config;
+        let &BlockConfig { in_channels: input, hidden_channels: hidden, filters, out_channels: output, stride, .. } =
+            config;
         let channels = hidden.next_multiple_of(lanes());
         // conv1's rows by packed column; channels that only pad are zero.
         let row = |j: usize| {
@@ -131,7 +132,7 @@ impl Block {
                 let run = (end - next).min(ring - next % ring);
                 gate(
                     run * shape.width,
-                    Rows { data: &x[next * shape.row..][..run * shape.row], stride: self.config.input },
+                    Rows { data: &x[next * shape.row..][..run * shape.row], stride: self.config.in_channels },
                     &self.conv1,
                     self.conv1_bias.as_slice(),
                     &mut hidden[next % ring * shape.hidden_row..][..run * shape.hidden_row],
@@ -149,16 +150,16 @@ impl Block {
             self.skip(x, shape, start, y);
             let pixels = count * shape.out_width;
             let spread = Rows { data: spread, stride: shape.spread_pixel };
-            accumulate(pixels, spread, &self.conv3, y, self.config.output);
+            accumulate(pixels, spread, &self.conv3, y, self.config.out_channels);
             if self.config.skip.ends_in_hardball() {
-                project(y, self.config.output);
+                project(y, self.config.out_channels);
             }
         }
     }
 
     /// The skip and all biases, of the output rows from `start` on.
     fn skip(&self, x: &[f32], shape: &Shape, start: usize, y: &mut [f32]) {
-        let (input, output, s) = (self.config.input, self.config.output, self.config.stride);
+        let (input, output, s) = (self.config.in_channels, self.config.out_channels, self.config.stride);
         let Some(skip) = &self.skip else {
             let x = &x[start * shape.row..][..y.len()];
             for (y, x) in y.chunks_exact_mut(output).zip(x.chunks_exact(output)) {
@@ -208,7 +209,7 @@ struct Shape {
 impl Shape {
     fn new(config: &BlockConfig, height: usize, width: usize) -> Self {
         let (out_height, out_width) = (height.div_ceil(config.stride), width.div_ceil(config.stride));
-        let channels = config.hidden.next_multiple_of(lanes());
+        let channels = config.hidden_channels.next_multiple_of(lanes());
         // An odd number of cache lines.
         let padded = |values: usize| (values.div_ceil(16) | 1) * 16;
         let (hidden_pixel, spread_pixel) = (padded(channels), padded(config.filters * channels));
@@ -219,8 +220,8 @@ impl Shape {
             width,
             out_height,
             out_width,
-            row: width * config.input,
-            out_row: out_width * config.output,
+            row: width * config.in_channels,
+            out_row: out_width * config.out_channels,
             hidden_pixel,
             hidden_row,
             spread_pixel,

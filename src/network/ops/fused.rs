@@ -52,7 +52,7 @@ impl CustomOp1 for FusedBlock {
 
     fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         let (n, h, w, c) = layout.shape().dims4()?;
-        let &BlockConfig { input, output, stride, .. } = self.0.config();
+        let &BlockConfig { in_channels: input, out_channels: output, stride, .. } = self.0.config();
         if c != input || n * h * w == 0 {
             candle_core::bail!("a block for [n, h, w, {input}], found {:?}", layout.dims());
         }

@@ -37,7 +37,7 @@ impl Family for Conv2BiasShift {
     }
 
     fn dimensions(&self, config: &Config, layer: Option<usize>) -> usize {
-        blocks(config, layer).map(|block| block.config.hidden * block.config.filters).sum()
+        blocks(config, layer).map(|block| block.config.hidden_channels * block.config.filters).sum()
     }
 
     fn random(&self, weights: &Weights, layer: Option<usize>, rng: &mut ChaCha8Rng) -> Result<Element> {

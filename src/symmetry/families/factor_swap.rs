@@ -23,7 +23,7 @@ pub struct FactorSwap;
 /// In two halves: the first also moves every second factor one channel on, and the second moves it back.
 /// One half alone pairs factors of different channels.
 fn element(block: &Block, swapped: &[bool]) -> Element {
-    let w = block.config.hidden as u32;
+    let w = block.config.hidden_channels as u32;
     let row = |channel: u32, second: bool| channel + if second != swapped[channel as usize] { w } else { 0 };
     let firsts = (0..w).map(|channel| row(channel, false));
     let seconds = (0..w).map(|channel| row((channel + 1) % w, true));
@@ -34,7 +34,7 @@ fn element(block: &Block, swapped: &[bool]) -> Element {
 
 /// With one hidden channel there is no other to pair with, and nothing to show.
 fn movable(config: &Config, layer: Option<usize>) -> impl Iterator<Item = Block<'_>> {
-    blocks(config, layer).filter(|block| block.config.hidden > 1)
+    blocks(config, layer).filter(|block| block.config.hidden_channels > 1)
 }
 
 impl Family for FactorSwap {
@@ -52,7 +52,7 @@ impl Family for FactorSwap {
 
     fn random(&self, weights: &Weights, layer: Option<usize>, rng: &mut ChaCha8Rng) -> Result<Element> {
         Ok(movable(&weights.config, layer).fold(Element::default(), |sum, block| {
-            let swapped: Vec<bool> = (0..block.config.hidden).map(|_| rng.next_u32() & 1 == 1).collect();
+            let swapped: Vec<bool> = (0..block.config.hidden_channels).map(|_| rng.next_u32() & 1 == 1).collect();
             sum.and(element(&block, &swapped))
         }))
     }

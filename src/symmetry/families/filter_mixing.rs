@@ -40,7 +40,7 @@ pub(in crate::symmetry) fn diagonal(block: &Block, m: &Tensor) -> Result<Element
 }
 
 fn logarithms(block: &Block, rng: &mut ChaCha8Rng) -> Result<Tensor> {
-    let (hidden, filters) = (block.config.hidden, block.config.filters);
+    let (hidden, filters) = (block.config.hidden_channels, block.config.filters);
     Ok((matrices::normal((hidden, filters, filters), rng)? * 0.4)?)
 }
 
@@ -58,13 +58,13 @@ impl Family for FilterMixing {
     }
 
     fn dimensions(&self, config: &Config, layer: Option<usize>) -> usize {
-        blocks(config, layer).map(|block| block.config.hidden * block.config.filters.pow(2)).sum()
+        blocks(config, layer).map(|block| block.config.hidden_channels * block.config.filters.pow(2)).sum()
     }
 
     fn random(&self, weights: &Weights, layer: Option<usize>, rng: &mut ChaCha8Rng) -> Result<Element> {
         blocks(&weights.config, layer).try_fold(Element::default(), |sum, block| {
             let log = logarithms(&block, rng)?;
-            Ok(sum.and(element(&block, &log, &matrices::signs(block.config.hidden, rng)?)?))
+            Ok(sum.and(element(&block, &log, &matrices::signs(block.config.hidden_channels, rng)?)?))
         })
     }
 

@@ -20,7 +20,7 @@ pub struct HiddenPermutation;
 
 /// `order` has the channel that comes to each place.
 fn element(block: &Block, order: &[u32]) -> Element {
-    let (w, filters) = (block.config.hidden as u32, block.config.filters as u32);
+    let (w, filters) = (block.config.hidden_channels as u32, block.config.filters as u32);
     let factors = [0, w].into_iter().flat_map(|factor| order.iter().map(move |channel| factor + channel)).collect();
     let filters: Vec<u32> =
         order.iter().flat_map(|channel| (0..filters).map(move |filter| channel * filters + filter)).collect();
@@ -47,9 +47,9 @@ impl Family for HiddenPermutation {
     }
 
     fn random(&self, weights: &Weights, layer: Option<usize>, rng: &mut ChaCha8Rng) -> Result<Element> {
-        let movable = blocks(&weights.config, layer).filter(|block| block.config.hidden > 1);
+        let movable = blocks(&weights.config, layer).filter(|block| block.config.hidden_channels > 1);
         Ok(movable.fold(Element::default(), |sum, block| {
-            let mut order: Vec<u32> = (0..block.config.hidden as u32).collect();
+            let mut order: Vec<u32> = (0..block.config.hidden_channels as u32).collect();
             // Not the identity: it would show nothing.
             while order.is_sorted() {
                 order.shuffle(rng);

@@ -45,7 +45,7 @@ pub fn random_by_factors(
     rng: &mut ChaCha8Rng,
     element: impl Fn(&Block, &Tensor) -> Result<Element>,
 ) -> Result<Element> {
-    random(config, layer, |block| matrices::nonzero(block.config.hidden, rng), element)
+    random(config, layer, |block| matrices::nonzero(block.config.hidden_channels, rng), element)
 }
 
 /// Elements by factors `exp(t A)` of the hidden channels.
@@ -55,6 +55,6 @@ pub fn subgroup_by_factors(
     rng: &mut ChaCha8Rng,
     element: impl Fn(&Block, &Tensor) -> Result<Element> + 'static,
 ) -> Result<Option<Subgroup>> {
-    let draw = |block: &Block, rng: &mut ChaCha8Rng| matrices::logarithms(block.config.hidden, rng);
+    let draw = |block: &Block, rng: &mut ChaCha8Rng| matrices::logarithms(block.config.hidden_channels, rng);
     subgroup(config, layer, rng, draw, |a| Ok(a.exp()?), element)
 }

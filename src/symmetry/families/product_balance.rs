@@ -40,7 +40,7 @@ impl Family for ProductBalance {
     }
 
     fn dimensions(&self, config: &Config, layer: Option<usize>) -> usize {
-        blocks(config, layer).map(|block| block.config.hidden).sum()
+        blocks(config, layer).map(|block| block.config.hidden_channels).sum()
     }
 
     fn random(&self, weights: &Weights, layer: Option<usize>, rng: &mut ChaCha8Rng) -> Result<Element> {

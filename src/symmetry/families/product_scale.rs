@@ -21,7 +21,7 @@ pub struct ProductScale;
 
 /// `s` is `[w]`.
 pub(in crate::symmetry) fn element(block: &Block, s: &Tensor) -> Result<Element> {
-    let (hidden, filters) = (block.config.hidden, block.config.filters);
+    let (hidden, filters) = (block.config.hidden_channels, block.config.filters);
     let factors = Tensor::cat(&[s, &s.ones_like()?], 0)?;
     // The filters of a channel lie side by side.
     let inverse = s.recip()?.unsqueeze(1)?.broadcast_as((hidden, filters))?.flatten_all()?;
@@ -41,7 +41,7 @@ impl Family for ProductScale {
     }
 
     fn dimensions(&self, config: &Config, layer: Option<usize>) -> usize {
-        blocks(config, layer).map(|block| block.config.hidden).sum()
+        blocks(config, layer).map(|block| block.config.hidden_channels).sum()
     }
 
     fn random(&self, weights: &Weights, layer: Option<usize>, rng: &mut ChaCha8Rng) -> Result<Element> {

@@ -41,19 +41,20 @@ impl Family for SkipBiasShift {
     }
 
     fn dimensions(&self, config: &Config, layer: Option<usize>) -> usize {
-        skips(config, layer).map(|block| block.config.output).sum()
+        skips(config, layer).map(|block| block.config.out_channels).sum()
     }
 
     fn random(&self, weights: &Weights, layer: Option<usize>, rng: &mut ChaCha8Rng) -> Result<Element> {
         skips(&weights.config, layer).try_fold(Element::default(), |sum, block| {
-            Ok(sum.and(element(&block, &matrices::shift(block.config.output, rng)?)?))
+            Ok(sum.and(element(&block, &matrices::shift(block.config.out_channels, rng)?)?))
         })
     }
 
     fn subgroup(&self, weights: &Weights, layer: Option<usize>, rng: &mut ChaCha8Rng) -> Result<Option<Subgroup>> {
         let config = weights.config.clone();
-        let shifts: Vec<Tensor> =
-            skips(&config, layer).map(|block| matrices::shift(block.config.output, rng)).collect::<Result<_>>()?;
+        let shifts: Vec<Tensor> = skips(&config, layer)
+            .map(|block| matrices::shift(block.config.out_channels, rng))
+            .collect::<Result<_>>()?;
         Ok(Some(Box::new(move |t| {
             skips(&config, layer)
                 .zip(&shifts)

@@ -57,7 +57,7 @@ impl Family for StemScaling {
 
     fn subgroup(&self, weights: &Weights, layer: Option<usize>, rng: &mut ChaCha8Rng) -> Result<Option<Subgroup>> {
         let config = weights.config.clone();
-        let logarithm = (matrices::normal(config.stem, rng)? * 0.5)?;
+        let logarithm = (matrices::normal(config.stem_channels, rng)? * 0.5)?;
         Ok(Some(Box::new(move |t| match stem(&config, layer) {
             Some(stem) => element(&stem, &(&logarithm * t)?.exp()?),
             None => Ok(Element::default()),

@@ -1,0 +1,335 @@
+//! What can go wrong, by what a caller may want to do about it: the words that all rooms share.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+/// A result of this library.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What went wrong. Displayed, it is one line that says what, where and why; causes are part of it, and
+/// there is no [`source`](std::error::Error::source) to print besides.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// No model of that name is registered.
+    #[error("unknown model `{name}`{}", nearest.map_or(String::new(), |nearest| format!("; did you mean `{nearest}`?")))]
+    UnknownModel {
+        /// The name that was asked for.
+        name: String,
+        /// The registered name that is most like it, if one is.
+        nearest: Option<&'static str>,
+    },
+
+    /// The system does not let a file or directory be read or written, or it is not there
+    /// ([`std::io::ErrorKind::NotFound`]).
+    #[error("cannot {action} {}: {cause}", path.display())]
+    Io {
+        /// What was tried: `read`, `write`, `lock`, ...
+        action: &'static str,
+        /// With what.
+        path: PathBuf,
+        /// Why it failed.
+        cause: std::io::Error,
+    },
+
+    /// A model's weights have to be downloaded and cannot be.
+    #[error("{reason}")]
+    Download {
+        /// The name of the file.
+        file: String,
+        /// Where it can be had by hand.
+        url: String,
+        /// Why it was not.
+        reason: Reason,
+    },
+
+    /// A file is no checkpoint, or a damaged one.
+    #[error("{0}")]
+    Checkpoint(Reason),
+
+    /// The tensors of a checkpoint, or weights, are those of another network than QLNet.
+    #[error("{0}")]
+    OtherNetwork(Reason),
+
+    /// Weights cannot be written in the form that was asked for.
+    #[error("{0}")]
+    Export(Reason),
+
+    /// A file is no picture, a damaged one, or of a kind that is not decoded.
+    #[error("{0}")]
+    Image(Reason),
+
+    /// A picture has more pixels than are allowed.
+    #[error("the image is too large: {width}x{height} pixels, and {limit} is the most")]
+    ImageTooLarge {
+        /// In pixels.
+        width: u32,
+        /// In pixels.
+        height: u32,
+        /// The number of pixels that are allowed.
+        limit: u64,
+    },
+
+    /// Pictures cannot be resized and cropped in that way.
+    #[error("{0}")]
+    Preprocess(Reason),
+
+    /// This build does not support a kind of device.
+    #[error("this build has no {device} support")]
+    UnsupportedDevice {
+        /// `CUDA` or `Metal`.
+        device: &'static str,
+        /// The feature of this crate that adds it.
+        feature: &'static str,
+    },
+
+    /// A device cannot be opened.
+    #[error("cannot open {device}: {reason}")]
+    Device {
+        /// As `--device` takes it.
+        device: String,
+        /// Why.
+        reason: Reason,
+    },
+
+    /// A device does not compute in an element type.
+    #[error("{device} does not compute in {dtype} ({reason})")]
+    UnsupportedDtype {
+        /// As `--device` takes it.
+        device: String,
+        /// Such as `bf16`.
+        dtype: &'static str,
+        /// What it says.
+        reason: Reason,
+    },
+
+    /// The network makes logits that are not finite numbers.
+    #[error("the network overflows in {dtype}")]
+    Overflow {
+        /// The element type that is computed in.
+        dtype: &'static str,
+    },
+
+    /// A computation failed, for want of memory for example; or tensors do not fit each other.
+    #[error("{0}")]
+    Compute(Reason),
+
+    /// Images are not there, or it is not known what they show.
+    #[error("{reason}")]
+    Dataset {
+        /// What is missing.
+        problem: DatasetProblem,
+        /// Where, in words.
+        reason: Reason,
+    },
+
+    /// A file of predictions cannot be used.
+    #[error("{reason}")]
+    Predictions {
+        /// What is wrong with it.
+        problem: PredictionsProblem,
+        /// Where, in words.
+        reason: Reason,
+    },
+
+    /// No family of symmetries has that name.
+    #[error("unknown family `{0}`")]
+    UnknownFamily(String),
+
+    /// A symmetry does not apply to this network, or not in this way.
+    #[error("{0}")]
+    Symmetry(Reason),
+
+    /// An error, and where it happened.
+    #[error("{place}: {error}")]
+    At {
+        /// A file, an image or the like.
+        place: String,
+        /// What happened there.
+        error: Box<Error>,
+    },
+
+    /// What has not been given a variant yet.
+    #[error("{0:#}")]
+    Other(#[from] anyhow::Error),
+}
+
+/// What is wrong with a dataset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum DatasetProblem {
+    /// There is no image.
+    NoImages,
+    /// It is an archive that cannot be read, or no archive.
+    Archive,
+    /// An image cannot be used as it is, for its name or what it is.
+    Image,
+    /// There are folders that are no classes of the model, and it is not said which they are.
+    UnknownFolders,
+    /// There are images both in class folders and beside them.
+    MixedForms,
+    /// Images are not in class folders, and no file has their labels.
+    NoLabels,
+    /// A class map is given for images that are not in class folders.
+    ClassMapWithoutFolders,
+    /// A file of labels or classes cannot be understood, or does not fit the images or the model.
+    Labels,
+}
+
+/// What is wrong with a file of predictions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PredictionsProblem {
+    /// Its name says no format.
+    Name,
+    /// It is none, or one of another version.
+    Format,
+    /// A row is damaged; it can be continued without this one and what follows.
+    Damaged,
+    /// It holds the predictions of a run that was interrupted.
+    Interrupted,
+    /// It is of another run.
+    OtherRun,
+    /// Rows that are needed are not there.
+    Incomplete,
+    /// Files do not make up one run: one is there twice, or they are of different runs.
+    Mixture,
+    /// Another process writes it.
+    InUse,
+}
+
+impl Error {
+    /// The error itself, without the places where it happened.
+    pub fn root(&self) -> &Self {
+        match self {
+            Self::At { error, .. } => error.root(),
+            error => error,
+        }
+    }
+
+    /// For the error of an operation on a file: `read`, `write`, ...
+    pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
+        move |cause| Self::Io { action, path: path.to_path_buf(), cause }
+    }
+}
+
+impl From<candle_core::Error> for Error {
+    fn from(error: candle_core::Error) -> Self {
+        Self::Compute(error.into())
+    }
+}
+
+/// Says where an error happened.
+pub(crate) trait At<T> {
+    /// Puts the place before the error's words.
+    fn at(self, place: impl fmt::Display) -> Result<T>;
+}
+
+impl<T, E: Into<Error>> At<T> for Result<T, E> {
+    fn at(self, place: impl fmt::Display) -> Result<T> {
+        self.map_err(|error| Error::At { place: place.to_string(), error: Box::new(error.into()) })
+    }
+}
+
+/// Why something failed, in words, of which callers can make nothing but show them: one line, the causes
+/// behind what they caused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reason(String);
+
+impl Reason {
+    /// These words.
+    pub(crate) fn new(words: impl Into<String>) -> Self {
+        Self(words.into())
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl<E: std::error::Error + 'static> From<E> for Reason {
+    fn from(error: E) -> Self {
+        Self(words(&error))
+    }
+}
+
+/// An error and its causes in one line. Some libraries repeat their cause in their own message, and
+/// candle adds a backtrace where `RUST_BACKTRACE` is set: both are left out.
+pub(crate) fn words(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = String::new();
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let cause = error.to_string();
+        let cause = cause.split("\n   0: ").next().unwrap_or_default().trim();
+        if !text.contains(cause) {
+            text = if text.is_empty() { cause.to_string() } else { format!("{text}: {cause}") };
+        }
+        next = error.source();
+    }
+    text
+}
+
+/// Puts words before a [`Reason`], or makes one where there is nothing.
+pub(crate) trait Context<T> {
+    fn context(self, words: impl fmt::Display) -> Result<T, Reason>;
+    fn with_context<D: fmt::Display>(self, words: impl FnOnce() -> D) -> Result<T, Reason>;
+}
+
+impl<T, E: Into<Reason>> Context<T> for Result<T, E> {
+    fn context(self, words: impl fmt::Display) -> Result<T, Reason> {
+        self.with_context(|| words)
+    }
+
+    fn with_context<D: fmt::Display>(self, words: impl FnOnce() -> D) -> Result<T, Reason> {
+        self.map_err(|error| {
+            let (words, Reason(cause)) = (words().to_string(), error.into());
+            Reason(if words.contains(&cause) { words } else { format!("{words}: {cause}") })
+        })
+    }
+}
+
+impl<T> Context<T> for Option<T> {
+    fn context(self, words: impl fmt::Display) -> Result<T, Reason> {
+        self.with_context(|| words)
+    }
+
+    fn with_context<D: fmt::Display>(self, words: impl FnOnce() -> D) -> Result<T, Reason> {
+        self.ok_or_else(|| Reason(words().to_string()))
+    }
+}
+
+/// Returns with a [`Reason`] in the words of `format!`.
+macro_rules! bail {
+    ($($words:tt)+) => {
+        return Err($crate::error::Reason::new(format!($($words)+)).into())
+    };
+}
+pub(crate) use bail;
+
+/// Returns with a [`Reason`] unless the condition holds.
+macro_rules! ensure {
+    ($condition:expr, $($words:tt)+) => {
+        if !$condition {
+            $crate::error::bail!($($words)+);
+        }
+    };
+}
+pub(crate) use ensure;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_one_line_and_said_once() {
+        let cause = || std::io::Error::other("no such thing\n   0: some::frame\n   1: another");
+        assert_eq!(Reason::from(cause()).to_string(), "no such thing");
+        let error = Err::<(), _>(cause()).context("cannot do it: no such thing").context("photo.png");
+        assert_eq!(error.unwrap_err().to_string(), "photo.png: cannot do it: no such thing");
+        let at = Err::<(), _>(Error::Overflow { dtype: "f16" }).at("a.png").unwrap_err();
+        assert_eq!(at.to_string(), "a.png: the network overflows in f16");
+        assert!(matches!(at.root(), Error::Overflow { .. }));
+    }
+}
