@@ -1,11 +1,11 @@
 //! Files that are there whole or not at all.
 
-use std::io::Write;
+use std::io::{Error as IoError, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, anyhow, bail};
-use serde::Serialize;
 use tempfile::NamedTempFile;
+
+use crate::error::{Error, Result};
 
 /// A file that is to be written later, as a whole.
 pub struct Output {
@@ -19,7 +19,7 @@ impl Output {
     /// If its directory is missing or cannot be written.
     pub fn create(path: &Path) -> Result<Self> {
         let path = target(path)?;
-        temporary(&path).with_context(|| format!("cannot write {}", path.display()))?;
+        temporary(&path).map_err(Error::io("write", &path))?;
         Ok(Self { path })
     }
 
@@ -34,51 +34,27 @@ impl Output {
             file.as_file().sync_all()?;
             file.persist(&self.path).map_err(|error| error.error)
         };
-        write().map(drop).with_context(|| format!("cannot write {}", self.path.display()))
+        write().map(drop).map_err(Error::io("write", &self.path))
     }
 }
 
-/// The file that is meant: where a link leads, and nothing that is no file.
+/// The file that is meant: where a link leads.
 ///
 /// # Errors
 /// If there is a directory or a device of that name.
 pub fn target(path: &Path) -> Result<PathBuf> {
-    let shown = path.display();
+    let no_file = |kind, words: &str| Err(Error::io("write", path)(IoError::new(kind, words)));
     match path.metadata() {
-        Ok(metadata) if metadata.is_file() => Ok(path.canonicalize()?),
-        Ok(metadata) if metadata.is_dir() => bail!("cannot write {shown}: it is a directory"),
-        Ok(_) => bail!("cannot write {shown}: it is not a regular file"),
+        Ok(metadata) if metadata.is_file() => path.canonicalize().map_err(Error::io("write", path)),
+        Ok(metadata) if metadata.is_dir() => no_file(ErrorKind::IsADirectory, "it is a directory"),
+        Ok(_) => no_file(ErrorKind::InvalidInput, "it is not a regular file"),
         Err(_) => Ok(path.to_path_buf()),
     }
 }
 
-/// Refuses to write two files under one name, or over a file that is read.
-///
-/// # Errors
-/// If two of `outputs`, or one of them and one of `inputs`, are the same file.
-pub fn ensure_distinct(outputs: &[PathBuf], inputs: &[PathBuf]) -> Result<()> {
-    // A file that is not there yet is known by its directory.
-    let absolute = |path: &Path| {
-        path.canonicalize().ok().or_else(|| Some(directory(path).canonicalize().ok()?.join(path.file_name()?)))
-    };
-    let others = |place: usize| inputs.iter().chain(&outputs[..place]);
-    for (place, output) in outputs.iter().enumerate() {
-        let same = |other: &Path| absolute(other).is_some_and(|other| Some(other) == absolute(output));
-        if let Some(other) = others(place).find(|other| same(other)) {
-            bail!("{} would be written over {}; give it another name", output.display(), other.display());
-        }
-    }
-    Ok(())
-}
-
-/// Rows as CSV with a header.
-///
-/// # Errors
-/// If they have no fixed columns.
-pub fn to_csv(rows: &[impl Serialize]) -> Result<Vec<u8>> {
-    let mut writer = csv::Writer::from_writer(Vec::new());
-    rows.iter().try_for_each(|row| writer.serialize(row))?;
-    writer.into_inner().map_err(|error| anyhow!("{error}"))
+/// The directory that a file is in.
+pub fn directory(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// A file in the same directory, which is removed when it is dropped.
@@ -92,15 +68,10 @@ fn temporary(path: &Path) -> std::io::Result<NamedTempFile> {
         builder.permissions(std::fs::Permissions::from_mode(0o666));
     }
     builder.tempfile_in(directory(path)).map_err(|error| {
-        // Without the temporary name, which says nothing to anybody.
+        // Without the temporary name, which helps no one.
         let text = error.to_string();
-        std::io::Error::new(error.kind(), text.split(" at path ").next().unwrap_or_default().to_string())
+        IoError::new(error.kind(), text.split(" at path ").next().unwrap_or_default().to_string())
     })
-}
-
-/// The directory that a file is in.
-fn directory(path: &Path) -> &Path {
-    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 #[cfg(test)]
@@ -120,12 +91,6 @@ mod tests {
         assert_eq!(std::fs::read(&path).unwrap(), b"new");
         assert!(Output::create(dir.path()).is_err());
         assert!(Output::create(&dir.path().join("missing/report.html")).is_err());
-        let distinct = |outputs: &[&str], inputs: &[&str]| {
-            let paths = |names: &[&str]| names.iter().map(|name| dir.path().join(name)).collect::<Vec<_>>();
-            ensure_distinct(&paths(outputs), &paths(inputs)).is_ok()
-        };
-        assert!(distinct(&["report.html", "other"], &["labels"]));
-        assert!(!distinct(&["report.html", "./report.html"], &[]) && !distinct(&["new"], &["new"]));
         #[cfg(unix)]
         {
             // A link is followed; a device stays one.

@@ -6,6 +6,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use serde_json::Value;
 use support::program::{DIGITS, Qlnet, assert_error, stderr, stdout};
 use support::{fixture, reference_dir};
@@ -273,10 +275,6 @@ fn zip(entries: &[(&str, &[u8])]) -> Vec<u8> {
 fn wrong_options_are_explained() {
     let qlnet = Qlnet::new();
     let image = "samples/digits/1-21.png";
-    assert_error(
-        &qlnet.run(&["classify", image, "--model", "qlnet-50-v1"]),
-        &["unknown model `qlnet-50-v1`", "did you mean `qlnet-50-v0`?"],
-    );
     if !cfg!(feature = "cuda") {
         assert_error(
             &qlnet.run(&["classify", image, "--device", "cuda", DIGITS[0], DIGITS[1]]),
@@ -288,6 +286,8 @@ fn wrong_options_are_explained() {
         &["classify", image, "--device", "gpu"],
         &["classify", image, "--top-k", "0"],
         &["classify", image, "--threads", "none"],
+        &["classify", image, "--model", "qlnet-50-v1"],
+        &["symmetry", "--family", "rotation"],
         &["bench", "--batch-size", "1,x"],
         &["guess"],
     ] {
@@ -295,6 +295,20 @@ fn wrong_options_are_explained() {
         assert_eq!(output.status.code(), Some(2), "{args:?}");
         assert!(stderr(&output).starts_with("error: ") || stderr(&output).contains("Usage"), "{}", stderr(&output));
     }
+}
+
+#[test]
+fn a_misspelt_name_is_corrected() {
+    let qlnet = Qlnet::new();
+    let error = |args: &[&str]| stderr(&qlnet.run(args));
+    let message = error(&["classify", "samples/digits/1-21.png", "--model", "qlnet-50-v1"]);
+    assert!(
+        message.contains("'qlnet-50-v1'") && message.contains("a similar value exists: 'qlnet-50-v0'"),
+        "{message}"
+    );
+    assert!(message.contains("qlnet-digits"), "all names are listed: {message}");
+    let message = error(&["symmetry", "--family", "stage-rotations", DIGITS[0], DIGITS[1]]);
+    assert!(message.contains("a similar value exists: 'stage-rotation'"), "{message}");
 }
 
 #[test]
@@ -356,6 +370,55 @@ fn a_reader_that_leaves_is_no_error() {
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(0));
     assert!(stderr(&output).is_empty(), "{}", stderr(&output));
+}
+
+/// What was wrong before the reader left is wrong all the same.
+#[test]
+fn an_error_before_the_reader_leaves_stays_one() {
+    let qlnet = Qlnet::new();
+    let bad = qlnet.file("bad.png", b"this is text");
+    let args = ["classify", bad.to_str().unwrap(), "samples/digits", "--batch-size", "1", DIGITS[0], DIGITS[1]];
+    let mut child = qlnet.command().args(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("bad.png") && stderr(&output).lines().count() == 1, "{}", stderr(&output));
+}
+
+/// macOS leaves `._photo.png` beside `photo.png` on disks of other systems: no picture, and no error.
+#[test]
+fn what_macos_leaves_beside_pictures_is_passed_over() {
+    let qlnet = Qlnet::new();
+    let digit = std::fs::read("samples/digits/3-45.png").unwrap();
+    std::fs::create_dir_all(qlnet.home.path().join("photos/more")).unwrap();
+    qlnet.file("photos/b.png", &digit);
+    qlnet.file("photos/._b.png", b"\0\x05\x16\x07");
+    qlnet.file("photos/more/a.png", &digit);
+    let photos = qlnet.home.path().join("photos");
+    let output = qlnet.run(&["classify", photos.to_str().unwrap(), "--json", DIGITS[0], DIGITS[1]]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let images: Vec<_> = records(&output).iter().map(|r| PathBuf::from(r["image"].as_str().unwrap())).collect();
+    assert_eq!(images, [photos.join("b.png"), photos.join("more/a.png")]);
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn names_that_are_not_utf_8_stay_apart() {
+    use std::os::unix::ffi::OsStrExt;
+    let qlnet = Qlnet::new();
+    let digit = std::fs::read("samples/digits/3-45.png").unwrap();
+    let names = [&b"\xe9.png"[..], b"\xe8.png"].map(|name| std::ffi::OsStr::from_bytes(name).to_owned());
+    let paths = names.map(|name| qlnet.home.path().join(name));
+    paths.iter().for_each(|path| std::fs::write(path, &digit).unwrap());
+    let output = qlnet.command().args(["classify", "--json", DIGITS[0], DIGITS[1]]).args(&paths).output().unwrap();
+    let records = records(&output);
+    assert_eq!(records[0]["image"], records[1]["image"], "as far as they can be shown");
+    let bytes = |record: &Value| BASE64_STANDARD.decode(record["image_base64"].as_str().unwrap()).unwrap();
+    for (record, path) in records.iter().zip(&paths) {
+        assert_eq!(bytes(record), path.as_os_str().as_bytes());
+    }
+    let output = qlnet.run(&["classify", "--json", "samples/digits/3-45.png", DIGITS[0], DIGITS[1]]);
+    assert!(!stdout(&output).contains("image_base64"));
 }
 
 /// All 1000 logits of every reference image, from the files.

@@ -4,17 +4,49 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Result;
+use clap::Args;
 use serde::Serialize;
 
-use super::{print, to_json};
-use crate::cli::arguments::Bench;
+use super::arguments::{ModelArgs, positive, seconds};
+use super::print::{print, to_json};
 use crate::input::preprocess::Preprocess;
 use crate::network::bench::{Effort, StepTiming, time, time_steps};
 use crate::network::classifier::Classifier;
 use crate::network::device;
 
+/// Time the forward pass.
+///
+/// Runs the network on noise and prints the median time per image for each batch size.
+#[derive(Args)]
+pub struct Bench {
+    /// Batch sizes to time, separated by commas.
+    #[arg(long, default_value = "1,32", value_delimiter = ',', value_name = "N,...", value_parser = positive)]
+    pub batch_size: Vec<usize>,
+    /// Side of the square images; by default what the model was evaluated on.
+    #[arg(long, value_name = "PIXELS", value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub input_size: Option<u32>,
+    /// Passes that are run first and not counted.
+    #[arg(long, default_value_t = 3, value_name = "N")]
+    pub warmup: usize,
+    /// The least number of passes to count.
+    #[arg(long, default_value_t = 10, value_name = "N", value_parser = positive)]
+    pub repetitions: usize,
+    /// The least time to measure each batch size for, in seconds.
+    #[arg(long, default_value_t = 2.0, value_name = "SECONDS", value_parser = seconds)]
+    pub duration: f64,
+    /// Time each step of the network instead of the whole.
+    #[arg(long)]
+    pub layers: bool,
+    /// Print a JSON array: [{"batch_size", "ms_per_image", "images_per_second", "repetitions"}], with
+    /// --layers [{"batch_size", "steps": [{"step", "ms_per_image"}]}].
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub model: ModelArgs,
+}
+
 pub fn run(args: &Bench) -> Result<ExitCode> {
-    let model = args.model.registered()?;
+    let model = args.model.registered();
     let crop = args.input_size.unwrap_or(model.input_size);
     let classifier = args.model.load(Preprocess { resize: crop, crop, interpolation: model.interpolation })?;
     let effort =

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use indicatif::{ProgressBar, ProgressDrawTarget};
 
-use super::{bar_style, say};
+use super::print::{bar_style, say};
 use crate::weights::Event;
 use crate::weights::hub;
 

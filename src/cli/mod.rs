@@ -1,165 +1,102 @@
-//! The commands: they parse, call the library and print.
+//! The program: what it parses, prints and advises.
+//!
+//! In come arguments; out go results on standard output, everything else on standard error, and an exit
+//! code. May use all rooms; none uses it. The library says what went wrong, and [`hints`] what to do about it
+//! on a command line.
+//!
+//! ```text
+//! arguments                          what several commands take
+//! classify, eval, symmetry, bench    a command each: its arguments, and what it does with them
+//! loading                            what is shown while weights are made ready
+//! print, output, hints, threads      what they call besides
+//! ```
 
-pub mod arguments;
+mod arguments;
 mod bench;
 mod classify;
 mod eval;
+mod hints;
 mod loading;
+mod output;
+mod print;
 mod symmetry;
-pub mod threads;
+mod threads;
 
-use std::fmt::Write as _;
-use std::io::{ErrorKind, Write};
-use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
-use candle_core::DType;
-use indicatif::ProgressStyle;
-use serde::Serialize;
+use anyhow::Result;
+use clap::{Parser, Subcommand};
 
-use crate::cli::arguments::{Cli, Command, DTypeChoice, ModelArgs, PreprocessArgs, Preset};
-use crate::input::preprocess::Preprocess;
-use crate::network::classifier::Classifier;
-use crate::text::{one_line, printable};
-use crate::weights::digest::{sha256, sha256_of};
-use crate::weights::fold::Weights;
-use crate::weights::registry::{self, MODELS, Model, Source};
-use crate::weights::{self, DownloadError};
+/// What works at once, wherever the program is.
+const EXAMPLES: &str = "\
+Try it; these need no download:
+  qlnet symmetry --model qlnet-digits     move the weights of the built-in model: its output stays
+  qlnet symmetry --audit                  count its symmetries: the list of them is complete
+  qlnet bench --model qlnet-digits        how fast this machine computes it
+Then, with the published weights (80 MB, downloaded once):
+  qlnet classify photo.png                what is in this picture";
 
-/// Runs a command.
-///
-/// # Errors
-/// If it fails as a whole. What fails in part, such as one image of many, is reported by the
-/// command, and shows in the exit code.
-pub fn run(cli: &Cli) -> Result<ExitCode> {
-    match &cli.command {
-        Command::Classify(args) => classify::run(args),
-        Command::Eval(args) => eval::run(args),
-        Command::Symmetry(args) => symmetry::run(args),
-        Command::Bench(args) => bench::run(args),
-    }
+/// QLNet, an image classifier with a continuous symmetry.
+#[derive(Parser)]
+#[command(version, arg_required_else_help = true, max_term_width = 100, after_help = EXAMPLES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
 }
 
-impl ModelArgs {
-    /// The registered model that gives preprocessing and labels, and the weights if no file does.
-    fn registered(&self) -> Result<&'static Model> {
-        registry::find(self.model_name())
-    }
+#[derive(Subcommand)]
+enum Command {
+    Classify(classify::Classify),
+    Eval(Box<eval::Eval>),
+    Symmetry(Box<symmetry::Symmetry>),
+    Bench(bench::Bench),
+}
 
-    /// The name of that model.
-    fn model_name(&self) -> &str {
-        self.model.as_deref().unwrap_or(MODELS[0].name)
-    }
-
-    /// What to call the model in results: its name, or the file's.
-    fn shown_name(&self) -> String {
-        self.weights.as_ref().map_or_else(|| self.model_name().to_string(), |file| file.display().to_string())
-    }
-
-    /// The SHA-256 of the file that the weights come from.
-    fn weights_sha256(&self) -> Result<String> {
-        match (&self.weights, &self.registered()?.source) {
-            (Some(file), _) => sha256(file),
-            (None, Source::Hub(file)) => Ok(file.sha256.to_string()),
-            (None, Source::Embedded(bytes)) => Ok(sha256_of(bytes)),
+impl Cli {
+    /// The value of `--threads`.
+    fn threads(&self) -> Option<usize> {
+        match &self.command {
+            Command::Classify(args) => args.model.threads,
+            Command::Eval(args) => args.model.threads,
+            Command::Symmetry(args) => args.model.threads,
+            Command::Bench(args) => args.model.threads,
         }
+        .map(usize::from)
     }
 
-    /// Loads the weights and puts the network on its device.
-    fn load(&self, preprocess: Preprocess) -> Result<Classifier> {
-        let model = self.registered()?;
-        let device = self.device.open()?;
-        Classifier::new(&self.weights()?, model.labels(), preprocess, device, self.dtype())
-    }
-
-    fn weights(&self) -> Result<Weights> {
-        match &self.weights {
-            Some(file) => loading::shown(&file.display().to_string(), 0, |report| weights::from_file(file, report)),
-            None => {
-                let model = self.registered()?;
-                let size = match &model.source {
-                    Source::Hub(file) => file.size,
-                    Source::Embedded(_) => 0,
-                };
-                loading::shown(model.name, size, |report| weights::from_model(model, report))
-            }
-        }
-    }
-
-    fn dtype(&self) -> DType {
-        match self.dtype {
-            DTypeChoice::F32 => DType::F32,
-            DTypeChoice::F64 => DType::F64,
-            DTypeChoice::F16 => DType::F16,
-            DTypeChoice::Bf16 => DType::BF16,
+    fn run(&self) -> Result<ExitCode> {
+        match &self.command {
+            Command::Classify(args) => classify::run(args),
+            Command::Eval(args) => eval::run(args),
+            Command::Symmetry(args) => symmetry::run(args),
+            Command::Bench(args) => bench::run(args),
         }
     }
 }
 
-impl PreprocessArgs {
-    /// The preset, with what was set by hand.
-    fn resolve(&self, model: &Model) -> Result<Preprocess> {
-        let preset = |crop| match self.preprocess {
-            Preset::Timm => Preprocess::timm(crop, model.crop_pct, model.interpolation),
-            Preset::Notebook => Preprocess::notebook(crop),
-        };
-        let mut preprocess = preset(self.crop.unwrap_or(model.input_size));
-        preprocess.resize = self.resize.unwrap_or(preprocess.resize);
-        preprocess.interpolation = self.interpolation.unwrap_or(preprocess.interpolation);
-        preprocess.validate()?;
-        Ok(preprocess)
+/// Does what the command line asks for. The first thing in `main`, while there is one thread.
+pub fn main() -> ExitCode {
+    // The shells of Windows leave it to programs to find the files that `*.png` stands for.
+    let cli = Cli::parse_from(wild::args_os());
+    // SAFETY: no other thread has been started.
+    match unsafe { threads::configure(cli.threads()) }.and_then(|()| cli.run()) {
+        Ok(code) => code,
+        // Whoever reads the output has seen enough.
+        Err(error) if print::is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            print::say("error", &hints::with_advice(&error));
+            ExitCode::FAILURE
+        }
     }
 }
 
-/// Tells what ended the program, and where a download failed, the ways round it.
-pub fn tell(error: &anyhow::Error) {
-    let mut text = one_line(error);
-    if let Some(DownloadError { file, url, .. }) = error.downcast_ref() {
-        let _ = write!(
-            text,
-            "\n  fetch {url} by hand, and name it: --weights {}\n  or do without a download: --model qlnet-digits is \
-             built in",
-            file.file
-        );
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
     }
-    say("error", &text);
-}
-
-/// Writes a line to standard error. If nobody listens there, there is nobody to tell.
-pub fn say(kind: &str, text: &str) {
-    let _ = writeln!(std::io::stderr(), "{kind}: {text}");
-}
-
-/// Tells what is wrong with a picture that is taken all the same.
-fn say_warning(path: &Path, warning: &str) {
-    say("warning", &printable(&format!("{}: {warning}", path.display())));
-}
-
-fn bar_style(template: &str) -> ProgressStyle {
-    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
-}
-
-/// Writes results to standard output where more is to be done after them: files to write, an exit code
-/// that says something. If the reader has seen enough, that is done all the same.
-fn print_and_go_on(line: &str) -> Result<()> {
-    match print(line) {
-        Err(error) if is_broken_pipe(&error) => Ok(()),
-        printed => printed,
-    }
-}
-
-/// Whether whoever read our output went away, as `head` does.
-pub fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    error.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == ErrorKind::BrokenPipe)
-}
-
-/// Writes a line of results to standard output, at once.
-fn print(line: &str) -> Result<()> {
-    let mut out = std::io::stdout().lock();
-    writeln!(out, "{line}").and_then(|()| out.flush()).context("cannot write to standard output")
-}
-
-fn to_json(value: &impl Serialize) -> Result<String> {
-    Ok(serde_json::to_string(value)?)
 }

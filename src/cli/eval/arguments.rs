@@ -1,0 +1,126 @@
+//! The arguments of `qlnet eval`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::cli::arguments::{ModelArgs, PictureArgs, PreprocessArgs, count, positive};
+use crate::eval::Shard;
+use crate::eval::dataset::Selection;
+
+/// Measure accuracy on a folder or an archive of labelled images.
+///
+/// Prints top-1 and top-5 accuracy as timm's validate.py computes them. Images are decoded while the
+/// network computes, and taken as they are stored: as in timm, and not as in classify, none is turned by
+/// the orientation that a camera noted.
+///
+/// The exit code is 1 if an image could not be read (see --skip-errors), 130 if the run was
+/// interrupted.
+#[derive(Args)]
+pub struct Eval {
+    /// The images: a folder with a folder per class (named by WordNet id, or for other models by label
+    /// or index), or a folder of images with a file of labels; or a tar archive of either.
+    #[arg(long, visible_alias = "data", value_name = "PATH", required_unless_present = "merge")]
+    pub imagenet_val: Option<PathBuf>,
+    #[command(flatten)]
+    pub labels: LabelArgs,
+    #[command(flatten)]
+    pub part: PartArgs,
+    #[command(flatten)]
+    pub results: ResultArgs,
+    /// Images that go through the network together.
+    #[arg(long, default_value_t = 32, value_name = "N", value_parser = positive, help_heading = "Speed")]
+    pub batch_size: usize,
+    /// Threads that read, decode and resize images; by default as many as compute.
+    #[arg(long, value_name = "N", value_parser = positive, help_heading = "Speed")]
+    pub workers: Option<usize>,
+    #[command(flatten)]
+    pub pictures: PictureArgs,
+    #[command(flatten)]
+    pub preprocess: PreprocessArgs,
+    #[command(flatten)]
+    pub model: ModelArgs,
+}
+
+/// What the images show.
+#[derive(Args)]
+#[command(next_help_heading = "Labels")]
+pub struct LabelArgs {
+    /// The class of each image, for images that are not in class folders: a line each, in the order of
+    /// the file names, or with the file name before it. LOC_val_solution.csv, labels.txt and the like
+    /// are found beside the images.
+    #[arg(long, value_name = "FILE")]
+    pub labels: Option<PathBuf>,
+    /// What class each folder is, where their names do not say: lines of a folder and a class, or of
+    /// only a folder, from class 0 on.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["labels", "merge"])]
+    pub class_map: Option<PathBuf>,
+    /// ImageNet-ReaL's real.json: also print the share of images whose prediction is one of several
+    /// right answers.
+    #[arg(long, value_name = "FILE")]
+    pub real_labels: Option<PathBuf>,
+}
+
+/// Which of the images are evaluated.
+#[derive(Args)]
+#[command(next_help_heading = "Part of the images")]
+pub struct PartArgs {
+    /// Only the first N, in the order of their paths.
+    #[arg(long, value_name = "N", conflicts_with = "sample", value_parser = count)]
+    pub limit: Option<usize>,
+    /// Only N of them, drawn at random.
+    #[arg(long, value_name = "N", value_parser = count)]
+    pub sample: Option<usize>,
+    /// Of the same images, --sample draws the same N with the same seed.
+    #[arg(long, default_value_t = 0, value_name = "SEED", requires = "sample")]
+    pub seed: u64,
+    /// Only the Ith of every N images, for N processes or machines; I counts from 1. --merge puts
+    /// their --predictions together.
+    #[arg(long, value_name = "I/N")]
+    pub shard: Option<Shard>,
+}
+
+/// What is made of the results.
+#[derive(Args)]
+#[command(next_help_heading = "Results")]
+pub struct ResultArgs {
+    /// Print one JSON object: {"images", "errors", "top1", "top5", "loss", "images_per_second", ...}, with
+    /// accuracies from 0 to 1.
+    #[arg(long)]
+    pub json: bool,
+    /// Write a row per image to a .csv or .jsonl file, as they come: path, label, the five most likely
+    /// classes and their probabilities, rank of the label, loss, error, warning.
+    #[arg(long, value_name = "FILE")]
+    pub predictions: Option<PathBuf>,
+    /// Go on with a file of predictions that was interrupted, or begin it if it is not there.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["predictions", "merge"])]
+    pub resume: Option<PathBuf>,
+    /// Write the accuracy of each class, and what it is most often taken for, to a .csv file.
+    #[arg(long, value_name = "FILE")]
+    pub per_class: Option<PathBuf>,
+    /// Write a page to look at: accuracy per class, calibration, the most confused classes and the
+    /// most confident mistakes with pictures.
+    #[arg(long, value_name = "FILE.html")]
+    pub report: Option<PathBuf>,
+    /// Exit with 0 even if images could not be scored.
+    #[arg(long)]
+    pub skip_errors: bool,
+    /// Evaluate nothing; put together the predictions of all shards of a run, or take one file again.
+    /// With --imagenet-val, the report has pictures.
+    #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with_all = [
+        "labels", "limit", "sample", "seed", "shard", "batch_size", "workers", "strict", "max_pixels", "preprocess",
+        "resize", "interpolation", "crop", "model", "weights", "device", "dtype", "threads",
+    ])]
+    pub merge: Vec<PathBuf>,
+}
+
+impl PartArgs {
+    /// Which images are taken before they are split into shards.
+    pub fn selection(&self) -> Selection {
+        match (self.limit, self.sample) {
+            (Some(count), _) => Selection::First(count),
+            (None, Some(count)) => Selection::Random { count, seed: self.seed },
+            (None, None) => Selection::All,
+        }
+    }
+}

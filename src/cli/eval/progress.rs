@@ -1,0 +1,93 @@
+//! What is shown while images are evaluated, and how the evaluation is stopped.
+
+use std::io::IsTerminal;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use indicatif::{HumanDuration, ProgressBar};
+
+use crate::cli::print::{bar_style, say};
+use crate::eval::{Accuracy, Row, Tally};
+use crate::text::{percent, thousands};
+
+/// Images without scores, and damaged ones, that are named on standard error; the others are counted.
+const NAMED: u64 = 20;
+
+/// A flag that is set when the program is asked to stop. Asked again, it stops at once.
+pub fn interruption() -> Result<Arc<AtomicBool>> {
+    let flag = Arc::new(AtomicBool::new(false));
+    let set = flag.clone();
+    let handler = move || {
+        if set.swap(true, Ordering::Relaxed) {
+            std::process::exit(130);
+        }
+        say("note", "stopping after this batch; once more to stop at once");
+    };
+    ctrlc::set_handler(handler).context("cannot listen for Ctrl-C")?;
+    Ok(flag)
+}
+
+/// Shows how far an evaluation is: by a bar on a terminal, by a line now and then elsewhere.
+pub struct Progress {
+    bar: ProgressBar,
+    start: Instant,
+    /// When a line was last written, where there is no terminal.
+    line: Option<Instant>,
+    /// Images that were done before.
+    before: u64,
+}
+
+impl Progress {
+    /// Between lines.
+    const PERIOD: Duration = Duration::from_secs(30);
+
+    pub fn new(images: u64, done: u64) -> Self {
+        let terminal = std::io::stderr().is_terminal();
+        let bar = if terminal { ProgressBar::new(images) } else { ProgressBar::hidden() };
+        bar.set_length(images);
+        bar.set_style(bar_style("{wide_bar} {human_pos}/{human_len} {msg} {eta} left"));
+        bar.set_position(done);
+        bar.reset_eta();
+        let now = Instant::now();
+        Self { bar, start: now, line: (!terminal).then_some(now), before: done }
+    }
+
+    pub fn advance(&mut self, images: u64, tally: &Tally) {
+        let accuracy =
+            |accuracy: Option<Accuracy>| accuracy.map_or("-".to_string(), |accuracy| percent(accuracy.value));
+        self.bar.inc(images);
+        let (position, length) = (self.bar.position(), self.bar.length().unwrap_or_default());
+        let seconds = self.start.elapsed().as_secs_f64();
+        let speed = (position - self.before) as f64 / seconds;
+        let running = format!("top-1 {} top-5 {} {speed:.1} images/s", accuracy(tally.top1()), accuracy(tally.top5()));
+        if self.line.is_some_and(|line| line.elapsed() >= Self::PERIOD) {
+            self.line = Some(Instant::now());
+            let left = HumanDuration(Duration::from_secs_f64((length - position) as f64 / speed.max(1e-9)));
+            say(
+                "progress",
+                &format!("{} of {} images, {running}, {left} left", thousands(position), thousands(length)),
+            );
+        }
+        self.bar.set_message(running);
+    }
+
+    /// What is wrong with an image, if anything is.
+    pub fn tell(&self, tally: &Tally, row: &Row) {
+        let (kind, text, so_far) = match (&row.scores, &row.warning) {
+            (Err(error), _) => ("error", error, tally.failed.len() as u64),
+            (Ok(_), Some(warning)) => ("warning", warning, tally.warnings),
+            (Ok(_), None) => return,
+        };
+        if so_far <= NAMED {
+            self.bar.suspend(|| say(kind, &format!("{}: {text}", row.path)));
+        }
+    }
+
+    /// Removes the bar. Returns how long it was there.
+    pub fn finish(self) -> Duration {
+        self.bar.finish_and_clear();
+        self.start.elapsed()
+    }
+}

@@ -1,0 +1,54 @@
+//! What to do about an error on the command line. The library says what is wrong; here its variants become
+//! advice.
+
+use super::print::one_line;
+use crate::error::{DatasetProblem, Error, PredictionsProblem};
+
+/// An error in one line, with what can be done about it.
+pub fn with_advice(error: &anyhow::Error) -> String {
+    let text = one_line(error);
+    match error.chain().find_map(|cause| cause.downcast_ref::<Error>()).and_then(advice) {
+        Some(advice) => format!("{text}{advice}"),
+        None => text,
+    }
+}
+
+/// What to do, if there is anything to say: it follows the error's line.
+pub fn advice(error: &Error) -> Option<String> {
+    let words: &str = match error.root() {
+        Error::UnknownModel { .. } => "for a file of your own use --weights",
+        Error::Download { file, url, .. } => {
+            return Some(format!(
+                "\n  fetch {url} by hand, and name it: --weights {file}\n  or do without a download: --model \
+                 qlnet-digits is built in"
+            ));
+        }
+        Error::ImageTooLarge { .. } => "--max-pixels allows more",
+        Error::UnsupportedDevice { feature, .. } => {
+            return Some(format!(
+                "; build a program that has it with `cargo install --locked --path . --features {feature}`"
+            ));
+        }
+        Error::UnsupportedDtype { .. } => "use --dtype f32",
+        Error::Overflow { dtype: "f32" } => "the weights may be damaged",
+        Error::Overflow { .. } => "use --dtype f32",
+        Error::Dataset { problem, .. } => match problem {
+            DatasetProblem::UnknownFolders => {
+                "say which classes they are with --class-map, move them away, or name the label of each image with \
+                 --labels"
+            }
+            DatasetProblem::MixedForms => "keep one form, or name the labels of all with --labels",
+            DatasetProblem::NoLabels => "name one with --labels",
+            _ => return None,
+        },
+        Error::Predictions { problem, .. } => match problem {
+            PredictionsProblem::Damaged => "without that row and what follows, --resume can go on",
+            PredictionsProblem::Interrupted => "go on with it by --resume in place of --predictions, or delete it",
+            PredictionsProblem::OtherRun => "give the same options as before, or begin another file with --predictions",
+            PredictionsProblem::Incomplete => "finish it with --resume",
+            _ => return None,
+        },
+        _ => return None,
+    };
+    Some(format!("; {words}"))
+}

@@ -1,0 +1,76 @@
+//! The files that a command writes: which may be named, and how rows become CSV.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, anyhow, bail};
+use serde::Serialize;
+
+use crate::output::{Output, directory};
+
+/// [`Output::create`] for a file that may not have been asked for.
+///
+/// # Errors
+/// If it was, and cannot be written.
+pub fn create(path: &Option<PathBuf>) -> Result<Option<Output>> {
+    Ok(path.as_deref().map(Output::create).transpose()?)
+}
+
+/// Refuses a file whose name ends in none of `endings`. `what` is what its name is called.
+///
+/// # Errors
+/// If the name ends in something else.
+pub fn ensure_ending(path: &Option<PathBuf>, endings: &[&str], what: &str) -> Result<()> {
+    match path {
+        Some(path) if !path.extension().is_some_and(|found| endings.iter().any(|ending| found == *ending)) => {
+            bail!("{}: {what} ends in .{}", path.display(), endings[0])
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Refuses to write two files under one name, or over a file that is read.
+///
+/// # Errors
+/// If two of `outputs`, or one of them and one of `inputs`, are the same file.
+pub fn ensure_distinct(outputs: &[PathBuf], inputs: &[PathBuf]) -> Result<()> {
+    // A file that is not there yet is known by its directory.
+    let absolute = |path: &Path| {
+        path.canonicalize().ok().or_else(|| Some(directory(path).canonicalize().ok()?.join(path.file_name()?)))
+    };
+    let others = |place: usize| inputs.iter().chain(&outputs[..place]);
+    for (place, output) in outputs.iter().enumerate() {
+        let same = |other: &Path| absolute(other).is_some_and(|other| Some(other) == absolute(output));
+        if let Some(other) = others(place).find(|other| same(other)) {
+            bail!("{} would be written over {}; give it another name", output.display(), other.display());
+        }
+    }
+    Ok(())
+}
+
+/// Rows as CSV with a header.
+///
+/// # Errors
+/// If they have no fixed columns.
+pub fn to_csv(rows: &[impl Serialize]) -> Result<Vec<u8>> {
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    rows.iter().try_for_each(|row| writer.serialize(row))?;
+    writer.into_inner().map_err(|error| anyhow!("{error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_file_is_written_twice_or_over_another() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("report.html"), "old").unwrap();
+        let distinct = |outputs: &[&str], inputs: &[&str]| {
+            let paths = |names: &[&str]| names.iter().map(|name| dir.path().join(name)).collect::<Vec<_>>();
+            ensure_distinct(&paths(outputs), &paths(inputs)).is_ok()
+        };
+        assert!(distinct(&["report.html", "other"], &["labels"]));
+        assert!(!distinct(&["report.html", "./report.html"], &[]) && !distinct(&["new"], &["new"]));
+        assert!(!distinct(&["report.html"], &["./report.html"]));
+    }
+}

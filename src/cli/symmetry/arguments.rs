@@ -1,0 +1,79 @@
+//! The arguments of `qlnet symmetry`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use clap::builder::PossibleValuesParser;
+
+use crate::cli::arguments::{ModelArgs, positive, scale};
+use crate::symmetry::FAMILIES;
+
+/// Move the weights along the symmetry, and show that the output stays.
+///
+/// Draws an element of each family of the network's symmetry, applies it to the weights, and compares
+/// the logits; beside it runs a control, half of the same element, which is no symmetry and must change
+/// them. The exit code is 1 if a logit moves by more than rounding explains, or a control does not.
+///
+/// Columns: dimensions of the family; how far the weights moved, relative to the norm of the tensors that
+/// did; the largest change of a logit, and of one under the control, relative to the largest logit; share of
+/// the images whose most likely class stays. `all together`, which is also what is saved, is every family
+/// but general-linear, which changes the architecture and joins the others only if it is named.
+#[derive(Args)]
+pub struct Symmetry {
+    /// The same number draws the same elements, noise and untrained weights.
+    #[arg(long, default_value_t = 0, value_name = "SEED")]
+    pub seed: u64,
+    /// Only these families.
+    #[arg(long, value_name = "NAME", num_args = 1.., value_delimiter = ',', value_parser = known_family())]
+    pub family: Vec<String>,
+    /// Only what begins in this layer, from 1.
+    #[arg(long, value_name = "N")]
+    pub layer: Option<usize>,
+    /// Go so far along a one-parameter subgroup, from 0 to 3, instead of drawing an element from all of the
+    /// group. At 1 the weights have changed by about half. Discrete families go as far as ever.
+    #[arg(long, value_name = "S", value_parser = scale)]
+    pub scale: Option<f64>,
+    /// Run on these images instead of two digits and two images of noise.
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    pub image: Vec<PathBuf>,
+    /// Take random weights in the model's dimensions; nothing is downloaded.
+    #[arg(long, conflicts_with = "weights")]
+    pub untrained: bool,
+    /// Print one JSON object: {"passed", "tolerance", "families": [{"family", "dimensions", "weight_change",
+    /// "logit_change", "control_logit_change", "passed"}], ...}, changes relative.
+    #[arg(long)]
+    pub json: bool,
+    /// Walk in N steps to --scale (or 1), in each continuous family along a one-parameter subgroup.
+    #[arg(long, value_name = "N", value_parser = positive)]
+    pub path: Option<usize>,
+    /// Draw the path, as .svg or .png.
+    #[arg(long, value_name = "FILE", requires = "path")]
+    pub plot: Option<PathBuf>,
+    /// Write the path as .csv.
+    #[arg(long, value_name = "FILE", requires = "path")]
+    pub csv: Option<PathBuf>,
+    /// Count the directions that leave the logits of a small network where they are, and compare with the
+    /// dimensions of the families: of one that is made for it, with random weights, or of --weights.
+    #[arg(long, conflicts_with_all = [
+        "path", "plot", "csv", "save", "save_state_dict", "layer", "scale", "image", "dtype", "device",
+    ])]
+    pub audit: bool,
+    /// Even out the weights by product balance, product scale and scalings of filters; show what that does
+    /// to the logits in half precision.
+    #[arg(long, conflicts_with_all = ["path", "plot", "csv", "audit", "family", "layer", "scale"])]
+    pub balance: bool,
+    /// Save the moved weights in float32, with batch norm folded in, as .safetensors.
+    #[arg(long, value_name = "FILE", conflicts_with = "path")]
+    pub save: Option<PathBuf>,
+    /// Save them with the names and shapes of PyTorch's state_dict, as .safetensors; depthwise kernels that
+    /// were shared are written out.
+    #[arg(long, value_name = "FILE", conflicts_with = "path")]
+    pub save_state_dict: Option<PathBuf>,
+    #[command(flatten)]
+    pub model: ModelArgs,
+}
+
+/// Takes the names of the families.
+fn known_family() -> PossibleValuesParser {
+    PossibleValuesParser::new(FAMILIES.map(|family| family.name()))
+}

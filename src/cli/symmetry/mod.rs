@@ -1,0 +1,167 @@
+//! `qlnet symmetry`: the weights move, the output stays.
+
+mod arguments;
+mod audit;
+mod balance;
+mod check;
+mod outputs;
+mod path;
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, ensure};
+use candle_core::{DType, Tensor};
+use serde::Serialize;
+
+pub use self::arguments::Symmetry;
+use self::outputs::Outputs;
+use super::print::{say, say_warning};
+use crate::input::decode::Options;
+use crate::input::files::read_bounded;
+use crate::input::preprocess::{Preprocess, to_tensor};
+use crate::network::device;
+use crate::symmetry::check::{FAR, Subject, noise};
+use crate::symmetry::{FAMILIES, Family, find};
+use crate::weights::fold::Weights;
+
+/// Images to run on unless others are named.
+const DIGITS: [&[u8]; 2] =
+    [include_bytes!("../../../samples/digits/3-45.png"), include_bytes!("../../../samples/digits/8-28.png")];
+/// Images of noise beside them.
+const NOISE: usize = 2;
+
+/// Checks the families, walks along them, counts them or balances the weights.
+pub fn run(args: &Symmetry) -> Result<ExitCode> {
+    let families = match args.family.as_slice() {
+        [] => FAMILIES.to_vec(),
+        names => find(names)?,
+    };
+    let outputs = Outputs::create(args)?;
+    if args.audit {
+        return audit::run(args, &families);
+    }
+    let dtype = args.model.dtype();
+    ensure!(matches!(dtype, DType::F32 | DType::F64), "the symmetry is checked in f32 or f64, not in half precision");
+    ensure!(args.path.is_none() || args.scale != Some(0.0), "with --scale 0 the path goes nowhere");
+    let explicit = joining(args, &families).any(|family| !family.keeps_architecture());
+    ensure!(args.save_state_dict.is_none() || !explicit, EXPLICIT);
+    let model = args.model.registered();
+    let images = images(args, model.preprocess())?;
+    let device = args.model.device.open()?;
+    let weights = if args.untrained { Weights::random(&(model.config)(), args.seed)? } else { args.model.weights()? };
+    ensure!(args.save_state_dict.is_none() || !weights.config.has_explicit_skips(), EXPLICIT);
+    if let Some(layer) = args.layer {
+        let layers = weights.config.layers.len();
+        ensure!((1..=layers).contains(&layer), "--layer {layer}: the network has layers 1 to {layers}");
+    }
+    let subject = Subject::new(&weights, &images, dtype, &device)?;
+    let header = Header {
+        model: if args.untrained { format!("{}, untrained", model.name) } else { args.model.shown_name() },
+        dtype: dtype.as_str(),
+        device: device::name(&device),
+        seed: args.seed,
+        layer: args.layer,
+        scale: args.scale,
+        images: images.dim(0)?,
+        largest_logit: subject.largest_logit,
+        tolerance: subject.tolerance,
+    };
+    if args.balance {
+        return balance::run(args, &subject, &header, outputs);
+    }
+    match args.path {
+        Some(steps) => path::run(args, &families, &subject, &header, steps, outputs),
+        None => check::run(args, &families, &subject, &header, outputs),
+    }
+}
+
+/// Why a state_dict cannot be written.
+const EXPLICIT: &str = "explicit skips, which general-linear makes, are not in PyTorch's class, so there is no \
+                        state_dict with them: use --save, or other families";
+
+/// Why a check shows nothing.
+const WEAK: &str = "a control hardly moves the logits either, so the check shows nothing: go further with --scale";
+
+/// The families that are applied one after the other, for all together, for saving and on a path: what
+/// changes the architecture joins the others only if it is asked for.
+fn joining<'a>(args: &Symmetry, families: &'a [&'static dyn Family]) -> impl Iterator<Item = &'static dyn Family> + 'a {
+    let named = !args.family.is_empty();
+    families.iter().copied().filter(move |family| family.keeps_architecture() || named)
+}
+
+/// What was looked at.
+#[derive(Serialize)]
+struct Header {
+    model: String,
+    dtype: &'static str,
+    device: String,
+    seed: u64,
+    /// As they were given.
+    layer: Option<usize>,
+    scale: Option<f64>,
+    images: usize,
+    largest_logit: f64,
+    /// How far rounding may move a logit, relative to the largest.
+    tolerance: f64,
+}
+
+impl Header {
+    fn line(&self) -> String {
+        let Self { model, dtype, device, seed, images, largest_logit, tolerance, .. } = self;
+        format!(
+            "{model}, {dtype} on {device}, seed {seed}, {images} images, largest logit {}\n\
+             changes relative to that logit: rounding may move one by {tolerance:.1e}, a control must by {:.1e}",
+            number(*largest_logit),
+            FAR * tolerance
+        )
+    }
+}
+
+/// `[n, 3, h, w]`, normalised.
+fn images(args: &Symmetry, preprocess: Preprocess) -> Result<Tensor> {
+    let crop = |bytes: &[u8], name: &Path| {
+        let crop = preprocess.crop_of(bytes, name, Options::default())?;
+        if let Some(warning) = crop.warning {
+            say_warning(name, &warning);
+        }
+        Ok(crop.pixels)
+    };
+    if args.image.is_empty() {
+        let digits = DIGITS.iter().map(|bytes| crop(bytes, Path::new("digit.png"))).collect::<Result<Vec<_>>>()?;
+        return Ok(Tensor::cat(&[to_tensor(&digits)?, noise(NOISE, preprocess.crop as usize, args.seed)?], 0)?);
+    }
+    let load = |path: &PathBuf| {
+        let load = || crop(&read_bounded(File::open(path)?)?, path);
+        load().with_context(|| path.display().to_string())
+    };
+    to_tensor(&args.image.iter().map(load).collect::<Result<Vec<_>>>()?)
+}
+
+/// With three decimals where that says something, else by powers of ten.
+fn number(value: f64) -> String {
+    if value == 0.0 || (1e-2..1e5).contains(&value) { format!("{value:.3}") } else { format!("{value:.1e}") }
+}
+
+fn verdict(passed: bool, failure: &str) -> Result<ExitCode> {
+    if passed {
+        return Ok(ExitCode::SUCCESS);
+    }
+    say("error", failure);
+    Ok(ExitCode::FAILURE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::input::decode::decode;
+
+    #[test]
+    fn the_default_images_are_readable() {
+        for bytes in DIGITS {
+            assert!(decode(bytes, Path::new("digit.png"), Options::default()).is_ok());
+        }
+        assert_eq!(noise(NOISE, 8, 1).unwrap().dims(), [NOISE, 3, 8, 8]);
+    }
+}
