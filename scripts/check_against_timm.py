@@ -30,7 +30,7 @@ sys.path.insert(0, str(ROOT / "reference"))
 
 from qlnet import from_file  # noqa: E402
 
-# As the registry of models (src/registry.rs) has them.
+# As the registry of models (src/weights/registry.rs) has them.
 INPUT_SIZE = {"qlnet-50-v0": 224, "qlnet-10m": 224, "qlnet-digits": 64}
 CROP_PCT = {"qlnet-50-v0": 0.95, "qlnet-10m": 0.95, "qlnet-digits": 1.0}
 
