@@ -141,7 +141,7 @@ fn load(path: &Path, options: Options, preprocess: &Preprocess) -> Result<Crop> 
         } else {
             read_bounded(File::open(path)?)?
         };
-        preprocess.crop_of(&bytes, path, options)
+        anyhow::Ok(preprocess.crop_of(&bytes, path, options)?)
     };
     load().with_context(|| path.display().to_string())
 }

@@ -179,7 +179,7 @@ fn images(args: &Symmetry, preprocess: crate::input::preprocess::Preprocess) -> 
         let load = || crop(&read_bounded(File::open(path)?)?, path);
         load().with_context(|| path.display().to_string())
     };
-    to_tensor(&args.image.iter().map(load).collect::<Result<Vec<_>>>()?)
+    Ok(to_tensor(&args.image.iter().map(load).collect::<Result<Vec<_>>>()?)?)
 }
 
 fn run_check(

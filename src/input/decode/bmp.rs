@@ -1,13 +1,12 @@
 //! BMP files, and DIB, which are BMP files without the file header, as Pillow reads them
 //! (`BmpImagePlugin.py`). Beyond Pillow, pixels of 2 bits and bit fields of any width are read.
 
-use anyhow::{Context, Result, bail, ensure};
-
 use super::little_endian::{read_u16, read_u32};
 use super::{CUT_SHORT, Decoder};
+use crate::error::{Context, Reason, Result, bail, ensure};
 
 /// A BMP file, or the bitmap in an icon.
-pub struct Bmp<'a> {
+pub(super) struct Bmp<'a> {
     width: u32,
     height: u32,
     top_down: bool,
@@ -27,7 +26,7 @@ enum Storage {
 }
 
 /// Whether a file may be a DIB: it begins with the size of one of the known headers.
-pub fn is_dib(bytes: &[u8]) -> bool {
+pub(super) fn is_dib(bytes: &[u8]) -> bool {
     matches!(read_u32(bytes, 0), Some(12 | 40 | 52 | 56 | 64 | 108 | 124))
 }
 
@@ -36,7 +35,7 @@ impl<'a> Bmp<'a> {
     ///
     /// # Errors
     /// If the header is damaged, or of a kind that is not decoded.
-    pub fn open(bytes: &'a [u8]) -> Result<Self> {
+    pub(super) fn open(bytes: &'a [u8]) -> Result<Self, Reason> {
         if bytes.starts_with(b"BM") {
             let start = read_u32(bytes, 10).context(CUT_SHORT)?;
             return Self::with_header_at(bytes, 14, start as usize);
@@ -49,7 +48,7 @@ impl<'a> Bmp<'a> {
     ///
     /// # Errors
     /// If the header is damaged, or of a kind that is not decoded.
-    pub fn with_header_at(file: &'a [u8], header: usize, start: usize) -> Result<Self> {
+    pub(super) fn with_header_at(file: &'a [u8], header: usize, start: usize) -> Result<Self, Reason> {
         let fields = file.get(header..).context(CUT_SHORT)?;
         let half = |at| read_u16(fields, at).context(CUT_SHORT);
         let word = |at| read_u32(fields, at).context(CUT_SHORT);
@@ -111,13 +110,13 @@ impl<'a> Bmp<'a> {
     ///
     /// # Errors
     /// If nothing is left.
-    pub fn without_mask(self) -> Result<Self> {
+    pub(super) fn without_mask(self) -> Result<Self, Reason> {
         ensure!(self.height > 1, "it has no pixels beside its mask");
         Ok(Self { height: self.height / 2, ..self })
     }
 
     /// Whether Pillow makes a grey picture of this one.
-    pub fn is_grey(&self) -> bool {
+    pub(super) fn is_grey(&self) -> bool {
         match &self.storage {
             Storage::Indices { palette, .. } | Storage::Runs { palette, .. } => palette.grey,
             Storage::Channels { .. } => false,
@@ -126,12 +125,12 @@ impl<'a> Bmp<'a> {
 
     /// The stored rows from the top of the picture to its bottom, of `bits` bits per pixel and in whole
     /// 32-bit words; only of the last one that is stored the padding may be missing.
-    fn rows(&self, bits: u8) -> Result<impl Iterator<Item = &'a [u8]>> {
+    fn rows(&self, bits: u8) -> Result<impl Iterator<Item = &'a [u8]>, Reason> {
         let bits = u64::from(self.width) * u64::from(bits);
         let (length, padded) = (bits.div_ceil(8), bits.div_ceil(32) * 4);
         let file = self.file.get(self.start..).context(CUT_SHORT)?;
         let before_last = padded.checked_mul(u64::from(self.height) - 1).context(CUT_SHORT)?;
-        ensure!(before_last.checked_add(length).is_some_and(|length| length <= file.len() as u64), CUT_SHORT);
+        ensure!(before_last.checked_add(length).is_some_and(|length| length <= file.len() as u64), "{CUT_SHORT}");
         let (length, padded, height, top_down) = (length as usize, padded as usize, self.height, self.top_down);
         Ok((0..height).map(move |y| {
             let stored = if top_down { y } else { height - 1 - y };
@@ -141,7 +140,7 @@ impl<'a> Bmp<'a> {
 
     /// Decodes run lengths to one index per pixel, in the order in which rows are stored. What is jumped
     /// over has index 0, and runs end with their row, as Pillow's `BmpRleDecoder` has it.
-    fn runs(&self, four_bits: bool) -> Result<Vec<u8>> {
+    fn runs(&self, four_bits: bool) -> Result<Vec<u8>, Reason> {
         let width = self.width as usize;
         let pixels = width.checked_mul(self.height as usize).context(CUT_SHORT)?;
         let mut indices = Vec::new();
@@ -190,7 +189,7 @@ impl<'a> Bmp<'a> {
                 }
             }
         }
-        ensure!(indices.len() >= pixels, CUT_SHORT);
+        ensure!(indices.len() >= pixels, "{CUT_SHORT}");
         Ok(indices)
     }
 }
@@ -205,7 +204,7 @@ impl Decoder for Bmp<'_> {
         3 * width + if matches!(self.storage, Storage::Runs { .. }) { width * height + 255 } else { 0 }
     }
 
-    fn read(self: Box<Self>, put: &mut dyn FnMut(&[u8])) -> Result<Vec<String>> {
+    fn read(self: Box<Self>, put: &mut dyn FnMut(&[u8])) -> Result<Vec<String>, Reason> {
         let width = self.width as usize;
         let mut pixels = Vec::with_capacity(3 * width);
         match &self.storage {

@@ -3,13 +3,12 @@
 //! decoder mixes their colours with a rounding of its own. What BC6H and BC7 hold is exactly defined, and
 //! taken from a crate. (Pillow leaves out a rounding of BC6H, and signs of its signed variant.)
 
-use anyhow::{Context, Result, bail, ensure};
-
 use super::little_endian::read_u32;
 use super::{CUT_SHORT, Decoder};
+use crate::error::{Context, Reason, Result, bail, ensure};
 
 /// A DDS file.
-pub struct Dds<'a> {
+pub(super) struct Dds<'a> {
     width: u32,
     height: u32,
     storage: Storage<'a>,
@@ -53,7 +52,7 @@ impl<'a> Dds<'a> {
     ///
     /// # Errors
     /// If the header is damaged, or of a kind that is not decoded.
-    pub fn open(bytes: &'a [u8]) -> Result<Self> {
+    pub(super) fn open(bytes: &'a [u8]) -> Result<Self, Reason> {
         ensure!(bytes.starts_with(b"DDS "), "not a DDS file");
         let word = |at| read_u32(bytes, at).context(CUT_SHORT);
         let header_size = word(4)?;
@@ -99,7 +98,7 @@ impl<'a> Dds<'a> {
 }
 
 /// `DXGI_FORMAT` of Direct3D 10.
-fn by_dxgi_format(format: u32) -> Result<Storage<'static>> {
+fn by_dxgi_format(format: u32) -> Result<Storage<'static>, Reason> {
     Ok(Storage::Blocks(match format {
         27..=29 => return Ok(Storage::Rgba),
         70..=72 => Compression::Bc1,
@@ -124,7 +123,7 @@ impl Decoder for Dds<'_> {
         3 * rows * u64::from(self.width)
     }
 
-    fn read(self: Box<Self>, put: &mut dyn FnMut(&[u8])) -> Result<Vec<String>> {
+    fn read(self: Box<Self>, put: &mut dyn FnMut(&[u8])) -> Result<Vec<String>, Reason> {
         match self.storage {
             Storage::Masks { bytes, masks } => self.pixels(bytes, put, |pixel| {
                 let mut number = [0; 4];
@@ -145,9 +144,14 @@ impl Decoder for Dds<'_> {
 
 impl Dds<'_> {
     /// Puts the rows of a picture whose pixels are stored one after the other, in `bytes` each.
-    fn pixels(&self, bytes: usize, put: &mut dyn FnMut(&[u8]), colour: impl Fn(&[u8]) -> [u8; 3]) -> Result<()> {
+    fn pixels(
+        &self,
+        bytes: usize,
+        put: &mut dyn FnMut(&[u8]),
+        colour: impl Fn(&[u8]) -> [u8; 3],
+    ) -> Result<(), Reason> {
         let length = u64::from(self.width) * u64::from(self.height);
-        ensure!(length.saturating_mul(bytes as u64) <= self.data.len() as u64, CUT_SHORT);
+        ensure!(length.saturating_mul(bytes as u64) <= self.data.len() as u64, "{CUT_SHORT}");
         let rows = self.data.chunks_exact(bytes * self.width as usize).take(self.height as usize);
         let mut pixels = Vec::with_capacity(3 * self.width as usize);
         for row in rows {
@@ -159,11 +163,11 @@ impl Dds<'_> {
     }
 
     /// Puts the rows of a picture that is stored in blocks of 4 x 4 pixels.
-    fn blocks(&self, kind: Compression, put: &mut dyn FnMut(&[u8])) -> Result<()> {
+    fn blocks(&self, kind: Compression, put: &mut dyn FnMut(&[u8])) -> Result<(), Reason> {
         let size = if matches!(kind, Compression::Bc1 | Compression::Bc4) { 8 } else { 16 };
         let across = self.width.div_ceil(4) as usize;
         let length = (across * size) as u64 * u64::from(self.height.div_ceil(4));
-        ensure!(length <= self.data.len() as u64, CUT_SHORT);
+        ensure!(length <= self.data.len() as u64, "{CUT_SHORT}");
         let width = self.width as usize;
         let mut strip = vec![0; 3 * 4 * width];
         for (y, row) in (0..self.height).step_by(4).zip(self.data.chunks_exact(across * size)) {

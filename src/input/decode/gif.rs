@@ -1,13 +1,13 @@
 //! The first frame of a GIF file, as Pillow shows it (`GifImagePlugin.py`). The `image` crate puts it on
 //! a transparent screen, of which nothing is left without alpha, and cuts it where it reaches outside.
 
-use anyhow::{Context, Result, bail, ensure};
 use weezl::{BitOrder, LzwStatus, decode::Decoder as Lzw};
 
 use super::{CUT_SHORT, Decoder};
+use crate::error::{Context, Reason, Result, bail, ensure};
 
 /// A GIF file, of which the first frame is the picture.
-pub struct Gif<'a> {
+pub(super) struct Gif<'a> {
     /// Of the screen, enlarged to hold the frame.
     width: usize,
     height: usize,
@@ -33,7 +33,7 @@ impl<'a> Gif<'a> {
     ///
     /// # Errors
     /// If the file ends before them, or holds no frame.
-    pub fn open(bytes: &'a [u8]) -> Result<Self> {
+    pub(super) fn open(bytes: &'a [u8]) -> Result<Self, Reason> {
         let mut rest = bytes;
         let header = rest.split_off(..13).context(CUT_SHORT)?;
         ensure!(header.starts_with(b"GIF87a") || header.starts_with(b"GIF89a"), "not a GIF file");
@@ -80,7 +80,7 @@ impl<'a> Gif<'a> {
     }
 
     /// The frame's pixels as indices, in the order in which they are stored.
-    fn indices(&self) -> Result<Vec<u8>> {
+    fn indices(&self) -> Result<Vec<u8>, Reason> {
         let mut indices = vec![0; self.frame.width * self.frame.height];
         let mut lzw = Lzw::new(BitOrder::Lsb, self.code_bits);
         let mut rest = self.data;
@@ -116,7 +116,7 @@ impl Decoder for Gif<'_> {
         frame + 4 * self.width as u64 + 32 * self.frame.height as u64 + (1 << 16)
     }
 
-    fn read(self: Box<Self>, put: &mut dyn FnMut(&[u8])) -> Result<Vec<String>> {
+    fn read(self: Box<Self>, put: &mut dyn FnMut(&[u8])) -> Result<Vec<String>, Reason> {
         let Frame { left, top, width, height, interlaced } = self.frame;
         let indices = self.indices()?;
         let mut stored: Vec<&[u8]> = indices.chunks_exact(width).collect();
@@ -144,7 +144,7 @@ impl Decoder for Gif<'_> {
 }
 
 /// The colour table that `flags` announce, taken off `rest`.
-fn colour_table<'a>(rest: &mut &'a [u8], flags: u8) -> Result<Option<&'a [u8]>> {
+fn colour_table<'a>(rest: &mut &'a [u8], flags: u8) -> Result<Option<&'a [u8]>, Reason> {
     let announced = flags & 0x80 != 0;
     announced.then(|| rest.split_off(..6 << (flags & 7)).context(CUT_SHORT)).transpose()
 }

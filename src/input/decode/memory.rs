@@ -9,10 +9,10 @@ static USED: Mutex<u64> = Mutex::new(0);
 static FREED: Condvar = Condvar::new();
 
 /// Bytes that a thread may use until this is dropped.
-pub struct Permit(u64);
+pub(super) struct Permit(u64);
 
 /// Waits until so many bytes are free, or nobody else uses any.
-pub fn permit(bytes: u64) -> Permit {
+pub(super) fn permit(bytes: u64) -> Permit {
     let taken = |used: &mut u64| *used > 0 && *used + bytes > BUDGET;
     let mut used = FREED.wait_while(lock(), taken).unwrap_or_else(PoisonError::into_inner);
     *used += bytes;

@@ -2,15 +2,15 @@
 
 use std::io::{Cursor, Read};
 
-use anyhow::{Context, Result};
 use image::codecs::{qoi::QoiDecoder, tga::TgaDecoder};
 use image::{DynamicImage, ExtendedColorType, ImageDecoder, ImageFormat, ImageReader, Limits};
 
-use super::arithmetic::to_rgb;
+use super::colour::to_rgb;
 use super::{CUT_SHORT, Decoder, orientation};
+use crate::error::{Context, Reason, Result};
 
 /// An image of a format of the `image` crate.
-pub struct Other<'a> {
+pub(super) struct Other<'a> {
     decoder: Box<dyn ImageDecoder + 'a>,
     format: ImageFormat,
     bytes: &'a [u8],
@@ -21,7 +21,7 @@ impl<'a> Other<'a> {
     ///
     /// # Errors
     /// If it is damaged, or of a kind that the crate does not decode.
-    pub fn open(bytes: &'a [u8], format: ImageFormat) -> Result<Self> {
+    pub(super) fn open(bytes: &'a [u8], format: ImageFormat) -> Result<Self, Reason> {
         let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
         // The number of pixels is bounded elsewhere, and with it what they take.
         reader.limits(Limits::no_limits());
@@ -53,7 +53,7 @@ impl Decoder for Other<'_> {
         self.decoder.total_bytes().saturating_mul(2)
     }
 
-    fn read(self: Box<Self>, put: &mut dyn FnMut(&[u8])) -> Result<Vec<String>> {
+    fn read(self: Box<Self>, put: &mut dyn FnMut(&[u8])) -> Result<Vec<String>, Reason> {
         let five_bits = self.decoder.original_color_type() == ExtendedColorType::Rgb5x1;
         let image = DynamicImage::from_decoder(self.decoder)?;
         let line = image.width() as usize;
@@ -101,7 +101,7 @@ fn with_end(bytes: &[u8]) -> impl Read {
 
 /// A TGA file of which the header is so changed that a pixel of 16 bits has no alpha: where it has 8 bits
 /// of it and not one, the `image` crate refuses it, and Pillow does not mind the number.
-fn without_alpha_of_8_bits(bytes: &[u8]) -> Result<impl Read> {
+fn without_alpha_of_8_bits(bytes: &[u8]) -> Result<impl Read, Reason> {
     let (header, rest) = bytes.split_first_chunk::<18>().context(CUT_SHORT)?;
     let mut header = *header;
     if let [_, _, 2 | 10, .., 16, descriptor] = &mut header {

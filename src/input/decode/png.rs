@@ -2,18 +2,18 @@
 
 use std::io::{Cursor, Read};
 
-use anyhow::{Context, Result};
 use flate2::read::ZlibDecoder;
 use png::{Reader, Transformations};
 
-use super::arithmetic::to_rgb;
+use super::colour::to_rgb;
 use super::{Decoder, orientation};
+use crate::error::{Context, Reason, Result};
 
 /// What a PNG file begins with.
-pub const SIGNATURE: &[u8] = b"\x89PNG\r\n\x1a\n";
+pub(super) const SIGNATURE: &[u8] = b"\x89PNG\r\n\x1a\n";
 
 /// A PNG file; of an animated one, the picture that is shown where animations are not known.
-pub struct Png<'a> {
+pub(super) struct Png<'a> {
     reader: Reader<Cursor<&'a [u8]>>,
     bytes: &'a [u8],
 }
@@ -23,7 +23,7 @@ impl<'a> Png<'a> {
     ///
     /// # Errors
     /// If it is damaged.
-    pub fn open(bytes: &'a [u8]) -> Result<Self> {
+    pub(super) fn open(bytes: &'a [u8]) -> Result<Self, Reason> {
         let mut decoder = png::Decoder::new_with_limits(Cursor::new(bytes), png::Limits { bytes: usize::MAX });
         decoder.set_ignore_text_chunk(true);
         decoder.set_ignore_iccp_chunk(true);
@@ -63,7 +63,7 @@ impl Decoder for Png<'_> {
         u64::from(width) * (64 + 3 * rows) + (1 << 18)
     }
 
-    fn read(mut self: Box<Self>, put: &mut dyn FnMut(&[u8])) -> Result<Vec<String>> {
+    fn read(mut self: Box<Self>, put: &mut dyn FnMut(&[u8])) -> Result<Vec<String>, Reason> {
         let (width, height) = self.reader.info().size();
         let channels = self.reader.output_color_type().0.samples();
         let line = 3 * width as usize;
@@ -109,7 +109,7 @@ fn xmp_text(data: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// At most a megabyte, which is more than a camera has to say.
-fn inflate(bytes: &[u8]) -> Result<Vec<u8>> {
+fn inflate(bytes: &[u8]) -> Result<Vec<u8>, Reason> {
     let mut text = Vec::new();
     ZlibDecoder::new(bytes).take(1 << 20).read_to_end(&mut text).context("a damaged text")?;
     Ok(text)

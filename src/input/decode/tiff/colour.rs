@@ -1,14 +1,13 @@
 //! From samples of 8 bits to RGB: the tag PhotometricInterpretation.
 
-use anyhow::{Context, Result, bail, ensure};
-
 use super::compression::Compression;
 use super::directory::Directory;
 use super::lab;
-use crate::input::decode::arithmetic::cmyk_to_rgb;
+use crate::error::{Context, Reason, Result, bail, ensure};
+use crate::input::decode::colour::cmyk_to_rgb;
 
 /// What the samples of a pixel are.
-pub enum Colour {
+pub(super) enum Colour {
     Grey { white_is_zero: bool },
     Rgb,
     Palette(Box<[[u8; 3]; 256]>),
@@ -20,12 +19,12 @@ pub enum Colour {
 impl Colour {
     /// # Errors
     /// If it is not decoded, or what belongs to it is missing or damaged.
-    pub fn of(
+    pub(super) fn of(
         directory: &Directory,
         compression: Compression,
         per_pixel: usize,
         subsampling: (u32, u32),
-    ) -> Result<Self> {
+    ) -> Result<Self, Reason> {
         Ok(match photometric(directory, compression) {
             // Pillow forgets about white with floating-point numbers.
             0 => Self::Grey { white_is_zero: directory.integer(339) != Some(3) },
@@ -56,7 +55,7 @@ impl Colour {
     }
 
     /// Samples per pixel without alpha.
-    pub fn channels(&self) -> usize {
+    pub(super) fn channels(&self) -> usize {
         match self {
             Self::Grey { .. } | Self::Palette(_) => 1,
             Self::Rgb | Self::YCbCr(_) | Self::Lab(_) => 3,
@@ -65,7 +64,7 @@ impl Colour {
     }
 
     /// Divides by alpha, the last sample, as Pillow's `unpackRGBa` and, for grey, `la2lA`.
-    pub fn undo_premultiplication(&self, pixel: &mut [u8]) {
+    pub(super) fn undo_premultiplication(&self, pixel: &mut [u8]) {
         let Some((alpha, values)) = pixel.split_last_mut() else { return };
         for value in values {
             match (u32::from(*value) * 255).checked_div(u32::from(*alpha)) {
@@ -77,7 +76,7 @@ impl Colour {
     }
 
     /// The colour of one pixel, from its channels and what follows them.
-    pub fn rgb(&self, samples: &[u8]) -> [u8; 3] {
+    pub(super) fn rgb(&self, samples: &[u8]) -> [u8; 3] {
         match (self, samples) {
             (Self::Grey { white_is_zero }, [grey, ..]) => [if *white_is_zero { 255 - grey } else { *grey }; 3],
             (Self::Palette(palette), [index, ..]) => palette[usize::from(*index)],
@@ -102,7 +101,11 @@ fn photometric(directory: &Directory, compression: Compression) -> u64 {
 ///
 /// # Errors
 /// If they are other than 1, 2 or 4.
-pub fn subsampling(directory: &Directory, compression: Compression, per_pixel: usize) -> Result<(u32, u32)> {
+pub(super) fn subsampling(
+    directory: &Directory,
+    compression: Compression,
+    per_pixel: usize,
+) -> Result<(u32, u32), Reason> {
     let field = directory.field(530);
     let none = match compression {
         // The tag is often missing, and Pillow does not know it.
@@ -122,7 +125,7 @@ pub fn subsampling(directory: &Directory, compression: Compression, per_pixel: u
 
 /// The tag ColorMap: all reds, all greens, all blues, 16 bits each. Where it is too short,
 /// Pillow has black.
-fn palette(directory: &Directory) -> Result<Box<[[u8; 3]; 256]>> {
+fn palette(directory: &Directory) -> Result<Box<[[u8; 3]; 256]>, Reason> {
     let map = directory.field(320).context("the palette is missing")?;
     let colours = map.len() / 3;
     ensure!(colours <= 256, "a palette of {colours} colours is not decoded");
@@ -135,7 +138,7 @@ fn palette(directory: &Directory) -> Result<Box<[[u8; 3]; 256]>> {
 }
 
 /// Tables from YCbCr to RGB.
-pub struct YCbCr {
+pub(super) struct YCbCr {
     y: [i32; 256],
     red: [i32; 256],
     blue: [i32; 256],
@@ -155,7 +158,7 @@ impl YCbCr {
     }
 
     /// `TIFFYCbCrToRGBInit` of libtiff, with the tags YCbCrCoefficients and ReferenceBlackWhite.
-    fn by_libtiff(directory: &Directory) -> Result<Box<Self>> {
+    fn by_libtiff(directory: &Directory) -> Result<Box<Self>, Reason> {
         let [luma_red, luma_green, luma_blue] = directory.reals(529).unwrap_or([0.299, 0.587, 0.114]);
         ensure!(luma_green != 0.0, "the coefficients of YCbCr are damaged");
         let [y_black, y_white, cb_black, cb_white, cr_black, cr_white] =

@@ -2,17 +2,17 @@
 
 use std::io::{Cursor, ErrorKind, Read};
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
 use hayro_ccitt::{DecodeSettings, DecoderContext, EncodingMode};
 use weezl::{BitOrder, LzwStatus};
 
 use super::directory::Directory;
 use super::jpeg;
+use crate::error::{Context, Reason, Result, bail, ensure};
 use crate::input::decode::CUT_SHORT;
 use crate::input::decode::jpeg::Colours;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Compression<'a> {
+pub(super) enum Compression<'a> {
     None,
     Fax {
         encoding: EncodingMode,
@@ -38,11 +38,11 @@ pub enum Compression<'a> {
 impl<'a> Compression<'a> {
     /// Bytes that Zstandard and LZMA may refer back to at most: two times what the presets of xz have at most,
     /// and what ruzstd allows.
-    pub const LARGEST_WINDOW: u64 = 1 << 27;
+    pub(super) const LARGEST_WINDOW: u64 = 1 << 27;
 
     /// # Errors
     /// If it is not decoded.
-    pub fn of(directory: &Directory<'a>) -> Result<Self> {
+    pub(super) fn of(directory: &Directory<'a>) -> Result<Self, Reason> {
         let two_dimensional = directory.integer(292).unwrap_or(0) & 1 == 1;
         Ok(match directory.integer(259).unwrap_or(1) {
             1 => Self::None,
@@ -85,32 +85,32 @@ impl<'a> Compression<'a> {
         })
     }
 
-    pub fn is_jpeg(self) -> bool {
+    pub(super) fn is_jpeg(self) -> bool {
         matches!(self, Self::Jpeg { .. } | Self::OldJpeg { .. })
     }
 
     /// Whether it decodes to samples of 8 bits, and not to any bytes.
-    pub fn has_samples(self) -> bool {
+    pub(super) fn has_samples(self) -> bool {
         self.is_jpeg() || self == Self::WebP
     }
 
     /// Whether libtiff heeds the tag Predictor.
-    pub fn has_predictor(self) -> bool {
+    pub(super) fn has_predictor(self) -> bool {
         matches!(self, Self::Lzw | Self::Deflate | Self::Lzma | Self::Zstd)
     }
 }
 
 /// What a strip or tile decodes to.
 #[derive(Clone, Copy)]
-pub struct Shape {
-    pub width: u32,
-    pub height: u32,
+pub(super) struct Shape {
+    pub(super) width: u32,
+    pub(super) height: u32,
     /// How many of the rows belong to the picture: the upper ones. Only these are decoded.
-    pub rows: u32,
+    pub(super) rows: u32,
     /// Samples per pixel.
-    pub samples: usize,
+    pub(super) samples: usize,
     /// Bytes of `rows` rows.
-    pub size: usize,
+    pub(super) size: usize,
 }
 
 impl Shape {
@@ -118,7 +118,7 @@ impl Shape {
     ///
     /// # Errors
     /// If it is.
-    pub fn ensure(self, (width, height): (u32, u32)) -> Result<()> {
+    pub(super) fn ensure(self, (width, height): (u32, u32)) -> Result<(), Reason> {
         let Self { width: expected, rows, .. } = self;
         // As in libtiff, the last strip may have more rows than are left, and some have been rounded up.
         let most = self.height.saturating_add(64);
@@ -133,7 +133,12 @@ impl Shape {
 ///
 /// # Errors
 /// If it is damaged or cut short.
-pub fn decompress(compression: Compression, data: &[u8], shape: Shape, warnings: &mut Vec<String>) -> Result<Vec<u8>> {
+pub(super) fn decompress(
+    compression: Compression,
+    data: &[u8],
+    shape: Shape,
+    warnings: &mut Vec<String>,
+) -> Result<Vec<u8>, Reason> {
     let mut out = vec![0; shape.size];
     match compression {
         Compression::None => out.copy_from_slice(data.get(..shape.size).context(CUT_SHORT)?),
@@ -155,16 +160,16 @@ pub fn decompress(compression: Compression, data: &[u8], shape: Shape, warnings:
     Ok(out)
 }
 
-fn fill(mut decoder: impl Read, out: &mut [u8]) -> Result<()> {
+fn fill(mut decoder: impl Read, out: &mut [u8]) -> Result<(), Reason> {
     decoder.read_exact(out).map_err(|error| match error.kind() {
-        ErrorKind::UnexpectedEof => anyhow!(CUT_SHORT),
+        ErrorKind::UnexpectedEof => Reason::new(CUT_SHORT),
         _ => error.into(),
     })
 }
 
 /// TIFF's LZW, or that which libtiff wrote before 1991, and still reads: with the bits of a byte in the other
 /// order, and codes that grow one code later (`LZWDecodeCompat`).
-fn lzw(data: &[u8], mut out: &mut [u8]) -> Result<()> {
+fn lzw(data: &[u8], mut out: &mut [u8]) -> Result<(), Reason> {
     let mut decoder = match data {
         [0, second, ..] if second & 1 == 1 => weezl::decode::Decoder::new(BitOrder::Lsb, 8),
         _ => weezl::decode::Decoder::with_tiff_size_switch(BitOrder::Msb, 8),
@@ -174,7 +179,7 @@ fn lzw(data: &[u8], mut out: &mut [u8]) -> Result<()> {
         let result = decoder.decode_bytes(data, out);
         data = &data[result.consumed_in..];
         out = &mut out[result.consumed_out..];
-        ensure!(out.is_empty() || matches!(result.status?, LzwStatus::Ok), CUT_SHORT);
+        ensure!(out.is_empty() || matches!(result.status?, LzwStatus::Ok), "{CUT_SHORT}");
     }
     Ok(())
 }
@@ -222,7 +227,7 @@ impl hayro_ccitt::Decoder for FaxRows<'_> {
     }
 }
 
-fn fax(data: &[u8], encoding: EncodingMode, byte_aligned: bool, shape: Shape, out: &mut [u8]) -> Result<()> {
+fn fax(data: &[u8], encoding: EncodingMode, byte_aligned: bool, shape: Shape, out: &mut [u8]) -> Result<(), Reason> {
     let settings = DecodeSettings {
         columns: shape.width,
         rows: shape.rows,
@@ -243,7 +248,7 @@ fn fax(data: &[u8], encoding: EncodingMode, byte_aligned: bool, shape: Shape, ou
 }
 
 /// RGB, or RGBA where there are four samples: libtiff's `tif_webp.c`.
-fn webp(data: &[u8], shape: Shape, out: &mut [u8]) -> Result<()> {
+fn webp(data: &[u8], shape: Shape, out: &mut [u8]) -> Result<(), Reason> {
     let mut decoder = image_webp::WebPDecoder::new(Cursor::new(data))?;
     shape.ensure(decoder.dimensions())?;
     let channels = if decoder.has_alpha() { 4 } else { 3 };

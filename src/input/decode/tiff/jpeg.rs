@@ -1,11 +1,10 @@
 //! JPEG streams inside TIFF.
 
-use anyhow::{Context, Result, bail, ensure};
-
 use super::compression::Shape;
 use super::directory::Directory;
+use crate::error::{Context, Reason, Result, bail, ensure};
 use crate::input::decode::CUT_SHORT;
-use crate::input::decode::jpeg::{Colours, samples};
+use crate::input::decode::jpeg::{Colours, decode_samples};
 
 /// The marker that a stream begins with.
 const START: &[u8] = b"\xff\xd8";
@@ -16,13 +15,13 @@ const START: &[u8] = b"\xff\xd8";
 ///
 /// # Errors
 /// If it is damaged or cut short, or of another size or number of samples.
-pub fn decompress(
+pub(super) fn decompress(
     data: &[u8],
     tables: Option<&[u8]>,
     ycbcr: Option<Colours>,
     shape: Shape,
     warnings: &mut Vec<String>,
-) -> Result<Vec<u8>> {
+) -> Result<Vec<u8>, Reason> {
     let (stored, wanted) = match (shape.samples, ycbcr) {
         (1, _) => (Colours::Grey, Colours::Grey),
         (3, Some(wanted)) => (Colours::YCbCr, wanted),
@@ -34,8 +33,8 @@ pub fn decompress(
     let tables = tables.strip_suffix(b"\xff\xd9").unwrap_or(tables);
     let image = data.strip_prefix(START).context("it is no JPEG stream")?;
     let check = |size| shape.ensure(size);
-    let mut pixels = samples(&[START, tables, image].concat(), stored, wanted, check, warnings)?;
-    ensure!(pixels.len() >= shape.size, CUT_SHORT);
+    let mut pixels = decode_samples(&[START, tables, image].concat(), stored, wanted, check, warnings)?;
+    ensure!(pixels.len() >= shape.size, "{CUT_SHORT}");
     pixels.truncate(shape.size);
     pixels.shrink_to_fit();
     Ok(pixels)
@@ -45,7 +44,7 @@ pub fn decompress(
 ///
 /// # Errors
 /// If there is none.
-pub fn whole_stream<'a>(directory: &Directory<'a>) -> Result<&'a [u8]> {
+pub(super) fn whole_stream<'a>(directory: &Directory<'a>) -> Result<&'a [u8], Reason> {
     let start = directory.integer(513).and_then(|start| usize::try_from(start).ok());
     let stream = start.and_then(|start| directory.bytes.get(start..)).filter(|stream| stream.starts_with(START));
     stream.context("old-style JPEG compression (6) without a JPEG stream is not decoded")

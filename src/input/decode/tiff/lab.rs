@@ -5,10 +5,10 @@
 const NODES: usize = 33;
 
 /// RGB from 0 to 1 at the nodes, L* being the slowest axis.
-pub struct Table(Vec<[f32; 3]>);
+pub(super) struct Table(Vec<[f32; 3]>);
 
 impl Table {
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         let node = |index: usize| (index % NODES) as f32 / (NODES - 1) as f32;
         let colour = |index| {
             // The bytes 0 to 255 stand for L* from 0 to 100, and a* and b* from -128 to 127.
@@ -20,7 +20,7 @@ impl Table {
 
     /// Interpolates within a tetrahedron, from the node below along the axes in the order of their fractions
     /// (littleCMS, `TetrahedralInterp16`). TIFF has a* and b* as signed bytes.
-    pub fn rgb(&self, lightness: u8, a: u8, b: u8) -> [u8; 3] {
+    pub(super) fn rgb(&self, lightness: u8, a: u8, b: u8) -> [u8; 3] {
         let place = |byte: u8| f32::from(byte) * (NODES - 1) as f32 / 255.0;
         let places = [place(lightness), place(a ^ 0x80), place(b ^ 0x80)];
         let mut steps = [(places[0], NODES * NODES), (places[1], NODES), (places[2], 1)];

@@ -1,24 +1,23 @@
 //! From samples of any size to samples of 8 bits.
 
-use anyhow::{Result, bail};
-
 use super::colour::Colour;
 use super::directory::{Directory, integer};
+use crate::error::{Reason, Result, bail};
 
 /// The tag SampleFormat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
+pub(super) enum SampleFormat {
     Unsigned,
     Signed,
     Float,
 }
 
-impl Format {
+impl SampleFormat {
     /// The format of the first `samples`.
     ///
     /// # Errors
     /// If it is not the same for all, or complex numbers.
-    pub fn of(directory: &Directory, samples: usize) -> Result<Self> {
+    pub(super) fn of(directory: &Directory, samples: usize) -> Result<Self, Reason> {
         Ok(match directory.same(339, samples)?.unwrap_or(1) {
             // 4 is "undefined", which says nothing.
             1 | 4 => Self::Unsigned,
@@ -32,9 +31,9 @@ impl Format {
 
 /// How samples lie in a row, and what they mean.
 #[derive(Clone, Copy)]
-pub struct Samples {
+pub(super) struct Samples {
     bits: usize,
-    format: Format,
+    format: SampleFormat,
     big_endian: bool,
     /// What 8 bits are made by: the value of a sample.
     convert: fn(u64, usize) -> u8,
@@ -43,9 +42,9 @@ pub struct Samples {
 impl Samples {
     /// # Errors
     /// If samples of this format do not occur with these colours, or are not decoded.
-    pub fn new(bits: u64, format: Format, big_endian: bool, colour: &Colour) -> Result<Self> {
+    pub(super) fn new(bits: u64, format: SampleFormat, big_endian: bool, colour: &Colour) -> Result<Self, Reason> {
         use Colour::{Cmyk, Grey, Lab, Palette, Rgb, YCbCr};
-        use Format::{Float, Signed, Unsigned};
+        use SampleFormat::{Float, Signed, Unsigned};
         let convert: fn(u64, usize) -> u8 = match (format, bits, colour) {
             (Unsigned, 8, _) | (Unsigned, 1..8, Palette(_)) | (Signed, 8, Grey { .. }) => |value, _| value as u8,
             (Unsigned, 1..8, Grey { .. } | Rgb | Cmyk) => |value, bits| {
@@ -86,7 +85,7 @@ impl Samples {
 
     /// Makes 8 bits of the first `channels` of the `per_pixel` samples of each pixel. The pixels in `out` are
     /// `stride` bytes apart, and there are as many as fit.
-    pub fn convert(&self, row: &[u8], per_pixel: usize, channels: usize, out: &mut [u8], stride: usize) {
+    pub(super) fn convert(&self, row: &[u8], per_pixel: usize, channels: usize, out: &mut [u8], stride: usize) {
         for (index, pixel) in out.chunks_mut(stride).enumerate() {
             for (channel, value) in pixel.iter_mut().take(channels).enumerate() {
                 *value = self.value(row, index * per_pixel + channel);
@@ -108,24 +107,24 @@ impl Samples {
     }
 
     /// Bytes of a row of this many samples.
-    pub fn bytes(&self, samples: u64) -> u64 {
+    pub(super) fn bytes(&self, samples: u64) -> u64 {
         (samples * self.bits as u64).div_ceil(8)
     }
 
     /// # Errors
     /// If the predictor is unknown, or not defined for samples of this kind.
-    pub fn ensure_predictor(&self, predictor: u64) -> Result<()> {
+    pub(super) fn ensure_predictor(&self, predictor: u64) -> Result<(), Reason> {
         match predictor {
             1 => Ok(()),
             2 if [8, 16, 32, 64].contains(&self.bits) => Ok(()),
-            3 if self.format == Format::Float => Ok(()),
+            3 if self.format == SampleFormat::Float => Ok(()),
             _ => bail!("predictor {predictor} with samples of {} bits is not decoded", self.bits),
         }
     }
 
     /// Undoes what the tag Predictor says, row by row: 2 is the difference to the sample `stride` samples
     /// before, 3 that of bytes (Adobe's TIFF Technical Note 3).
-    pub fn undo_predictor(&self, predictor: u64, data: &mut [u8], row_bytes: usize, stride: usize) {
+    pub(super) fn undo_predictor(&self, predictor: u64, data: &mut [u8], row_bytes: usize, stride: usize) {
         let rows = data.chunks_exact_mut(row_bytes);
         let width = self.bits / 8;
         match predictor {
@@ -186,7 +185,7 @@ mod tests {
         let grey = Colour::Grey { white_is_zero: false };
         let convert = |bits, row: &[u8]| {
             let mut out = [0; 2];
-            Samples::new(bits, Format::Unsigned, true, &grey).unwrap().convert(row, 1, 1, &mut out, 1);
+            Samples::new(bits, SampleFormat::Unsigned, true, &grey).unwrap().convert(row, 1, 1, &mut out, 1);
             out
         };
         assert_eq!(convert(1, &[0b0100_0000]), [0, 255]);

@@ -3,7 +3,6 @@
 use std::fmt;
 use std::path::Path;
 
-use anyhow::{Result, bail};
 use image::ImageFormat;
 
 use super::Decoder;
@@ -15,10 +14,11 @@ use super::jpeg::Jpeg;
 use super::other::Other;
 use super::png::{self, Png};
 use super::tiff::Tiff;
+use crate::error::{Reason, Result, bail};
 
 /// A format that can be decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub(super) enum Format {
     Jpeg,
     Png,
     Gif,
@@ -33,26 +33,26 @@ pub enum Kind {
     Other(ImageFormat),
 }
 
-impl Kind {
+impl Format {
     /// By the first bytes of the file, and for TGA, which has no mark, by its name.
     ///
     /// # Errors
     /// If it is none that can be decoded.
-    pub fn of(bytes: &[u8], name: &Path) -> Result<Self> {
-        const OURS: [(&[u8], Kind); 12] = [
-            (b"\xff\xd8\xff", Kind::Jpeg),
-            (png::SIGNATURE, Kind::Png),
-            (b"GIF8", Kind::Gif),
-            (b"II*\0", Kind::Tiff),
-            (b"MM\0*", Kind::Tiff),
+    pub(super) fn of(bytes: &[u8], name: &Path) -> Result<Self, Reason> {
+        const OURS: [(&[u8], Format); 12] = [
+            (b"\xff\xd8\xff", Format::Jpeg),
+            (png::SIGNATURE, Format::Png),
+            (b"GIF8", Format::Gif),
+            (b"II*\0", Format::Tiff),
+            (b"MM\0*", Format::Tiff),
             // In the wrong byte order, but Pillow reads them.
-            (b"II\0*", Kind::Tiff),
-            (b"MM*\0", Kind::Tiff),
-            (b"II+\0", Kind::Tiff),
-            (b"MM\0+", Kind::Tiff),
-            (b"BM", Kind::Bmp),
-            (b"\0\0\x01\0", Kind::Ico),
-            (b"DDS ", Kind::Dds),
+            (b"II\0*", Format::Tiff),
+            (b"MM*\0", Format::Tiff),
+            (b"II+\0", Format::Tiff),
+            (b"MM\0+", Format::Tiff),
+            (b"BM", Format::Bmp),
+            (b"\0\0\x01\0", Format::Ico),
+            (b"DDS ", Format::Dds),
         ];
         if let Some((_, kind)) = OURS.into_iter().find(|(magic, _)| bytes.starts_with(magic)) {
             return Ok(kind);
@@ -77,7 +77,7 @@ impl Kind {
     }
 
     /// Reads the header.
-    pub fn decoder<'a>(self, bytes: &'a [u8]) -> Result<Box<dyn Decoder + 'a>> {
+    pub(super) fn decoder<'a>(self, bytes: &'a [u8]) -> Result<Box<dyn Decoder + 'a>, Reason> {
         Ok(match self {
             Self::Jpeg => Box::new(Jpeg::open(bytes)?),
             Self::Png => Box::new(Png::open(bytes)?),
@@ -91,7 +91,7 @@ impl Kind {
     }
 }
 
-impl fmt::Display for Kind {
+impl fmt::Display for Format {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         f.write_str(match self {
             Self::Jpeg => "JPEG",
