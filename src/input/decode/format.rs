@@ -1,4 +1,4 @@
-//! Tells what kind of file it is.
+//! Recognises the format of a file.
 
 use std::fmt;
 use std::path::Path;
@@ -19,25 +19,33 @@ use crate::error::{Reason, Result, bail};
 /// A format that can be decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Format {
+    /// By libjpeg-turbo.
     Jpeg,
+    /// By the crate `png`.
     Png,
+    /// The first frame.
     Gif,
+    /// The first page.
     Tiff,
+    /// Windows' bitmap.
     Bmp,
     /// BMP without its file header.
     Dib,
+    /// Windows' icons.
     Ico,
+    /// Windows' cursors.
     Cur,
+    /// DirectDraw surfaces.
     Dds,
-    /// What the `image` crate decodes as Pillow does.
+    /// One that the `image` crate decodes as Pillow does.
     Other(ImageFormat),
 }
 
 impl Format {
-    /// By the first bytes of the file, and for TGA, which has no mark, by its name.
+    /// Recognises the format by the first bytes of the file, and TGA, which has no mark, by the file's name.
     ///
     /// # Errors
-    /// If it is none that can be decoded.
+    /// If the format is not known, or not decoded.
     pub(super) fn of(bytes: &[u8], name: &Path) -> Result<Self, Reason> {
         const OURS: [(&[u8], Format); 12] = [
             (b"\xff\xd8\xff", Format::Jpeg),
@@ -76,7 +84,10 @@ impl Format {
         bail!("not an image of a known format (JPEG, PNG, GIF, WebP, TIFF, BMP and others)")
     }
 
-    /// Reads the header.
+    /// Reads the header of a file of this format.
+    ///
+    /// # Errors
+    /// If the header is damaged, or the file is of a kind that is not decoded.
     pub(super) fn decoder<'a>(self, bytes: &'a [u8]) -> Result<Box<dyn Decoder + 'a>, Reason> {
         Ok(match self {
             Self::Jpeg => Box::new(Jpeg::open(bytes)?),
@@ -111,7 +122,7 @@ impl fmt::Display for Format {
     }
 }
 
-/// What a file is that people take for a picture, or that is one, and for which there is no decoder.
+/// Recognises a file that has no decoder here although people may take it for a picture.
 fn not_decoded(bytes: &[u8]) -> Option<&'static str> {
     let starts = |magic: &[u8]| bytes.starts_with(magic);
     // ISO base media files tell their kind by a brand.

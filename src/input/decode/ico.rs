@@ -1,4 +1,4 @@
-//! Icons and cursors of Windows: the picture that Pillow takes of those that a file holds
+//! Icons and cursors of Windows. Of the pictures that a file holds, the one that Pillow chooses is decoded
 //! (`IcoImagePlugin.py`, `CurImagePlugin.py`).
 
 use super::bmp::Bmp;
@@ -29,8 +29,7 @@ impl<'a> Ico<'a> {
     }
 }
 
-/// The largest picture and, of several, the one with the fewest colours, which is what comes first as
-/// Pillow sorts them.
+/// Chooses the largest picture, and of several the one with the fewest colours: the first as Pillow sorts them.
 fn icon<'a>(bytes: &'a [u8], directory: &[[u8; 16]]) -> Result<Box<dyn Decoder + 'a>, Reason> {
     // 0 stands for 256.
     let side = |length: u8| u32::from(length.wrapping_sub(1)) + 1;
@@ -60,7 +59,7 @@ fn icon<'a>(bytes: &'a [u8], directory: &[[u8; 16]]) -> Result<Box<dyn Decoder +
     Ok(Box::new(bmp))
 }
 
-/// The first picture, or a later one that is both wider and higher.
+/// Chooses the first picture, or a later one that is both wider and higher.
 fn cursor<'a>(bytes: &'a [u8], directory: &[[u8; 16]]) -> Result<Box<dyn Decoder + 'a>, Reason> {
     let larger = |best: &'_ [u8; 16], entry: &'_ [u8; 16]| entry[0] > best[0] && entry[1] > best[1];
     let entry = directory.iter().reduce(|best, entry| if larger(best, entry) { entry } else { best });
@@ -77,7 +76,7 @@ fn position(&[.., a, b, c, d, e, f, g, h]: &[u8; 16]) -> (usize, usize) {
     (u32::from_le_bytes([a, b, c, d]) as usize, u32::from_le_bytes([e, f, g, h]) as usize)
 }
 
-/// The picture that begins at `start`, if it is a PNG; Pillow reads it in icons, and refuses it in cursors.
+/// The picture that begins at `start`, if it is a PNG. (Pillow reads PNG in icons, and refuses it in cursors.)
 fn png_at<'a>(bytes: &'a [u8], start: usize) -> Option<Result<Box<dyn Decoder + 'a>, Reason>> {
     let png = bytes.get(start..).filter(|rest| rest.starts_with(SIGNATURE))?;
     Some(Png::open(png).map(|png| Box::new(png) as _))
@@ -97,8 +96,8 @@ impl Decoder for Ico<'_> {
     }
 }
 
-/// A cursor that consists of two grey pictures one above the other: black, and the lower one where the
-/// upper one is black (`CurImageFile.load_end`).
+/// A cursor that is stored as two grey pictures, one above the other. The result is the lower one where the upper one
+/// is black, and black where that is white (Pillow's `CurImageFile.load_end`).
 struct GreyCursor<'a>(Bmp<'a>);
 
 impl<'a> GreyCursor<'a> {

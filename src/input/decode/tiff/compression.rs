@@ -1,4 +1,4 @@
-//! The tag Compression: what makes a strip or tile of what lies in the file.
+//! The tag Compression, and the decompression of a strip or tile.
 
 use std::io::{Cursor, ErrorKind, Read};
 
@@ -11,35 +11,52 @@ use crate::error::{Context, Reason, Result, bail, ensure};
 use crate::input::decode::CUT_SHORT;
 use crate::input::decode::jpeg::Colours;
 
+/// What strips and tiles are compressed with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Compression<'a> {
+    /// Nothing.
     None,
+    /// One of CCITT's, of 1 bit per pixel.
     Fax {
+        /// Which one.
         encoding: EncodingMode,
+        /// Each row begins with a new byte.
         byte_aligned: bool,
     },
+    /// LZW, TIFF's or that of old versions of libtiff.
     Lzw,
-    /// The whole picture as one stream; there are files without, with tables in many places.
+    /// JPEG as TIFF 6.0 had it. Decoded where the file holds the whole picture as one stream; some files hold only
+    /// its tables, in many places.
     OldJpeg {
+        /// The whole picture.
         stream: &'a [u8],
     },
-    /// Streams whose tables may lie outside; `to_rgb` if they hold YCbCr.
+    /// A JPEG stream for each strip or tile.
     Jpeg {
+        /// A stream with the tables that the others lack.
         tables: Option<&'a [u8]>,
+        /// The streams hold YCbCr, of which libjpeg makes RGB.
         to_rgb: bool,
     },
+    /// zlib's.
     Deflate,
+    /// Run lengths of bytes.
     PackBits,
+    /// An xz file for each strip or tile.
     Lzma,
+    /// Zstandard.
     Zstd,
+    /// A WebP file for each strip or tile.
     WebP,
 }
 
 impl<'a> Compression<'a> {
-    /// Bytes that Zstandard and LZMA may refer back to at most: two times what the presets of xz have at most,
-    /// and what ruzstd allows.
+    /// The largest number of bytes that Zstandard and LZMA may refer back to: twice the most that xz's presets have,
+    /// and as many as ruzstd allows.
     pub(super) const LARGEST_WINDOW: u64 = 1 << 27;
 
+    /// Reads the compression from the directory.
+    ///
     /// # Errors
     /// If it is not decoded.
     pub(super) fn of(directory: &Directory<'a>) -> Result<Self, Reason> {
@@ -85,39 +102,42 @@ impl<'a> Compression<'a> {
         })
     }
 
+    /// Whether it is old or new JPEG.
     pub(super) fn is_jpeg(self) -> bool {
         matches!(self, Self::Jpeg { .. } | Self::OldJpeg { .. })
     }
 
-    /// Whether it decodes to samples of 8 bits, and not to any bytes.
+    /// Whether it compresses samples of 8 bits, and not any bytes.
     pub(super) fn has_samples(self) -> bool {
         self.is_jpeg() || self == Self::WebP
     }
 
-    /// Whether libtiff heeds the tag Predictor.
+    /// Whether libtiff regards the tag Predictor.
     pub(super) fn has_predictor(self) -> bool {
         matches!(self, Self::Lzw | Self::Deflate | Self::Lzma | Self::Zstd)
     }
 }
 
-/// What a strip or tile decodes to.
+/// The size of a strip or tile.
 #[derive(Clone, Copy)]
 pub(super) struct Shape {
+    /// In pixels.
     pub(super) width: u32,
+    /// In pixels.
     pub(super) height: u32,
-    /// How many of the rows belong to the picture: the upper ones. Only these are decoded.
+    /// How many rows belong to the picture: the upper ones. Only these are decoded.
     pub(super) rows: u32,
     /// Samples per pixel.
     pub(super) samples: usize,
-    /// Bytes of `rows` rows.
+    /// Bytes of `rows` decompressed rows.
     pub(super) size: usize,
 }
 
 impl Shape {
-    /// Refuses a JPEG or WebP image that is too small; or too large, before anything is allocated for it.
+    /// Checks the size of a JPEG or WebP image before anything is allocated for it.
     ///
     /// # Errors
-    /// If it is.
+    /// If it is too small or too large.
     pub(super) fn ensure(self, (width, height): (u32, u32)) -> Result<(), Reason> {
         let Self { width: expected, rows, .. } = self;
         // As in libtiff, the last strip may have more rows than are left, and some have been rounded up.
@@ -128,8 +148,8 @@ impl Shape {
     }
 }
 
-/// Decompresses a strip or tile; what it holds beyond `shape` is nobody's business. Adds what is wrong with it,
-/// and was passed over, to `warnings`.
+/// Decompresses a strip or tile. Data beyond `shape` are ignored. Faults in the data that could be passed over are
+/// added to `warnings`.
 ///
 /// # Errors
 /// If it is damaged or cut short.
@@ -160,6 +180,7 @@ pub(super) fn decompress(
     Ok(out)
 }
 
+/// Decompresses as much as `out` holds.
 fn fill(mut decoder: impl Read, out: &mut [u8]) -> Result<(), Reason> {
     decoder.read_exact(out).map_err(|error| match error.kind() {
         ErrorKind::UnexpectedEof => Reason::new(CUT_SHORT),
@@ -167,8 +188,8 @@ fn fill(mut decoder: impl Read, out: &mut [u8]) -> Result<(), Reason> {
     })
 }
 
-/// TIFF's LZW, or that which libtiff wrote before 1991, and still reads: with the bits of a byte in the other
-/// order, and codes that grow one code later (`LZWDecodeCompat`).
+/// Decompresses TIFF's LZW, or the kind that libtiff wrote before 1991 and still reads: with the bits of a byte in the
+/// other order, and codes that grow one code later (`LZWDecodeCompat`).
 fn lzw(data: &[u8], mut out: &mut [u8]) -> Result<(), Reason> {
     let mut decoder = match data {
         [0, second, ..] if second & 1 == 1 => weezl::decode::Decoder::new(BitOrder::Lsb, 8),
@@ -184,7 +205,7 @@ fn lzw(data: &[u8], mut out: &mut [u8]) -> Result<(), Reason> {
     Ok(())
 }
 
-/// `None` if the data ends too early.
+/// Decompresses run lengths. `None` if the data ends too early.
 fn packbits(mut data: &[u8], mut out: &mut [u8]) -> Option<()> {
     while !out.is_empty() {
         let (&head, rest) = data.split_first()?;
@@ -209,7 +230,7 @@ fn packbits(mut data: &[u8], mut out: &mut [u8]) -> Option<()> {
     Some(())
 }
 
-/// The rows of a fax, 1 bit per pixel, black being 1.
+/// The rows of a fax that are still to be decoded: 1 bit per pixel, of which 1 is black.
 struct FaxRows<'a> {
     rows: std::slice::ChunksExactMut<'a, u8>,
     width: u32,
@@ -227,6 +248,7 @@ impl hayro_ccitt::Decoder for FaxRows<'_> {
     }
 }
 
+/// Decompresses CCITT's encodings.
 fn fax(data: &[u8], encoding: EncodingMode, byte_aligned: bool, shape: Shape, out: &mut [u8]) -> Result<(), Reason> {
     let settings = DecodeSettings {
         columns: shape.width,
@@ -247,7 +269,7 @@ fn fax(data: &[u8], encoding: EncodingMode, byte_aligned: bool, shape: Shape, ou
     Ok(())
 }
 
-/// RGB, or RGBA where there are four samples: libtiff's `tif_webp.c`.
+/// Decompresses WebP to RGB, or to RGBA where there are four samples, as libtiff's `tif_webp.c`.
 fn webp(data: &[u8], shape: Shape, out: &mut [u8]) -> Result<(), Reason> {
     let mut decoder = image_webp::WebPDecoder::new(Cursor::new(data))?;
     shape.ensure(decoder.dimensions())?;

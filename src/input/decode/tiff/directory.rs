@@ -8,22 +8,25 @@ use crate::error::{Context, Reason, Result, bail, ensure};
 pub(super) struct Directory<'a> {
     /// The whole file.
     pub(super) bytes: &'a [u8],
+    /// Numbers begin with their most significant byte.
     pub(super) big_endian: bool,
     fields: BTreeMap<u16, Field<'a>>,
 }
 
-/// The values of a tag, as they lie in the file: one at least.
+/// The values of a tag, at least one.
 #[derive(Clone, Copy)]
 pub(super) struct Field<'a> {
+    /// The type of the values, as TIFF numbers it.
     kind: u16,
     big_endian: bool,
+    /// The values as they lie in the file.
     pub(super) bytes: &'a [u8],
 }
 
 impl<'a> Directory<'a> {
     /// Reads the first directory. As in Pillow's `ImageFileDirectory_v2.load`, of two fields with the same tag
-    /// the first counts, and the directory may be cut short: what is missed, is missed later. Fields whose values
-    /// lie outside the file are passed over.
+    /// the first counts, and the directory may be cut short: a field that is needed is missed later. Fields whose
+    /// values lie outside the file are ignored.
     ///
     /// # Errors
     /// If it is no TIFF file, or the directory lies outside it.
@@ -63,16 +66,17 @@ impl<'a> Directory<'a> {
         Ok(Self { bytes, big_endian, fields })
     }
 
+    /// All values of a tag.
     pub(super) fn field(&self, tag: u16) -> Option<Field<'a>> {
         self.fields.get(&tag).copied()
     }
 
-    /// The first value of a tag.
+    /// The first value of a tag, if it is an integer and not negative.
     pub(super) fn integer(&self, tag: u16) -> Option<u64> {
         self.field(tag)?.integer(0)
     }
 
-    /// The value of a tag that is a number of pixels, and not zero.
+    /// The first value of a tag, if it is a number of pixels above zero.
     pub(super) fn side(&self, tag: u16) -> Option<u32> {
         self.integer(tag).and_then(|side| u32::try_from(side).ok()).filter(|side| *side > 0)
     }
@@ -85,10 +89,10 @@ impl<'a> Directory<'a> {
         self.side(256).zip(self.side(257)).context("the size of the picture is missing")
     }
 
-    /// The value of a tag that there is once per sample, and is the same for all.
+    /// The value of a tag that has one for each sample of a pixel.
     ///
     /// # Errors
-    /// If it is not the same for the first `samples`.
+    /// If it is not the same for the first `samples` samples.
     pub(super) fn same(&self, tag: u16, samples: usize) -> Result<Option<u64>, Reason> {
         let Some(field) = self.field(tag) else { return Ok(None) };
         let first = field.integer(0);
@@ -97,7 +101,7 @@ impl<'a> Directory<'a> {
         Ok(first)
     }
 
-    /// The first values of a tag, if there are as many, and all finite.
+    /// The first `N` values of a tag, if it has as many and they are finite.
     pub(super) fn reals<const N: usize>(&self, tag: u16) -> Option<[f32; N]> {
         let field = self.field(tag).filter(|field| field.len() >= N)?;
         let values = std::array::from_fn(|index| field.real(index).unwrap_or(f32::NAN));
@@ -111,7 +115,7 @@ impl Field<'_> {
         self.bytes.len().checked_div(size_of(self.kind) as usize).unwrap_or(0)
     }
 
-    /// A value that is an integer, and not negative.
+    /// The value with this index, if it is an integer and not negative.
     pub(super) fn integer(&self, index: usize) -> Option<u64> {
         let size = size_of(self.kind) as usize;
         let value = integer(self.bytes.get(index.checked_mul(size)?..)?.get(..size)?, self.big_endian);
@@ -123,6 +127,7 @@ impl Field<'_> {
         }
     }
 
+    /// The value with this index as a real number.
     fn real(&self, index: usize) -> Option<f32> {
         let half = |at| Some(integer(self.bytes.get(8 * index + at..)?.get(..4)?, self.big_endian));
         match self.kind {
@@ -133,7 +138,7 @@ impl Field<'_> {
     }
 }
 
-/// Bytes that a value of this type has: of what is unknown, none.
+/// Bytes that a value of this type has: 0 for a type that is not known.
 fn size_of(kind: u16) -> u64 {
     match kind {
         1 | 2 | 6 | 7 => 1,

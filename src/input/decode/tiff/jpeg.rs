@@ -9,9 +9,9 @@ use crate::input::decode::jpeg::{Colours, decode_samples};
 /// The marker that a stream begins with.
 const START: &[u8] = b"\xff\xd8";
 
-/// Decodes a strip or tile, to 8 bits per sample, and adds what is wrong with it to `warnings`. The tables that
-/// it lacks come from the tag JPEGTables, as a stream of their own. `ycbcr` is what to make of three samples if
-/// they are YCbCr.
+/// Decodes a strip or tile to samples of 8 bits. `tables` are the tables that it lacks, a stream of their own from the
+/// tag JPEGTables. If `ycbcr` is given, three samples are YCbCr, and converted to these colours. Faults in the data
+/// that could be passed over are added to `warnings`.
 ///
 /// # Errors
 /// If it is damaged or cut short, or of another size or number of samples.
@@ -40,7 +40,7 @@ pub(super) fn decompress(
     Ok(pixels)
 }
 
-/// The stream of an old-style file, for the whole picture: the tag JPEGInterchangeFormat.
+/// The stream that holds the whole picture in a file with old-style JPEG: the tag JPEGInterchangeFormat.
 ///
 /// # Errors
 /// If there is none.

@@ -1,9 +1,17 @@
 //! TIFF files, first page, decoded to what Pillow makes of them: by its own code (`TiffImagePlugin.py`) where the
-//! file is not compressed, else by libtiff. One difference is meant: unsigned grey of 9 to 16 bits keeps its upper
+//! file is not compressed, else by libtiff. One difference is intended: unsigned grey of 9 to 16 bits keeps its upper
 //! 8 bits, where Pillow clips.
 //!
 //! The crate tiff is not used, because it refuses or misreads much of what Pillow reads: palettes, premultiplied
 //! alpha, fax, old LZW, subsampled colours.
+//!
+//! ```text
+//! directory     the header, and the tags with their values
+//! tiles         where strips or tiles lie, and their samples
+//! compression   what a strip or tile is compressed with; jpeg for JPEG
+//! samples       samples of any size -> 8 bits
+//! colour        8-bit samples -> RGB; lab for CIE L*a*b*
+//! ```
 
 mod colour;
 mod compression;

@@ -7,16 +7,19 @@ use crate::error::{Reason, Result, bail};
 /// The tag SampleFormat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SampleFormat {
+    /// Whole numbers from 0.
     Unsigned,
+    /// Whole numbers, as two's complements.
     Signed,
+    /// Floating-point numbers.
     Float,
 }
 
 impl SampleFormat {
-    /// The format of the first `samples`.
+    /// Reads the format of the first `samples` samples of a pixel.
     ///
     /// # Errors
-    /// If it is not the same for all, or complex numbers.
+    /// If they differ, or are complex numbers.
     pub(super) fn of(directory: &Directory, samples: usize) -> Result<Self, Reason> {
         Ok(match directory.same(339, samples)?.unwrap_or(1) {
             // 4 is "undefined", which says nothing.
@@ -29,17 +32,19 @@ impl SampleFormat {
     }
 }
 
-/// How samples lie in a row, and what they mean.
+/// How samples are stored in a row, and how they become 8 bits.
 #[derive(Clone, Copy)]
 pub(super) struct Samples {
     bits: usize,
     format: SampleFormat,
     big_endian: bool,
-    /// What 8 bits are made by: the value of a sample.
+    /// Makes 8 bits of the value of a sample and its number of bits.
     convert: fn(u64, usize) -> u8,
 }
 
 impl Samples {
+    /// Chooses how samples of `bits` bits become 8 bits.
+    ///
     /// # Errors
     /// If samples of this format do not occur with these colours, or are not decoded.
     pub(super) fn new(bits: u64, format: SampleFormat, big_endian: bool, colour: &Colour) -> Result<Self, Reason> {
@@ -55,7 +60,7 @@ impl Samples {
             (Unsigned, 9..=16, Grey { .. }) | (Unsigned, 9..=32, Rgb | Cmyk) | (Unsigned, 16, Lab(_)) => {
                 |value, bits| (value >> (bits - 8)) as u8
             }
-            // These Pillow clips, and so does everything here: who stores such numbers, stores measurements.
+            // As Pillow: such numbers are measurements, which have no largest value to scale by.
             (Unsigned, 17..=32, Grey { .. }) | (Signed, 32, Grey { .. }) => |value, _| clip(value as i32),
             (Signed, 16, Grey { .. }) => |value, _| clip((value as i16).into()),
             // `as` clips, and truncates as C does.
@@ -83,8 +88,8 @@ impl Samples {
         Ok(Self { bits: bits as usize, format, big_endian, convert })
     }
 
-    /// Makes 8 bits of the first `channels` of the `per_pixel` samples of each pixel. The pixels in `out` are
-    /// `stride` bytes apart, and there are as many as fit.
+    /// Converts the first `channels` of the `per_pixel` samples of each pixel to 8 bits. The pixels in `out` are
+    /// `stride` bytes apart, and as many are converted as fit.
     pub(super) fn convert(&self, row: &[u8], per_pixel: usize, channels: usize, out: &mut [u8], stride: usize) {
         for (index, pixel) in out.chunks_mut(stride).enumerate() {
             for (channel, value) in pixel.iter_mut().take(channels).enumerate() {
@@ -93,6 +98,7 @@ impl Samples {
         }
     }
 
+    /// The sample with this index, in 8 bits.
     fn value(&self, row: &[u8], index: usize) -> u8 {
         if self.bits == 8 {
             return row[index];
@@ -111,8 +117,10 @@ impl Samples {
         (samples * self.bits as u64).div_ceil(8)
     }
 
+    /// Checks the tag Predictor.
+    ///
     /// # Errors
-    /// If the predictor is unknown, or not defined for samples of this kind.
+    /// If the predictor is not known, or not defined for such samples.
     pub(super) fn ensure_predictor(&self, predictor: u64) -> Result<(), Reason> {
         match predictor {
             1 => Ok(()),
@@ -122,8 +130,8 @@ impl Samples {
         }
     }
 
-    /// Undoes what the tag Predictor says, row by row: 2 is the difference to the sample `stride` samples
-    /// before, 3 that of bytes (Adobe's TIFF Technical Note 3).
+    /// Undoes the prediction that the tag Predictor names, row by row. With 2, a sample is stored as its difference to
+    /// the one `stride` samples before; with 3, bytes are (Adobe's TIFF Technical Note 3).
     pub(super) fn undo_predictor(&self, predictor: u64, data: &mut [u8], row_bytes: usize, stride: usize) {
         let rows = data.chunks_exact_mut(row_bytes);
         let width = self.bits / 8;
@@ -146,7 +154,7 @@ impl Samples {
     }
 }
 
-/// Adds to each sample of `width` bytes that which is `stride` samples before.
+/// Adds to each sample, of `width` bytes, the one that is `stride` samples before.
 fn add_previous(row: &mut [u8], width: usize, stride: usize, big_endian: bool) {
     let back = stride * width;
     for start in (back..row.len()).step_by(width) {
