@@ -1,12 +1,12 @@
-//! Writes the pixels that the network would be given a crop of, to compare them with another decoder's:
-//! `cargo run --release --example pixels -- DIR FILE...` makes `DIR/0.ppm` and so on, and prints a line of
-//! JSON for each file.
+//! Decodes image files and writes their pixels, to compare them with another decoder's:
+//! `cargo run --release --example pixels -- DIR FILE...` writes `DIR/0.ppm` for the first file, and so on, and
+//! prints a line of JSON for each. A panic of a decoder is shown as the error `PANIC`.
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::Context;
-use qlnet::input::decode::Options;
+use qlnet::input::decode::{Options, decode};
 
 fn main() -> anyhow::Result<()> {
     let paths: Vec<PathBuf> = std::env::args_os().skip(1).map(PathBuf::from).collect();
@@ -14,7 +14,7 @@ fn main() -> anyhow::Result<()> {
     std::panic::set_hook(Box::new(|_| {}));
     for (number, file) in files.iter().enumerate() {
         let start = Instant::now();
-        let pixels = || qlnet::input::decode::decode(&std::fs::read(file)?, Path::new(file), Options::default());
+        let pixels = || anyhow::Ok(decode(&std::fs::read(file)?, Path::new(file), Options::default())?);
         let result = std::panic::catch_unwind(pixels).unwrap_or_else(|_| Err(anyhow::anyhow!("PANIC")));
         let seconds = start.elapsed().as_secs_f64();
         let error = match result {

@@ -220,9 +220,9 @@ fn load(path: &Path, options: Options, preprocess: &Preprocess) -> Result<Crop> 
             true => read_bounded(std::io::stdin().lock())?,
             false => read_bounded(File::open(path)?)?,
         };
-        Ok(preprocess.crop_of(&bytes, path, options)?)
+        anyhow::Ok(preprocess.crop_of(&bytes, path, options)?)
     };
-    (load() as Result<Crop>).with_context(|| path.display().to_string())
+    load().with_context(|| path.display().to_string())
 }
 
 /// Cells of a bar that means certainty.

@@ -141,7 +141,7 @@ pub fn evaluate(
 /// Reads, decodes, resizes and crops an image.
 fn load(dataset: &Dataset, image: usize, preprocess: &Preprocess, pictures: Options) -> Result<Crop, String> {
     let bytes = dataset.listing().read(image);
-    let crop = bytes.and_then(|bytes| preprocess.crop_of(&bytes, dataset.path(image).as_ref(), pictures));
+    let crop = bytes.and_then(|bytes| Ok(preprocess.crop_of(&bytes, dataset.path(image).as_ref(), pictures)?));
     crop.map_err(|error| one_line(&error))
 }
 

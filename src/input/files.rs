@@ -1,10 +1,10 @@
-//! Finds image files and reads them.
+//! Finds image files in directories, and reads files.
 
 use std::ffi::OsStr;
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use walkdir::WalkDir;
+use walkdir::{DirEntry, WalkDir};
 
 use crate::error::{Error, Result};
 
@@ -14,60 +14,246 @@ const EXTENSIONS: [&str; 25] = [
     "pgm", "png", "pnm", "ppm", "qoi", "tga", "tif", "tiff", "webp",
 ];
 
-/// Whether a file is an image of a format that can be decoded, by its name. `._photo.jpg` is none: macOS
-/// leaves such files beside others, on file systems and in archives that cannot hold all it knows of them.
+/// Whether a file's name is that of an image in a format that can be decoded, by its extension.
+///
+/// Names such as `._photo.jpg` are not: macOS writes such a file beside `photo.jpg`, with what else it knows of it,
+/// where a file system or an archive cannot hold that.
 pub fn is_image_name(path: &Path) -> bool {
     let extension = path.extension().and_then(OsStr::to_str).map(str::to_lowercase);
     extension.is_some_and(|extension| EXTENSIONS.contains(&extension.as_str()))
         && !path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"._"))
 }
 
-/// How a directory is searched for images.
+/// What a search does with links to directories.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Links {
-    /// Links to directories are passed over: they may lead in circles.
+    /// It passes over them: they may lead in a circle.
     NotFollowed,
-    /// Links to directories are followed, and one that leads in a circle is an error.
+    /// It searches the directories that they lead to. A link that leads in a circle is an error.
     Followed,
 }
 
-/// The images below a directory, known by their names, in the order of their paths. What cannot be read
-/// is an error in its place; the search goes on behind it. Images that are links, also such as lead nowhere,
-/// are found either way.
+/// Searches a directory and all directories below it for images, by their names, and returns their paths in
+/// order. A directory that cannot be read is an [`Error::Io`] in its place, and the search goes on behind it.
+///
+/// Whatever has an image's name counts as an image, also a link that leads nowhere or a directory: reading it will
+/// tell what is wrong. Only pipes, sockets and devices are passed over, since reading one of them may never end.
 pub fn images_below(directory: &Path, links: Links) -> impl Iterator<Item = Result<PathBuf>> {
-    let walk = WalkDir::new(directory).follow_links(links == Links::Followed).sort_by_file_name();
-    walk.into_iter().filter_map(|entry| match entry {
-        Ok(entry) => {
-            let image = is_image_name(entry.path()) && !entry.file_type().is_dir();
-            image.then(|| Ok(entry.into_path()))
-        }
-        // Found out when it is read: here it is only a name.
-        Err(error) if error.path().is_some_and(|path| path.is_symlink() && is_image_name(path)) => {
-            error.path().map(|path| Ok(path.to_path_buf()))
-        }
-        Err(error) => {
-            let path = error.path().unwrap_or(Path::new("")).to_path_buf();
-            let circle = error.loop_ancestor().map(|ancestor| {
-                std::io::Error::other(format!("this link leads in a circle, to {}", ancestor.display()))
-            });
-            let cause = circle.or_else(|| error.into_io_error());
-            Some(Err(Error::Io { action: "read", path, cause: cause.unwrap_or_else(|| std::io::Error::other("?")) }))
+    let mut walk = WalkDir::new(directory).follow_links(links == Links::Followed).sort_by_file_name().into_iter();
+    let is_image = |depth, path: &Path| depth > 0 && is_image_name(path);
+    std::iter::from_fn(move || {
+        loop {
+            match walk.next()? {
+                Ok(entry) if is_image(entry.depth(), entry.path()) => {
+                    if entry.file_type().is_dir() {
+                        walk.skip_current_dir();
+                    }
+                    if may_be_read(&entry) {
+                        return Some(Ok(entry.into_path()));
+                    }
+                }
+                Ok(_) => {}
+                Err(error) => {
+                    // An image's name is enough.
+                    let image = error.path().filter(|path| is_image(error.depth(), path)).map(Path::to_path_buf);
+                    return Some(image.map_or_else(|| Err(search_error(error, directory)), Ok));
+                }
+            }
         }
     })
 }
 
-/// The most bytes that an image file may have.
+/// Whether reading ends, at once or with an error: not always of pipes, sockets and devices.
+fn may_be_read(entry: &DirEntry) -> bool {
+    let kind = match entry.file_type() {
+        kind if kind.is_symlink() => entry.path().metadata().map(|metadata| metadata.file_type()),
+        kind => Ok(kind),
+    };
+    kind.map_or(true, |kind| kind.is_file() || kind.is_dir())
+}
+
+/// Some errors do not say where they happened: somewhere below `directory`.
+fn search_error(error: walkdir::Error, directory: &Path) -> Error {
+    let path = error.path().unwrap_or(directory).to_path_buf();
+    // The error is that of a link in a circle, or one of the system.
+    let circle = error.loop_ancestor().map(|to| format!("this link leads in a circle, to {}", to.display()));
+    let cause = error.into_io_error().unwrap_or_else(|| io::Error::other(circle.unwrap_or_default()));
+    Error::Io { action: "read", path, cause }
+}
+
+/// The largest number of bytes that an image file may have.
 const LIMIT: u64 = 1 << 28;
 
-/// Everything that an image file holds, unless it is endless, as devices and pipes may be.
+/// Reads a whole image file, or what else holds one, such as standard input. The limit is for devices and pipes,
+/// which may have no end.
 ///
 /// # Errors
-/// If it cannot be read, or is larger than 256 MiB.
-pub fn read_bounded(file: impl Read) -> std::io::Result<Vec<u8>> {
+/// If it cannot be read, or has more than 256 MiB. The error does not name the file.
+pub fn read_bounded(file: impl Read) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     file.take(LIMIT + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > LIMIT {
-        return Err(std::io::Error::other("larger than 256 MiB, which no image should be"));
+        return Err(io::Error::other("larger than 256 MiB, which no image should be"));
     }
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    /// What a search finds, below the directory: paths with `/` between their parts, or `error` and where it is.
+    fn found(directory: &Path, links: Links) -> Vec<String> {
+        let below = |path: &Path| {
+            let parts = path.strip_prefix(directory).unwrap().iter().map(|part| part.to_str().unwrap());
+            parts.collect::<Vec<_>>().join("/")
+        };
+        let images = images_below(directory, links).map(|image| match image {
+            Ok(path) => below(&path),
+            Err(Error::Io { path, .. }) => format!("error {}", below(&path)),
+            Err(error) => panic!("{error}"),
+        });
+        images.collect()
+    }
+
+    /// A directory with empty files at these paths.
+    fn directory(files: &[&str]) -> tempfile::TempDir {
+        let directory = tempfile::tempdir().unwrap();
+        for file in files {
+            let path = directory.path().join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, b"").unwrap();
+        }
+        directory
+    }
+
+    #[test]
+    fn images_are_known_by_their_extension() {
+        for image in ["a.png", "a.JPEG", "b/c.d.Tiff", ".hidden.jpg", "_.jpg", "..jpg", "ä.webp"] {
+            assert!(is_image_name(image.as_ref()), "{image}");
+        }
+        for other in ["png", ".png", "a.txt", "a.png.txt", "a", "", "._a.png", "b/._a.JPG", "a.png/b", ".."] {
+            assert!(!is_image_name(other.as_ref()), "{other}");
+        }
+    }
+
+    #[test]
+    fn images_come_in_the_order_of_their_paths() {
+        let directory = directory(&[
+            "b.png",
+            "a/z.jpg",
+            "a/B/1.gif",
+            "a/b.txt",
+            "a.png",
+            "c/._x.jpg",
+            "c/x.jpg",
+            "10.png",
+            "9.png",
+            "notes",
+        ]);
+        let expected = ["10.png", "9.png", "a/B/1.gif", "a/z.jpg", "a.png", "b.png", "c/x.jpg"];
+        for links in [Links::NotFollowed, Links::Followed] {
+            assert_eq!(found(directory.path(), links), expected, "{links:?}");
+            let paths: Vec<_> = images_below(directory.path(), links).map(Result::unwrap).collect();
+            assert!(paths.is_sorted());
+        }
+    }
+
+    #[test]
+    fn a_directory_with_the_name_of_an_image_is_left_to_the_reader() {
+        let directory = directory(&["a.png", "b.png/inside.png", "c.png"]);
+        assert_eq!(found(directory.path(), Links::Followed), ["a.png", "b.png", "c.png"]);
+        // Not so the one that is searched.
+        assert_eq!(found(&directory.path().join("b.png"), Links::NotFollowed), ["inside.png"]);
+    }
+
+    #[test]
+    fn what_is_not_there_is_an_error() {
+        let directory = directory(&[]);
+        assert_eq!(found(directory.path(), Links::NotFollowed), [""; 0]);
+        let nowhere = directory.path().join("nowhere.png");
+        let mut images = images_below(&nowhere, Links::NotFollowed);
+        let Some(Err(Error::Io { cause, .. })) = images.next() else { panic!("no error") };
+        assert_eq!((cause.kind(), images.next().is_none()), (io::ErrorKind::NotFound, true));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_to_directories_are_followed_or_not() {
+        use std::os::unix::fs::symlink;
+
+        let elsewhere = directory(&["x.png"]);
+        let directory = directory(&["a/1.png", "c/2.png"]);
+        symlink(elsewhere.path(), directory.path().join("b")).unwrap();
+        assert_eq!(found(directory.path(), Links::NotFollowed), ["a/1.png", "c/2.png"]);
+        assert_eq!(found(directory.path(), Links::Followed), ["a/1.png", "b/x.png", "c/2.png"]);
+        // The link that is to be searched is followed either way, also where it has the name of an image.
+        let link = directory.path().join("link.png");
+        symlink(elsewhere.path(), &link).unwrap();
+        assert_eq!(found(&link, Links::NotFollowed), ["x.png"]);
+        assert_eq!(found(&link, Links::Followed), ["x.png"]);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_circle_is_an_error_and_the_search_goes_on() {
+        let directory = directory(&["a/1.png", "c/2.png"]);
+        std::os::unix::fs::symlink(directory.path(), directory.path().join("a/b")).unwrap();
+        assert_eq!(found(directory.path(), Links::NotFollowed), ["a/1.png", "c/2.png"]);
+        assert_eq!(found(directory.path(), Links::Followed), ["a/1.png", "error a/b", "c/2.png"]);
+        let error = images_below(directory.path(), Links::Followed).find_map(Result::err).unwrap().to_string();
+        assert!(error.contains("a/b: this link leads in a circle, to "), "{error}");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_with_the_name_of_an_image_are_found_wherever_they_lead() {
+        use std::os::unix::fs::symlink;
+
+        let directory = directory(&["a/1.png"]);
+        let link = |to: &str, name: &str| symlink(to, directory.path().join(name)).unwrap();
+        link("a/1.png", "b.png");
+        link("nowhere", "c.png");
+        link("nowhere", "d");
+        link(".", "e.png");
+        link("f.png", "f.png");
+        // Not where reading may never end.
+        link("/dev/zero", "g.png");
+        let _socket = std::os::unix::net::UnixListener::bind(directory.path().join("h.png")).unwrap();
+        let images = ["a/1.png", "b.png", "c.png", "e.png", "f.png"];
+        assert_eq!(found(directory.path(), Links::NotFollowed), images);
+        // Of a link that leads nowhere, nobody knows whether it led to a directory.
+        let [first, second, third, others @ ..] = images;
+        let expected = [&[first, second, third, "error d"][..], &others].concat();
+        assert_eq!(found(directory.path(), Links::Followed), expected);
+    }
+
+    /// The superuser may read every directory, so that it is not one without permissions: its path is longer than
+    /// the system takes.
+    #[cfg(unix)]
+    #[test]
+    fn a_directory_that_cannot_be_read_is_an_error_and_the_others_are_searched() {
+        let directory = directory(&["a/1.png", "z/2.png"]);
+        let long = |name: &str| {
+            let path = (0..10).fold(directory.path().join(name), |path, _| path.join("x".repeat(250)));
+            fs::create_dir_all(&path).unwrap();
+            path
+        };
+        let (upper, _) = (long("b"), long("c"));
+        fs::rename(directory.path().join("c"), upper.join("c")).unwrap();
+        for links in [Links::NotFollowed, Links::Followed] {
+            let found = found(directory.path(), links);
+            assert_eq!((found.len(), &*found[0], &*found[2]), (3, "a/1.png", "z/2.png"), "{found:?}");
+            assert!(found[1].starts_with("error b/xxx"), "{found:?}");
+        }
+    }
+
+    #[test]
+    fn endless_files_are_not_read_to_the_end() {
+        assert_eq!(read_bounded(&b"abc"[..]).unwrap(), b"abc");
+        let error = read_bounded(io::repeat(0)).unwrap_err().to_string();
+        assert_eq!(error, "larger than 256 MiB, which no image should be");
+    }
 }

@@ -1,13 +1,14 @@
-//! From the bytes of an image file to the network's input.
+//! From image files to the network's input.
 //!
-//! In come bytes, which may be anybody's; out go crops of 8-bit RGB, and normalised tensors `[n, 3, h, w]`.
-//! May use nothing else of the program but `simd`.
+//! In come paths of directories, and the bytes of files, which nobody has checked; out go crops of 8-bit RGB, and
+//! normalised float32 tensors, NCHW: `[images, 3, height, width]`. This room may use nothing else of the program
+//! but `error` and `simd`; it knows nothing of networks, datasets or the command line.
 //!
 //! ```text
 //! files         which files are images, and their bytes
 //! decode        bytes -> rows of pixels
-//! resample      rows of pixels -> the resized image, or a part of it
-//! preprocess    both together, in one function that no decoder's panic gets out of; pixels -> tensor
+//! resample      rows of pixels -> a part of the resized image
+//! preprocess    bytes -> crop, in one function, which makes an error of a decoder's panic; crops -> tensor
 //! ```
 
 pub mod decode;

@@ -136,7 +136,7 @@ fn images(args: &Symmetry, preprocess: Preprocess) -> Result<Tensor> {
         let load = || crop(&read_bounded(File::open(path)?)?, path);
         load().with_context(|| path.display().to_string())
     };
-    to_tensor(&args.image.iter().map(load).collect::<Result<Vec<_>>>()?)
+    Ok(to_tensor(&args.image.iter().map(load).collect::<Result<Vec<_>>>()?)?)
 }
 
 /// With three decimals where that says something, else by powers of ten.

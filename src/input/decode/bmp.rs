@@ -1,15 +1,15 @@
 //! BMP files, and DIB, which are BMP files without the file header, as Pillow reads them
 //! (`BmpImagePlugin.py`). Beyond Pillow, pixels of 2 bits and bit fields of any width are read.
 
-use anyhow::{Context, Result, bail, ensure};
-
 use super::little_endian::{read_u16, read_u32};
 use super::{CUT_SHORT, Decoder};
+use crate::error::{Context, Reason, Result, bail, ensure};
 
 /// A BMP file, or the bitmap in an icon.
-pub struct Bmp<'a> {
+pub(super) struct Bmp<'a> {
     width: u32,
     height: u32,
+    /// Rows are stored from the top to the bottom, and not the other way.
     top_down: bool,
     file: &'a [u8],
     /// Where in the file the pixels begin.
@@ -17,6 +17,7 @@ pub struct Bmp<'a> {
     storage: Storage,
 }
 
+/// How pixels are stored.
 enum Storage {
     /// Indices of 1, 2, 4 or 8 bits, in rows of whole 32-bit words.
     Indices { bits: u8, palette: Palette },
@@ -27,7 +28,7 @@ enum Storage {
 }
 
 /// Whether a file may be a DIB: it begins with the size of one of the known headers.
-pub fn is_dib(bytes: &[u8]) -> bool {
+pub(super) fn is_dib(bytes: &[u8]) -> bool {
     matches!(read_u32(bytes, 0), Some(12 | 40 | 52 | 56 | 64 | 108 | 124))
 }
 
@@ -36,7 +37,7 @@ impl<'a> Bmp<'a> {
     ///
     /// # Errors
     /// If the header is damaged, or of a kind that is not decoded.
-    pub fn open(bytes: &'a [u8]) -> Result<Self> {
+    pub(super) fn open(bytes: &'a [u8]) -> Result<Self, Reason> {
         if bytes.starts_with(b"BM") {
             let start = read_u32(bytes, 10).context(CUT_SHORT)?;
             return Self::with_header_at(bytes, 14, start as usize);
@@ -44,12 +45,12 @@ impl<'a> Bmp<'a> {
         Self::with_header_at(bytes, 0, 0)
     }
 
-    /// Reads the header at `header` of a picture whose pixels are at `start` or, where that is 0, right
-    /// behind the header and what belongs to it.
+    /// Reads the header, which is at `header` in the file. The pixels are at `start` or, where that is 0, behind the
+    /// header and its palette or masks.
     ///
     /// # Errors
     /// If the header is damaged, or of a kind that is not decoded.
-    pub fn with_header_at(file: &'a [u8], header: usize, start: usize) -> Result<Self> {
+    pub(super) fn with_header_at(file: &'a [u8], header: usize, start: usize) -> Result<Self, Reason> {
         let fields = file.get(header..).context(CUT_SHORT)?;
         let half = |at| read_u16(fields, at).context(CUT_SHORT);
         let word = |at| read_u32(fields, at).context(CUT_SHORT);
@@ -100,38 +101,38 @@ impl<'a> Bmp<'a> {
             (5, _) => bail!("a BMP that holds a PNG is not decoded"),
             _ => bail!("a BMP of {bits} bits per pixel and compression {compression} is not decoded"),
         };
-        // Writers forget the palette when they reckon where the pixels begin, as Pillow has learnt.
+        // As in Pillow: some programs forget the palette when they compute where the pixels begin.
         let forgotten = start == header + header_size && !matches!(storage, Storage::Channels { .. });
         let start = if start == 0 || forgotten { behind } else { start };
         ensure!(width > 0 && height != 0, "it has no pixels ({width}x{height})");
         Ok(Self { width, height: height.unsigned_abs(), top_down: height < 0, file, start, storage })
     }
 
-    /// Without the second half of the rows that the header counts: in icons and cursors it is the mask's.
+    /// The picture of an icon or cursor. Its header counts the rows of a mask too, which follow and are as many.
     ///
     /// # Errors
-    /// If nothing is left.
-    pub fn without_mask(self) -> Result<Self> {
+    /// If the header counts less than two rows.
+    pub(super) fn without_mask(self) -> Result<Self, Reason> {
         ensure!(self.height > 1, "it has no pixels beside its mask");
         Ok(Self { height: self.height / 2, ..self })
     }
 
-    /// Whether Pillow makes a grey picture of this one.
-    pub fn is_grey(&self) -> bool {
+    /// Whether Pillow decodes it to a grey picture.
+    pub(super) fn is_grey(&self) -> bool {
         match &self.storage {
             Storage::Indices { palette, .. } | Storage::Runs { palette, .. } => palette.grey,
             Storage::Channels { .. } => false,
         }
     }
 
-    /// The stored rows from the top of the picture to its bottom, of `bits` bits per pixel and in whole
-    /// 32-bit words; only of the last one that is stored the padding may be missing.
-    fn rows(&self, bits: u8) -> Result<impl Iterator<Item = &'a [u8]>> {
+    /// The rows as they are stored, from the top of the picture to its bottom, without padding. Each has `bits` bits per
+    /// pixel and is padded to whole 32-bit words; the padding of the last one in the file may be missing.
+    fn rows(&self, bits: u8) -> Result<impl Iterator<Item = &'a [u8]>, Reason> {
         let bits = u64::from(self.width) * u64::from(bits);
         let (length, padded) = (bits.div_ceil(8), bits.div_ceil(32) * 4);
         let file = self.file.get(self.start..).context(CUT_SHORT)?;
         let before_last = padded.checked_mul(u64::from(self.height) - 1).context(CUT_SHORT)?;
-        ensure!(before_last.checked_add(length).is_some_and(|length| length <= file.len() as u64), CUT_SHORT);
+        ensure!(before_last.checked_add(length).is_some_and(|length| length <= file.len() as u64), "{CUT_SHORT}");
         let (length, padded, height, top_down) = (length as usize, padded as usize, self.height, self.top_down);
         Ok((0..height).map(move |y| {
             let stored = if top_down { y } else { height - 1 - y };
@@ -139,9 +140,9 @@ impl<'a> Bmp<'a> {
         }))
     }
 
-    /// Decodes run lengths to one index per pixel, in the order in which rows are stored. What is jumped
-    /// over has index 0, and runs end with their row, as Pillow's `BmpRleDecoder` has it.
-    fn runs(&self, four_bits: bool) -> Result<Vec<u8>> {
+    /// Decodes run lengths to one index per pixel, in the order in which rows are stored. As in Pillow's
+    /// `BmpRleDecoder`, pixels that are jumped over have index 0, and runs end with their row.
+    fn runs(&self, four_bits: bool) -> Result<Vec<u8>, Reason> {
         let width = self.width as usize;
         let pixels = width.checked_mul(self.height as usize).context(CUT_SHORT)?;
         let mut indices = Vec::new();
@@ -190,7 +191,7 @@ impl<'a> Bmp<'a> {
                 }
             }
         }
-        ensure!(indices.len() >= pixels, CUT_SHORT);
+        ensure!(indices.len() >= pixels, "{CUT_SHORT}");
         Ok(indices)
     }
 }
@@ -205,7 +206,7 @@ impl Decoder for Bmp<'_> {
         3 * width + if matches!(self.storage, Storage::Runs { .. }) { width * height + 255 } else { 0 }
     }
 
-    fn read(self: Box<Self>, put: &mut dyn FnMut(&[u8])) -> Result<Vec<String>> {
+    fn read(self: Box<Self>, put: &mut dyn FnMut(&[u8])) -> Result<Vec<String>, Reason> {
         let width = self.width as usize;
         let mut pixels = Vec::with_capacity(3 * width);
         match &self.storage {
@@ -246,14 +247,17 @@ impl Decoder for Bmp<'_> {
     }
 }
 
+/// The colours of indices.
 struct Palette {
+    /// RGB.
     colours: Box<[[u8; 3]; 256]>,
+    /// Pillow decodes to a grey picture.
     grey: bool,
 }
 
 impl Palette {
-    /// Where Pillow finds the shades of grey in order, it makes a grey picture, whose values need not lie
-    /// within the palette; in any other palette what lies beyond the end is black.
+    /// Where the colours are the shades of grey in order, Pillow decodes to a grey picture, in which indices beyond the
+    /// end of the palette are shades too. In any other palette such indices are black.
     fn new(colours: &[[u8; 3]]) -> Self {
         let shades = std::array::from_fn(|index| [index as u8; 3]);
         if shades.starts_with(colours) {
@@ -264,7 +268,7 @@ impl Palette {
     }
 }
 
-/// Where in a pixel's number red, green or blue is.
+/// Which bits of a pixel's number are its red, green or blue.
 struct Channel {
     mask: u32,
     shift: u32,
@@ -277,7 +281,7 @@ impl Channel {
         Self { mask, shift, largest: mask >> shift }
     }
 
-    /// In 8 bits, rounded down (`Unpack.c`); 0 where the mask is.
+    /// The channel in 8 bits, rounded down as in Pillow's `Unpack.c`; 0 if the mask is 0.
     fn value(&self, number: u32) -> u8 {
         let value = (number & self.mask) >> self.shift;
         match self.largest {

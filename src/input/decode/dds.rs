@@ -1,40 +1,38 @@
 //! DirectDraw surfaces (textures), as Pillow reads them (`DdsImagePlugin.py`): the first and largest picture
-//! of a file. Blocks of the kinds BC1 to BC5 are decoded here, as in Pillow's `BcnDecode.c`, since every
-//! decoder mixes their colours with a rounding of its own. What BC6H and BC7 hold is exactly defined, and
-//! taken from a crate. (Pillow leaves out a rounding of BC6H, and signs of its signed variant.)
-
-use anyhow::{Context, Result, bail, ensure};
+//! of a file. Blocks of BC1 to BC5 are decoded here, as in Pillow's `BcnDecode.c`, since every decoder mixes
+//! their colours with a rounding of its own. For BC6H and BC7 the result is exactly defined, and a crate decodes
+//! them. (Pillow leaves out a rounding of BC6H, and the signs of its signed variant.)
 
 use super::little_endian::read_u32;
 use super::{CUT_SHORT, Decoder};
+use crate::error::{Context, Reason, Result, bail, ensure};
 
 /// A DDS file.
-pub struct Dds<'a> {
+pub(super) struct Dds<'a> {
     width: u32,
     height: u32,
     storage: Storage<'a>,
-    /// From the first pixel on.
+    /// The file from the first pixel on.
     data: &'a [u8],
 }
 
+/// How pixels are stored.
 enum Storage<'a> {
-    /// A number of that many bytes per pixel, of which masks tell red, green and blue.
-    Masks {
-        bytes: usize,
-        masks: [u32; 3],
-    },
-    /// That many bytes per pixel, of which the first is grey.
-    Grey {
-        bytes: usize,
-    },
+    /// A number of so many bytes per pixel, with the masks of its red, green and blue.
+    Masks { bytes: usize, masks: [u32; 3] },
+    /// So many bytes per pixel, of which the first is grey.
+    Grey { bytes: usize },
+    /// 4 bytes per pixel.
     Rgba,
-    /// An index per pixel of colours of 4 bytes.
+    /// An index per pixel of these colours, RGB with alpha.
     Palette(&'a [[u8; 4]]),
-    Blocks(Compression),
+    /// Blocks of 4 x 4 pixels.
+    Blocks(BlockCompression),
 }
 
+/// How the pixels of a block are stored: the kinds that Direct3D numbers.
 #[derive(Clone, Copy)]
-enum Compression {
+enum BlockCompression {
     Bc1,
     /// BC2 and BC3, which only differ in alpha.
     Bc2,
@@ -53,7 +51,7 @@ impl<'a> Dds<'a> {
     ///
     /// # Errors
     /// If the header is damaged, or of a kind that is not decoded.
-    pub fn open(bytes: &'a [u8]) -> Result<Self> {
+    pub(super) fn open(bytes: &'a [u8]) -> Result<Self, Reason> {
         ensure!(bytes.starts_with(b"DDS "), "not a DDS file");
         let word = |at| read_u32(bytes, at).context(CUT_SHORT);
         let header_size = word(4)?;
@@ -78,11 +76,11 @@ impl<'a> Dds<'a> {
             Storage::Palette(data.split_off(..1024).context(CUT_SHORT)?.as_chunks().0)
         } else if flags & FOUR_CHARACTER_CODE != 0 {
             match &code {
-                b"DXT1" => Storage::Blocks(Compression::Bc1),
-                b"DXT3" | b"DXT5" => Storage::Blocks(Compression::Bc2),
-                b"BC4U" | b"ATI1" => Storage::Blocks(Compression::Bc4),
-                b"BC5U" | b"ATI2" => Storage::Blocks(Compression::Bc5 { signed: false }),
-                b"BC5S" => Storage::Blocks(Compression::Bc5 { signed: true }),
+                b"DXT1" => Storage::Blocks(BlockCompression::Bc1),
+                b"DXT3" | b"DXT5" => Storage::Blocks(BlockCompression::Bc2),
+                b"BC4U" | b"ATI1" => Storage::Blocks(BlockCompression::Bc4),
+                b"BC5U" | b"ATI2" => Storage::Blocks(BlockCompression::Bc5 { signed: false }),
+                b"BC5S" => Storage::Blocks(BlockCompression::Bc5 { signed: true }),
                 b"DX10" => {
                     data = data.get(20..).context(CUT_SHORT)?;
                     by_dxgi_format(word(128)?)?
@@ -98,18 +96,18 @@ impl<'a> Dds<'a> {
     }
 }
 
-/// `DXGI_FORMAT` of Direct3D 10.
-fn by_dxgi_format(format: u32) -> Result<Storage<'static>> {
+/// How pixels are stored by a number of Direct3D 10's `DXGI_FORMAT`.
+fn by_dxgi_format(format: u32) -> Result<Storage<'static>, Reason> {
     Ok(Storage::Blocks(match format {
         27..=29 => return Ok(Storage::Rgba),
-        70..=72 => Compression::Bc1,
-        73..=78 => Compression::Bc2,
-        79 | 80 => Compression::Bc4,
-        82 | 83 => Compression::Bc5 { signed: false },
-        84 => Compression::Bc5 { signed: true },
-        95 => Compression::Bc6h { signed: false },
-        96 => Compression::Bc6h { signed: true },
-        97..=99 => Compression::Bc7,
+        70..=72 => BlockCompression::Bc1,
+        73..=78 => BlockCompression::Bc2,
+        79 | 80 => BlockCompression::Bc4,
+        82 | 83 => BlockCompression::Bc5 { signed: false },
+        84 => BlockCompression::Bc5 { signed: true },
+        95 => BlockCompression::Bc6h { signed: false },
+        96 => BlockCompression::Bc6h { signed: true },
+        97..=99 => BlockCompression::Bc7,
         _ => bail!("a DDS of the kind that DXGI numbers {format} is not decoded"),
     }))
 }
@@ -124,7 +122,7 @@ impl Decoder for Dds<'_> {
         3 * rows * u64::from(self.width)
     }
 
-    fn read(self: Box<Self>, put: &mut dyn FnMut(&[u8])) -> Result<Vec<String>> {
+    fn read(self: Box<Self>, put: &mut dyn FnMut(&[u8])) -> Result<Vec<String>, Reason> {
         match self.storage {
             Storage::Masks { bytes, masks } => self.pixels(bytes, put, |pixel| {
                 let mut number = [0; 4];
@@ -145,9 +143,14 @@ impl Decoder for Dds<'_> {
 
 impl Dds<'_> {
     /// Puts the rows of a picture whose pixels are stored one after the other, in `bytes` each.
-    fn pixels(&self, bytes: usize, put: &mut dyn FnMut(&[u8]), colour: impl Fn(&[u8]) -> [u8; 3]) -> Result<()> {
+    fn pixels(
+        &self,
+        bytes: usize,
+        put: &mut dyn FnMut(&[u8]),
+        colour: impl Fn(&[u8]) -> [u8; 3],
+    ) -> Result<(), Reason> {
         let length = u64::from(self.width) * u64::from(self.height);
-        ensure!(length.saturating_mul(bytes as u64) <= self.data.len() as u64, CUT_SHORT);
+        ensure!(length.saturating_mul(bytes as u64) <= self.data.len() as u64, "{CUT_SHORT}");
         let rows = self.data.chunks_exact(bytes * self.width as usize).take(self.height as usize);
         let mut pixels = Vec::with_capacity(3 * self.width as usize);
         for row in rows {
@@ -159,11 +162,11 @@ impl Dds<'_> {
     }
 
     /// Puts the rows of a picture that is stored in blocks of 4 x 4 pixels.
-    fn blocks(&self, kind: Compression, put: &mut dyn FnMut(&[u8])) -> Result<()> {
-        let size = if matches!(kind, Compression::Bc1 | Compression::Bc4) { 8 } else { 16 };
+    fn blocks(&self, kind: BlockCompression, put: &mut dyn FnMut(&[u8])) -> Result<(), Reason> {
+        let size = if matches!(kind, BlockCompression::Bc1 | BlockCompression::Bc4) { 8 } else { 16 };
         let across = self.width.div_ceil(4) as usize;
         let length = (across * size) as u64 * u64::from(self.height.div_ceil(4));
-        ensure!(length <= self.data.len() as u64, CUT_SHORT);
+        ensure!(length <= self.data.len() as u64, "{CUT_SHORT}");
         let width = self.width as usize;
         let mut strip = vec![0; 3 * 4 * width];
         for (y, row) in (0..self.height).step_by(4).zip(self.data.chunks_exact(across * size)) {
@@ -181,7 +184,7 @@ impl Dds<'_> {
     }
 }
 
-/// What `mask` leaves of a number, scaled to 8 bits as `DdsRgbDecoder` does.
+/// The bits of a number that `mask` selects, scaled to 8 bits as Pillow's `DdsRgbDecoder` does.
 fn masked(number: u32, mask: u32) -> u8 {
     let shift = mask.trailing_zeros() & 31;
     match mask >> shift {
@@ -190,24 +193,24 @@ fn masked(number: u32, mask: u32) -> u8 {
     }
 }
 
-/// The 16 pixels of a block, row by row.
-fn decode_block(kind: Compression, block: &[u8]) -> [[u8; 3]; 16] {
+/// The 16 pixels of a block as RGB, row by row.
+fn decode_block(kind: BlockCompression, block: &[u8]) -> [[u8; 3]; 16] {
     match kind {
-        Compression::Bc1 => colours(block, false),
-        Compression::Bc2 => colours(&block[8..], true),
-        Compression::Bc4 => levels(block, 0).map(|grey| [grey; 3]),
-        Compression::Bc5 { signed } => {
+        BlockCompression::Bc1 => colours(block, false),
+        BlockCompression::Bc2 => colours(&block[8..], true),
+        BlockCompression::Bc4 => levels(block, 0).map(|grey| [grey; 3]),
+        BlockCompression::Bc5 { signed } => {
             let zero = if signed { 128 } else { 0 };
             let (red, green) = (levels(block, zero), levels(&block[8..], zero));
             std::array::from_fn(|n| [red[n], green[n], zero])
         }
-        Compression::Bc6h { signed } => {
+        BlockCompression::Bc6h { signed } => {
             let mut halves = [0; 48];
             bcdec_rs::bc6h_half(block, &mut halves, 12, signed);
             let (pixels, _) = halves.as_chunks::<3>();
             std::array::from_fn(|n| pixels[n].map(half_to_8_bits))
         }
-        Compression::Bc7 => {
+        BlockCompression::Bc7 => {
             let mut rgba = [0; 64];
             bcdec_rs::bc7(block, &mut rgba, 16);
             let (pixels, _) = rgba.as_chunks::<4>();
@@ -216,8 +219,9 @@ fn decode_block(kind: Compression, block: &[u8]) -> [[u8; 3]; 16] {
     }
 }
 
-/// Two colours of 5, 6 and 5 bits, two between them, and 2 bits per pixel that choose one of the four. Without
-/// `four`, and where the first colour is not the greater number, there is only one between them, and black.
+/// Decodes two colours of 5, 6 and 5 bits, and 2 bits per pixel that choose one of four: these two, and two between
+/// them. Unless `four` is set, and where the first colour is not the greater number, the last two are one colour
+/// between them and black.
 fn colours(block: &[u8], four: bool) -> [[u8; 3]; 16] {
     let ends = [0, 2].map(|at| u16::from_le_bytes([block[at], block[at + 1]]));
     let [first, second] = ends.map(|colour| {
@@ -230,8 +234,8 @@ fn colours(block: &[u8], four: bool) -> [[u8; 3]; 16] {
     std::array::from_fn(|n| colours[usize::from(block[4 + n / 4] >> (2 * (n % 4)) & 3)])
 }
 
-/// Two levels, others between them, and 3 bits per pixel that choose one of the eight. `zero` is 128 where the
-/// levels are signed.
+/// Decodes two levels, and 3 bits per pixel that choose one of eight: these two, and others between them. `zero` is
+/// the level 0: 128 where levels are signed, else 0.
 fn levels(block: &[u8], zero: u8) -> [u8; 16] {
     let [first, second] = [block[0], block[1]].map(|level| level.wrapping_add(zero));
     let mix =
@@ -248,7 +252,7 @@ fn levels(block: &[u8], zero: u8) -> [u8; 16] {
     std::array::from_fn(|n| level(choices >> (3 * n) & 7))
 }
 
-/// A half-precision number, of which 0 to 1 become 0 to 255.
+/// Converts a half-precision number: 0 to 1 become 0 to 255, and others are clipped.
 fn half_to_8_bits(half: u16) -> u8 {
     if half >= 0x8000 {
         return 0;

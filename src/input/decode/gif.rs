@@ -1,25 +1,29 @@
-//! The first frame of a GIF file, as Pillow shows it (`GifImagePlugin.py`). The `image` crate puts it on
-//! a transparent screen, of which nothing is left without alpha, and cuts it where it reaches outside.
+//! The first frame of a GIF file, as Pillow shows it (`GifImagePlugin.py`). The `image` crate is not used: it puts
+//! the frame on a transparent screen, which has no colour where alpha is dropped, and cuts off what reaches outside.
 
-use anyhow::{Context, Result, bail, ensure};
 use weezl::{BitOrder, LzwStatus, decode::Decoder as Lzw};
 
 use super::{CUT_SHORT, Decoder};
+use crate::error::{Context, Reason, Result, bail, ensure};
 
 /// A GIF file, of which the first frame is the picture.
-pub struct Gif<'a> {
-    /// Of the screen, enlarged to hold the frame.
+pub(super) struct Gif<'a> {
+    /// Width of the screen in pixels, or more where the frame needs it.
     width: usize,
+    /// Height of the screen in pixels, or more where the frame needs it.
     height: usize,
     frame: Frame,
-    /// What lies around the frame, as an index of `colours`.
+    /// The colour around the frame, as an index of `colours`.
     background: u8,
+    /// RGB.
     colours: [[u8; 3]; 256],
+    /// Bits of the shortest LZW codes, as the file counts them.
     code_bits: u8,
-    /// From the first sub-block of the frame's LZW data on.
+    /// The file from the first sub-block of the frame's LZW data on.
     data: &'a [u8],
 }
 
+/// Where the frame lies on the screen, in pixels.
 struct Frame {
     left: usize,
     top: usize,
@@ -33,7 +37,7 @@ impl<'a> Gif<'a> {
     ///
     /// # Errors
     /// If the file ends before them, or holds no frame.
-    pub fn open(bytes: &'a [u8]) -> Result<Self> {
+    pub(super) fn open(bytes: &'a [u8]) -> Result<Self, Reason> {
         let mut rest = bytes;
         let header = rest.split_off(..13).context(CUT_SHORT)?;
         ensure!(header.starts_with(b"GIF87a") || header.starts_with(b"GIF89a"), "not a GIF file");
@@ -71,7 +75,7 @@ impl<'a> Gif<'a> {
             width: number(&header[6..]).max(left + width),
             height: number(&header[8..]).max(top + height),
             frame,
-            // As in Pillow, not the background colour that the header names, which no program minds.
+            // As in Pillow, not the background colour that the header names, which programs ignore.
             background: transparent.unwrap_or(0),
             colours: palette(colours),
             code_bits,
@@ -80,7 +84,7 @@ impl<'a> Gif<'a> {
     }
 
     /// The frame's pixels as indices, in the order in which they are stored.
-    fn indices(&self) -> Result<Vec<u8>> {
+    fn indices(&self) -> Result<Vec<u8>, Reason> {
         let mut indices = vec![0; self.frame.width * self.frame.height];
         let mut lzw = Lzw::new(BitOrder::Lsb, self.code_bits);
         let mut rest = self.data;
@@ -116,7 +120,7 @@ impl Decoder for Gif<'_> {
         frame + 4 * self.width as u64 + 32 * self.frame.height as u64 + (1 << 16)
     }
 
-    fn read(self: Box<Self>, put: &mut dyn FnMut(&[u8])) -> Result<Vec<String>> {
+    fn read(self: Box<Self>, put: &mut dyn FnMut(&[u8])) -> Result<Vec<String>, Reason> {
         let Frame { left, top, width, height, interlaced } = self.frame;
         let indices = self.indices()?;
         let mut stored: Vec<&[u8]> = indices.chunks_exact(width).collect();
@@ -143,14 +147,14 @@ impl Decoder for Gif<'_> {
     }
 }
 
-/// The colour table that `flags` announce, taken off `rest`.
-fn colour_table<'a>(rest: &mut &'a [u8], flags: u8) -> Result<Option<&'a [u8]>> {
+/// Takes the colour table off `rest`, if `flags` say that there is one.
+fn colour_table<'a>(rest: &mut &'a [u8], flags: u8) -> Result<Option<&'a [u8]>, Reason> {
     let announced = flags & 0x80 != 0;
     announced.then(|| rest.split_off(..6 << (flags & 7)).context(CUT_SHORT)).transpose()
 }
 
-/// The colour of each index: by the first table in which one differs from its index as a shade of grey,
-/// and if there is none, that shade. What lies beyond the end of the table is black.
+/// The colour of each index. As in Pillow, a table counts only if one of its colours is not its index as a shade of
+/// grey: the first such table does, and indices beyond its end are black. Without one, indices are shades of grey.
 fn palette(local_and_global: [Option<&[u8]>; 2]) -> [[u8; 3]; 256] {
     let grey = std::array::from_fn(|index| [index as u8; 3]);
     let mut tables = local_and_global.into_iter().flatten().map(|table| table.as_chunks::<3>().0);
@@ -160,7 +164,7 @@ fn palette(local_and_global: [Option<&[u8]>; 2]) -> [[u8; 3]; 256] {
     }
 }
 
-/// The next sub-block, taken off `rest`: empty at the end of the data, cut short where the file is.
+/// Takes the next sub-block off `rest`. It is empty at the end of the data, and cut short where the file is.
 fn sub_block<'a>(rest: &mut &'a [u8]) -> &'a [u8] {
     let length = rest.split_off_first().map_or(0, |&length| usize::from(length));
     let block = rest.split_off(..length.min(rest.len()));

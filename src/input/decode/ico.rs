@@ -1,16 +1,15 @@
-//! Icons and cursors of Windows: the picture that Pillow takes of those that a file holds
+//! Icons and cursors of Windows. Of the pictures that a file holds, the one that Pillow chooses is decoded
 //! (`IcoImagePlugin.py`, `CurImagePlugin.py`).
 
-use anyhow::{Context, Result, bail, ensure};
-
-use super::arithmetic::multiply;
 use super::bmp::Bmp;
+use super::colour::multiply;
 use super::little_endian::read_u16;
 use super::png::{Png, SIGNATURE};
 use super::{CUT_SHORT, Decoder};
+use crate::error::{Context, Reason, Result, bail, ensure};
 
 /// An icon or cursor file.
-pub struct Ico<'a>(Box<dyn Decoder + 'a>);
+pub(super) struct Ico<'a>(Box<dyn Decoder + 'a>);
 
 impl<'a> Ico<'a> {
     /// Reads the directory, and the header of the picture that it leads to.
@@ -18,7 +17,7 @@ impl<'a> Ico<'a> {
     /// # Errors
     /// If the directory is damaged or empty, or the picture's header is damaged or of a kind that is not
     /// decoded.
-    pub fn open(bytes: &'a [u8]) -> Result<Self> {
+    pub(super) fn open(bytes: &'a [u8]) -> Result<Self, Reason> {
         let entries = usize::from(read_u16(bytes, 4).context(CUT_SHORT)?);
         let directory = bytes.get(6..6 + 16 * entries).context(CUT_SHORT)?.as_chunks().0;
         match bytes {
@@ -30,9 +29,8 @@ impl<'a> Ico<'a> {
     }
 }
 
-/// The largest picture and, of several, the one with the fewest colours, which is what comes first as
-/// Pillow sorts them.
-fn icon<'a>(bytes: &'a [u8], directory: &[[u8; 16]]) -> Result<Box<dyn Decoder + 'a>> {
+/// Chooses the largest picture, and of several the one with the fewest colours: the first as Pillow sorts them.
+fn icon<'a>(bytes: &'a [u8], directory: &[[u8; 16]]) -> Result<Box<dyn Decoder + 'a>, Reason> {
     // 0 stands for 256.
     let side = |length: u8| u32::from(length.wrapping_sub(1)) + 1;
     let entry = directory.iter().min_by_key(|entry| {
@@ -56,13 +54,13 @@ fn icon<'a>(bytes: &'a [u8], directory: &[[u8; 16]]) -> Result<Box<dyn Decoder +
         let row = width.div_ceil(32) * 4;
         let mask = (start as u64 + length as u64).checked_sub(row * (above_last + 1));
         let last = mask.map(|mask| mask + row * above_last + width.div_ceil(8));
-        ensure!(last.is_some_and(|last| last <= bytes.len() as u64), CUT_SHORT);
+        ensure!(last.is_some_and(|last| last <= bytes.len() as u64), "{CUT_SHORT}");
     }
     Ok(Box::new(bmp))
 }
 
-/// The first picture, or a later one that is both wider and higher.
-fn cursor<'a>(bytes: &'a [u8], directory: &[[u8; 16]]) -> Result<Box<dyn Decoder + 'a>> {
+/// Chooses the first picture, or a later one that is both wider and higher.
+fn cursor<'a>(bytes: &'a [u8], directory: &[[u8; 16]]) -> Result<Box<dyn Decoder + 'a>, Reason> {
     let larger = |best: &'_ [u8; 16], entry: &'_ [u8; 16]| entry[0] > best[0] && entry[1] > best[1];
     let entry = directory.iter().reduce(|best, entry| if larger(best, entry) { entry } else { best });
     let (_, start) = position(entry.context("it holds no picture")?);
@@ -78,8 +76,8 @@ fn position(&[.., a, b, c, d, e, f, g, h]: &[u8; 16]) -> (usize, usize) {
     (u32::from_le_bytes([a, b, c, d]) as usize, u32::from_le_bytes([e, f, g, h]) as usize)
 }
 
-/// The picture that begins at `start`, if it is a PNG; Pillow reads it in icons, and refuses it in cursors.
-fn png_at<'a>(bytes: &'a [u8], start: usize) -> Option<Result<Box<dyn Decoder + 'a>>> {
+/// The picture that begins at `start`, if it is a PNG. (Pillow reads PNG in icons, and refuses it in cursors.)
+fn png_at<'a>(bytes: &'a [u8], start: usize) -> Option<Result<Box<dyn Decoder + 'a>, Reason>> {
     let png = bytes.get(start..).filter(|rest| rest.starts_with(SIGNATURE))?;
     Some(Png::open(png).map(|png| Box::new(png) as _))
 }
@@ -93,17 +91,17 @@ impl Decoder for Ico<'_> {
         self.0.memory()
     }
 
-    fn read(self: Box<Self>, put: &mut dyn FnMut(&[u8])) -> Result<Vec<String>> {
+    fn read(self: Box<Self>, put: &mut dyn FnMut(&[u8])) -> Result<Vec<String>, Reason> {
         self.0.read(put)
     }
 }
 
-/// A cursor that consists of two grey pictures one above the other: black, and the lower one where the
-/// upper one is black (`CurImageFile.load_end`).
+/// A cursor that is stored as two grey pictures, one above the other. The result is the lower one where the upper one
+/// is black, and black where that is white (Pillow's `CurImageFile.load_end`).
 struct GreyCursor<'a>(Bmp<'a>);
 
 impl<'a> GreyCursor<'a> {
-    fn new(pair: Bmp<'a>) -> Result<Self> {
+    fn new(pair: Bmp<'a>) -> Result<Self, Reason> {
         ensure!(pair.dimensions().1.is_multiple_of(2), "half a row of pixels");
         Ok(Self(pair))
     }
@@ -120,7 +118,7 @@ impl Decoder for GreyCursor<'_> {
         self.0.memory() + (3 + u64::from(height)) * u64::from(width)
     }
 
-    fn read(self: Box<Self>, put: &mut dyn FnMut(&[u8])) -> Result<Vec<String>> {
+    fn read(self: Box<Self>, put: &mut dyn FnMut(&[u8])) -> Result<Vec<String>, Reason> {
         let (width, height) = (self.0.dimensions().0 as usize, self.0.dimensions().1 as usize);
         let mut values = Vec::with_capacity(width * height);
         Box::new(self.0).read(&mut |pixels| values.extend(pixels.iter().step_by(3)))?;

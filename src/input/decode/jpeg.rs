@@ -6,37 +6,34 @@ use std::ffi::{c_int, c_ulong, c_void};
 use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
-use anyhow::{Result, anyhow, bail, ensure};
 use mozjpeg_sys as ffi;
 
-use super::arithmetic::{cmyk_to_rgb, to_rgb};
+use super::colour::{cmyk_to_rgb, to_rgb};
 use super::{CUT_SHORT, Decoder, orientation};
+use crate::error::{Reason, Result, bail, ensure};
 
-/// What decodes JPEG files.
-pub const NAME: &str = "libjpeg-turbo";
-
-/// Rows that are decoded at a time: two of the blocks that a JPEG file consists of.
+/// Rows that are decoded at a time: the height of two of the 8x8 blocks that a JPEG file consists of.
 const STRIP: usize = 16;
 
-/// A JPEG file.
-pub struct Jpeg<'a>(Library<'a>);
+/// A JPEG file whose header has been read.
+pub(super) struct Jpeg<'a>(Decompressor<'a>);
 
 impl<'a> Jpeg<'a> {
     /// Reads the header.
     ///
     /// # Errors
     /// If there is none, or it has neither one, three nor four components of 8 bits.
-    pub fn open(bytes: &'a [u8]) -> Result<Self> {
-        let mut library = Library::open(bytes)?;
+    pub(super) fn open(bytes: &'a [u8]) -> Result<Self, Reason> {
+        let mut decompressor = Decompressor::open(bytes)?;
         // As Pillow: the library has found out how the colours are stored.
-        let components = library.info().num_components;
-        library.info_mut().out_color_space = match components {
+        let components = decompressor.info().num_components;
+        decompressor.info_mut().out_color_space = match components {
             1 => ffi::JCS_GRAYSCALE,
             3 => ffi::JCS_RGB,
             4 => ffi::JCS_CMYK,
             n => bail!("a JPEG of {n} components is not decoded"),
         };
-        Ok(Self(library))
+        Ok(Self(decompressor))
     }
 }
 
@@ -53,13 +50,13 @@ impl Decoder for Jpeg<'_> {
     fn memory(&self) -> u64 {
         let info = self.0.info();
         let values = u64::from(info.image_width) * u64::from(info.image_height) * info.num_components as u64;
-        // SAFETY: the header has been read.
+        // SAFETY: `info` is that of an open file, whose header has been read, as the function demands.
         let whole = unsafe { ffi::jpeg_has_multiple_scans(info) } != 0;
         // All coefficients of a progressive file, 16 bits each; of others, rows.
         if whole { 2 * values } else { 64 * u64::from(info.image_width) * info.num_components as u64 }
     }
 
-    fn read(mut self: Box<Self>, put: &mut dyn FnMut(&[u8])) -> Result<Vec<String>> {
+    fn read(mut self: Box<Self>, put: &mut dyn FnMut(&[u8])) -> Result<Vec<String>, Reason> {
         let mut rgb = Vec::new();
         self.0.read(&mut |samples, channels| match channels {
             3 => put(samples),
@@ -81,16 +78,20 @@ impl Decoder for Jpeg<'_> {
 
 /// What the components of a JPEG stream are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Colours {
+pub(super) enum Colours {
+    /// One component.
     Grey,
+    /// Three components.
     Rgb,
+    /// Three components, brightness and two of colour.
     YCbCr,
-    /// Four components as they are.
+    /// Four components, as they are stored.
     Cmyk,
 }
 
 impl Colours {
-    pub fn channels(self) -> usize {
+    /// The number of components.
+    fn channels(self) -> usize {
         match self {
             Self::Grey => 1,
             Self::Rgb | Self::YCbCr => 3,
@@ -99,27 +100,27 @@ impl Colours {
     }
 }
 
-/// Decodes a JPEG stream that is part of another file, which says what the components are: `[height, width,
-/// components]`, 8 bits each. `check` is asked whether width and height are right before anything is allocated
-/// for them. What libjpeg passed over is added to `warnings`.
+/// Decodes a JPEG stream that is part of another file, to samples of 8 bits: `[height, width, channels]` of the
+/// colours `wanted`. The other file says what the components are: `stored`. Before anything is allocated, `check`
+/// is given width and height, and refuses wrong ones. libjpeg's warnings are added to `warnings`.
 ///
 /// # Errors
 /// If it is damaged, or has another size or number of components.
-pub fn samples(
+pub(super) fn decode_samples(
     stream: &[u8],
     stored: Colours,
     wanted: Colours,
-    check: impl FnOnce((u32, u32)) -> Result<()>,
+    check: impl FnOnce((u32, u32)) -> Result<(), Reason>,
     warnings: &mut Vec<String>,
-) -> Result<Vec<u8>> {
+) -> Result<Vec<u8>, Reason> {
     let space = |colours| match colours {
         Colours::Grey => ffi::JCS_GRAYSCALE,
         Colours::Rgb => ffi::JCS_RGB,
         Colours::YCbCr => ffi::JCS_YCbCr,
         Colours::Cmyk => ffi::JCS_CMYK,
     };
-    let mut library = Library::open(stream)?;
-    let info = library.info_mut();
+    let mut decompressor = Decompressor::open(stream)?;
+    let info = decompressor.info_mut();
     check((info.image_width, info.image_height))?;
     let (found, expected) = (info.num_components, stored.channels());
     ensure!(found as usize == expected, "the JPEG inside has {found} components, not {expected}");
@@ -128,100 +129,96 @@ pub fn samples(
     // libtiff, which is the one to ask for YCbCr, repeats the samples of Cb and Cr and does not smooth them.
     info.do_fancy_upsampling = (wanted != Colours::YCbCr).into();
     let mut pixels = Vec::new();
-    library.read(&mut |samples, _| pixels.extend_from_slice(samples))?;
-    warnings.extend(library.warning());
+    decompressor.read(&mut |samples, _| pixels.extend_from_slice(samples))?;
+    warnings.extend(decompressor.warning());
     Ok(pixels)
 }
 
-/// The library's state for one file.
-struct Library<'a> {
-    /// Never null, and only freed with this.
-    inner: *mut Inner,
+/// libjpeg's decompressor of one file, whose header has been read.
+struct Decompressor<'a> {
+    /// Never null: it comes from a box, and is freed when this is dropped. C code holds pointers into it, so that
+    /// there are no references to the whole.
+    state: *mut State,
+    /// libjpeg reads the file's bytes as long as this lives.
     bytes: PhantomData<&'a [u8]>,
 }
 
-/// What C code and the functions that it calls point to. No reference to the whole is held.
-struct Inner {
+/// What libjpeg and the functions that it calls back point to.
+struct State {
     info: ffi::jpeg_decompress_struct,
     errors: ffi::jpeg_error_mgr,
     progress: ffi::jpeg_progress_mgr,
-    told: Told,
+    warnings: Warnings,
 }
 
-/// What the library told.
+/// libjpeg's warnings.
 #[derive(Default)]
-struct Told {
-    /// The first warning, and how many there were.
+struct Warnings {
     first: Option<String>,
     count: usize,
-    /// The data ended before the file's end marker.
+    /// One of them was that the data ended before the file's end marker.
     ended: bool,
 }
 
-/// An error of the library on its way through the C code.
+/// The payload of the panic by which an error of libjpeg gets through the C code.
 struct Fatal(String);
 
-impl<'a> Library<'a> {
+impl<'a> Decompressor<'a> {
     /// Reads the header.
-    fn open(bytes: &'a [u8]) -> Result<Self> {
-        // SAFETY: these are C structures, for which zeros are what their makers begin with.
-        let inner = unsafe {
-            Inner {
-                info: std::mem::zeroed(),
-                errors: std::mem::zeroed(),
-                progress: std::mem::zeroed(),
-                told: Told::default(),
-            }
-        };
-        let library = Self { inner: Box::into_raw(Box::new(inner)), bytes: PhantomData };
-        let inner = library.inner;
+    fn open(bytes: &'a [u8]) -> Result<Self, Reason> {
+        // SAFETY: these C structures consist of numbers, pointers and optional functions, for which zeros are valid.
+        let (info, errors, progress) = unsafe { (std::mem::zeroed(), std::mem::zeroed(), std::mem::zeroed()) };
+        let state = Box::into_raw(Box::new(State { info, errors, progress, warnings: Warnings::default() }));
+        let decompressor = Self { state, bytes: PhantomData };
         let read = guarded(|| {
-            // SAFETY: `inner` stays where it is until it is dropped, and `bytes` live longer.
+            // SAFETY: `state` comes from a box that is freed with `decompressor`, so that the pointers into it that C
+            // code keeps stay valid until `jpeg_destroy_decompress`, and so does `bytes`, which `'a` borrows. No
+            // other reference into it lives meanwhile. The functions are called in the order that libjpeg demands.
             unsafe {
-                (*inner).info.common.err = ffi::jpeg_std_error(&mut (*inner).errors);
-                (*inner).errors.error_exit = Some(fail);
-                (*inner).errors.emit_message = Some(note);
-                ffi::jpeg_create_decompress(&raw mut (*inner).info);
-                (*inner).info.common.client_data = (&raw mut (*inner).told).cast::<c_void>();
-                (*inner).progress.progress_monitor = Some(bound_scans);
-                (*inner).info.common.progress = &raw mut (*inner).progress;
-                ffi::jpeg_mem_src(&mut (*inner).info, bytes.as_ptr(), bytes.len() as c_ulong);
-                ffi::jpeg_save_markers(&mut (*inner).info, APP1, 0xffff);
+                (*state).info.common.err = ffi::jpeg_std_error(&mut (*state).errors);
+                (*state).errors.error_exit = Some(error_exit);
+                (*state).errors.emit_message = Some(emit_message);
+                ffi::jpeg_create_decompress(&raw mut (*state).info);
+                (*state).info.common.client_data = state.cast::<c_void>();
+                (*state).progress.progress_monitor = Some(limit_scans);
+                (*state).info.common.progress = &raw mut (*state).progress;
+                ffi::jpeg_mem_src(&mut (*state).info, bytes.as_ptr(), bytes.len() as c_ulong);
+                ffi::jpeg_save_markers(&mut (*state).info, APP1, 0xffff);
                 // A file may begin with tables alone.
-                while ffi::jpeg_read_header(&mut (*inner).info, 0) == TABLES_ONLY {}
+                while ffi::jpeg_read_header(&mut (*state).info, 0) == TABLES_ONLY {}
             }
         });
-        // Behind the end of the data it reads an end marker that is not there, and complains of that.
-        library.ensure_whole()?;
+        // Where the data end, libjpeg reads an end marker that is not there, and its error would be about that.
+        decompressor.ensure_whole()?;
         read?;
-        Ok(library)
+        Ok(decompressor)
     }
 
     fn info(&self) -> &ffi::jpeg_decompress_struct {
-        // SAFETY: nothing changes it while the reference lives, which borrows `self`.
-        unsafe { &(*self.inner).info }
+        // SAFETY: `state` is valid, and C code writes `info` only in methods that borrow `self` mutably.
+        unsafe { &(*self.state).info }
     }
 
     fn info_mut(&mut self) -> &mut ffi::jpeg_decompress_struct {
-        // SAFETY: as above.
-        unsafe { &mut (*self.inner).info }
+        // SAFETY: `state` is valid, and `self` is borrowed mutably: there is no other reference to `info`.
+        unsafe { &mut (*self.state).info }
     }
 
-    fn told(&self) -> &Told {
-        // SAFETY: C code writes it only while it runs, and then no such reference lives.
-        unsafe { &(*self.inner).told }
+    fn warnings(&self) -> &Warnings {
+        // SAFETY: `state` is valid, and C code's callback writes them only in methods that borrow `self` mutably.
+        unsafe { &(*self.state).warnings }
     }
 
-    /// What it warned of.
+    /// The first warning, and how many there are.
     fn warning(&self) -> Option<String> {
-        let Told { first, count, .. } = self.told();
+        let Warnings { first, count, .. } = self.warnings();
         let more = if *count > 1 { format!(" (and {} more warnings)", count - 1) } else { String::new() };
         first.as_ref().map(|first| format!("{first}{more}"))
     }
 
-    /// Hands the rows over, in strips, with the number of channels.
-    fn read(&mut self, put: &mut dyn FnMut(&[u8], usize)) -> Result<()> {
-        // SAFETY: the structure is that of an open file.
+    /// Decodes, and hands the rows over in strips, with the number of channels.
+    fn read(&mut self, put: &mut dyn FnMut(&[u8], usize)) -> Result<(), Reason> {
+        // SAFETY: the header has been read, and `jpeg_start_decompress` is called once.
         guarded(|| unsafe { ffi::jpeg_start_decompress(self.info_mut()) })?;
         self.ensure_whole()?;
         let (height, channels) = (self.info().output_height, self.info().output_components as usize);
@@ -232,7 +229,8 @@ impl<'a> Library<'a> {
             let mut pointers: Vec<*mut u8> = strip.chunks_exact_mut(line).map(<[u8]>::as_mut_ptr).collect();
             let mut done = 0;
             while done < rows {
-                // SAFETY: `done..rows` are pointers to rows of the size that the library writes.
+                // SAFETY: `pointers[done..rows]` point to as many rows, each with room for the `line` bytes that
+                // libjpeg writes.
                 done += guarded(|| unsafe {
                     ffi::jpeg_read_scanlines(self.info_mut(), pointers[done..].as_mut_ptr(), (rows - done) as u32)
                 })? as usize;
@@ -240,27 +238,27 @@ impl<'a> Library<'a> {
             }
             put(&strip[..rows * line], channels);
         }
-        // What is missing behind the last row, as the end marker, is nothing that Pillow would miss.
-        // SAFETY: all rows have been read.
+        // Pillow does not ask for what follows the last row, such as the end marker: it may be missing.
+        // SAFETY: decompression has been started, and all rows have been read.
         guarded(|| unsafe { ffi::jpeg_finish_decompress(self.info_mut()) }).map(drop)
     }
 
-    /// The library goes on with grey where the data ends. Pillow does not.
-    fn ensure_whole(&self) -> Result<()> {
-        ensure!(!self.told().ended, CUT_SHORT);
+    /// libjpeg fills up with grey where the data end. Pillow does not.
+    fn ensure_whole(&self) -> Result<(), Reason> {
+        ensure!(!self.warnings().ended, "{CUT_SHORT}");
         Ok(())
     }
 
     /// EXIF and XMP, as Pillow puts them together.
     fn metadata(&self) -> (Option<Vec<u8>>, Option<Vec<u8>>) {
-        // What says how a picture is turned comes at the beginning of what a camera has to say.
+        // The orientation is at the beginning of EXIF data, so what comes after this many bytes is left out.
         const MOST: usize = 1 << 20;
         let (mut exif, mut xmp): (Option<Vec<u8>>, _) = (None, None);
         let mut marker = self.info().marker_list;
-        // SAFETY: it is a list that lives as long as the structure.
+        // SAFETY: the list ends with null, and it and its elements live as long as `info`, which is borrowed.
         while let Some(segment) = unsafe { marker.as_ref() } {
             if !segment.data.is_null() {
-                // SAFETY: the library allocated the segment with this length.
+                // SAFETY: libjpeg allocated `data` with this length and filled it, and it lives as long as `info`.
                 let data = unsafe { std::slice::from_raw_parts(segment.data, segment.data_length as usize) };
                 if let Some(more) = data.strip_prefix(b"Exif\0\0") {
                     let exif = exif.get_or_insert_default();
@@ -275,12 +273,13 @@ impl<'a> Library<'a> {
     }
 }
 
-impl Drop for Library<'_> {
+impl Drop for Decompressor<'_> {
     fn drop(&mut self) {
-        // SAFETY: it is destroyed once, whatever its state, and this never fails; nothing points to it then.
+        // SAFETY: `state` comes from `Box::into_raw` and is freed only here. `jpeg_destroy_decompress` may be called
+        // in any state, also that of zeros, and never calls `error_exit`; afterwards no C code points to `state`.
         unsafe {
-            ffi::jpeg_destroy_decompress(&mut (*self.inner).info);
-            drop(Box::from_raw(self.inner));
+            ffi::jpeg_destroy_decompress(&mut (*self.state).info);
+            drop(Box::from_raw(self.state));
         }
     }
 }
@@ -294,23 +293,27 @@ const TABLES_ONLY: c_int = 2;
 /// `JMSG_LENGTH_MAX` of jpeglib.h.
 const MESSAGE_LENGTH: usize = 200;
 
-/// More scans than any encoder writes. Each goes through the whole picture, so that a small file of very many
+/// More scans than any encoder writes. Each scan goes through the whole picture: a small file with very many of them
 /// would take for ever.
 const MOST_SCANS: c_int = 100;
 
-/// Runs C code whose errors come as a panic that the C code lets through.
-fn guarded<T>(work: impl FnOnce() -> T) -> Result<T> {
+/// Runs C code, and makes an error of the panic by which [`error_exit`] and [`limit_scans`] leave it.
+fn guarded<T>(work: impl FnOnce() -> T) -> Result<T, Reason> {
     catch_unwind(AssertUnwindSafe(work)).map_err(|payload: Box<dyn Any + Send>| match payload.downcast::<Fatal>() {
-        Ok(fatal) => anyhow!(fatal.0),
+        Ok(fatal) => Reason::new(fatal.0),
         Err(other) => resume_unwind(other),
     })
 }
 
-/// The text of the library's last message.
-fn message(common: &mut ffi::jpeg_common_struct) -> String {
+/// The text of libjpeg's last message.
+///
+/// # Safety
+/// `common` must be the beginning of the `info` of a [`State`] that [`Decompressor::open`] has set up.
+unsafe fn last_message(common: &mut ffi::jpeg_common_struct) -> String {
     let mut buffer = [0u8; MESSAGE_LENGTH];
-    // SAFETY: the error manager is that of `open`. The function takes a pointer to as many bytes as there are, and
-    // ends the text with a zero; the binding has another type for it, of a shorter and constant buffer.
+    // SAFETY: `open` has set `err`. `format_message` takes a pointer to `MESSAGE_LENGTH` bytes, and ends the text with
+    // a zero. Only the type of that pointer is changed, to a mutable one: the binding's is to a shorter and
+    // constant buffer.
     unsafe {
         if let Some(format) = (*common.err).format_message {
             let format: unsafe extern "C-unwind" fn(&mut ffi::jpeg_common_struct, *mut u8) =
@@ -322,38 +325,48 @@ fn message(common: &mut ffi::jpeg_common_struct) -> String {
     String::from_utf8_lossy(&buffer[..end]).into_owned()
 }
 
-/// What the library calls when it cannot go on.
-unsafe extern "C-unwind" fn fail(common: &mut ffi::jpeg_common_struct) {
+/// libjpeg calls it when it cannot go on. It must not return.
+///
+/// # Safety
+/// As [`last_message`].
+unsafe extern "C-unwind" fn error_exit(common: &mut ffi::jpeg_common_struct) {
     const LOSSLESS: c_int = 0xc3;
-    // SAFETY: `open` has set it, and the code says what the parameter is.
+    // SAFETY: `open` has set `err`. With this code, the first parameter is a number: the marker of the frame.
     let lossless = unsafe {
         let errors = &mut *common.err;
         errors.msg_code == ffi::JERR_SOF_UNSUPPORTED as c_int && (*errors.msg_parm.i())[0] == LOSSLESS
     };
-    let text = if lossless { "lossless JPEG is not decoded".into() } else { message(common) };
+    // SAFETY: the caller's promise.
+    let text = if lossless { "lossless JPEG is not decoded".into() } else { unsafe { last_message(common) } };
     // Not `panic!`, which would print.
     resume_unwind(Box::new(Fatal(text)));
 }
 
-/// What the library calls when something is wrong (-1), or to tell what it does (0 and up).
-unsafe extern "C-unwind" fn note(common: &mut ffi::jpeg_common_struct, level: c_int) {
+/// libjpeg calls it with a warning (level -1) or to trace what it does (0 and up).
+///
+/// # Safety
+/// As [`last_message`]; and no reference to the state's `warnings` may live.
+unsafe extern "C-unwind" fn emit_message(common: &mut ffi::jpeg_common_struct, level: c_int) {
     if level >= 0 {
         return;
     }
-    // SAFETY: `open` has set both.
-    let (told, code) = unsafe { (common.client_data.cast::<Told>().as_mut(), (*common.err).msg_code) };
-    if let Some(told) = told {
-        told.ended |= code == ffi::JWRN_JPEG_EOF as c_int;
-        told.count += 1;
-        told.first.get_or_insert_with(|| message(common));
-    }
+    // SAFETY: `open` has set `client_data` to the state, and `err`. `warnings` is another field than `common`, and
+    // there is no other reference to it.
+    let (warnings, code) = unsafe { (&mut (*common.client_data.cast::<State>()).warnings, (*common.err).msg_code) };
+    warnings.ended |= code == ffi::JWRN_JPEG_EOF as c_int;
+    warnings.count += 1;
+    // SAFETY: the caller's promise.
+    warnings.first.get_or_insert_with(|| unsafe { last_message(common) });
 }
 
-/// What the library calls now and then.
-unsafe extern "C-unwind" fn bound_scans(common: &mut ffi::jpeg_common_struct) {
-    // SAFETY: it is the beginning of the structure that was given to the library.
-    let info = unsafe { &*(&raw const *common).cast::<ffi::jpeg_decompress_struct>() };
-    if info.input_scan_number > MOST_SCANS {
+/// libjpeg calls it now and then, to report its progress.
+///
+/// # Safety
+/// As [`last_message`].
+unsafe extern "C-unwind" fn limit_scans(common: &mut ffi::jpeg_common_struct) {
+    // SAFETY: `open` has set `client_data` to the state, of which `common` is another part than what is read.
+    let scan = unsafe { (*common.client_data.cast::<State>()).info.input_scan_number };
+    if scan > MOST_SCANS {
         resume_unwind(Box::new(Fatal(format!("it has more than {MOST_SCANS} scans"))));
     }
 }

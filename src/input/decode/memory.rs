@@ -1,18 +1,18 @@
-//! Bounds the memory that threads take together while they decode.
+//! Bounds the memory that all threads together hold while they decode.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-/// Bytes that pictures are decoded in at a time. One that takes more is decoded alone.
+/// Bytes that all threads together may hold. A picture that needs more is decoded alone.
 const BUDGET: u64 = 256 << 20;
 
 static USED: Mutex<u64> = Mutex::new(0);
 static FREED: Condvar = Condvar::new();
 
-/// Bytes that a thread may use until this is dropped.
-pub struct Permit(u64);
+/// Permission to hold this number of bytes, until it is dropped.
+pub(super) struct Permit(u64);
 
-/// Waits until so many bytes are free, or nobody else uses any.
-pub fn permit(bytes: u64) -> Permit {
+/// Waits until so many bytes are free, or no other thread holds any.
+pub(super) fn permit(bytes: u64) -> Permit {
     let taken = |used: &mut u64| *used > 0 && *used + bytes > BUDGET;
     let mut used = FREED.wait_while(lock(), taken).unwrap_or_else(PoisonError::into_inner);
     *used += bytes;
@@ -26,7 +26,7 @@ impl Drop for Permit {
     }
 }
 
-/// The number is right whoever panicked while holding it.
+/// Ignores that another thread may have panicked: the number is right even then.
 fn lock() -> MutexGuard<'static, u64> {
     USED.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,18 +1,34 @@
 //! From the bytes of an image file to pixels: 8-bit RGB, as Pillow's `Image.open(f).convert("RGB")` gives
 //! them, row by row.
 //!
-//! In come bytes, which may be anybody's; out go rows of pixels, and what was wrong with the file. Alpha is
-//! dropped, grey and palette are expanded, and of 16 bits the upper 8 are kept. (Pillow keeps them of
-//! colour; of 16-bit grey it makes white what exceeds 255, which nobody wants.) Each format has a file, in
-//! which a [`Decoder`] reads its header and then its rows; nothing here knows of the network.
+//! In come the bytes of a file, which nobody has checked; out go rows of pixels, and a warning where the file is
+//! damaged but all of its pixels could be decoded. This folder may use nothing else of the program but `error`.
+//!
+//! Alpha is dropped, grey and palettes are expanded to RGB, and of 16 bits the upper 8 are kept. (Pillow does so
+//! with 16-bit colour; in 16-bit grey it turns every value above 255 into white, which nobody wants.)
+//!
+//! Each format has a file, with a [`Decoder`] that reads the header first and the rows later:
+//!
+//! ```text
+//! format          which format a file has
+//! jpeg            libjpeg-turbo's C code
+//! png             the crate png
+//! gif, bmp, dds, ico, tiff/
+//!                 own code, where the crates refuse files that Pillow reads, or decode them to other pixels
+//! other           WebP, TGA, QOI and others, by the crate image
+//! orientation     turns a picture upright
+//! memory          bounds what all threads together hold while they decode
+//! colour          conversions to RGB
+//! little_endian   numbers in headers
+//! ```
 
-mod arithmetic;
 mod bmp;
+mod colour;
 mod dds;
+mod format;
 mod gif;
 mod ico;
 mod jpeg;
-mod kind;
 mod little_endian;
 mod memory;
 mod orientation;
@@ -22,28 +38,39 @@ mod tiff;
 
 use std::path::Path;
 
-use anyhow::{Context, Result, ensure};
 use image::RgbImage;
 
-pub use jpeg::NAME as JPEG_DECODER;
-use kind::Kind;
+use crate::error::{Context, Error, Reason, Result, ensure};
+use format::Format;
 use orientation::Turned;
 
-/// The most pixels that an image may have unless more are allowed: the number from which Pillow refuses
-/// one as a decompression bomb.
+/// The library that decodes JPEG files.
+pub const JPEG_DECODER: &str = "libjpeg-turbo";
+
+/// The default limit of an image's number of pixels: the number from which Pillow refuses an image as a
+/// decompression bomb.
 pub const MAX_PIXELS: u64 = 178_956_970;
 
 /// What is wrong with a file that ends too early.
 const CUT_SHORT: &str = "it is cut short";
 
-/// How files are taken.
+/// How image files are decoded, and which of them are refused.
+///
+/// ```
+/// use qlnet::input::decode::Options;
+///
+/// let strict = Options { strict: true, ..Options::default() };
+/// assert!(strict.exif && strict.max_pixels == 178_956_970);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Options {
-    /// Turns the picture as the camera was held; Pillow, and so timm, does not do that unless asked.
+    /// Turns the image upright, by what the camera noted in its EXIF or XMP data. By default yes. (Pillow, and
+    /// so timm, does not do so unless it is asked to.) TIFF files are always turned, as Pillow turns them.
     pub exif: bool,
-    /// Makes an error of what is wrong with a file even where all of its pixels could be decoded.
+    /// Refuses a damaged file even where all of its pixels could be decoded. By default no: such a file gives
+    /// its pixels and a warning.
     pub strict: bool,
-    /// Refuses larger pictures.
+    /// Refuses an image of more pixels than this, before they are decoded. By default [`MAX_PIXELS`].
     pub max_pixels: u64,
 }
 
@@ -53,7 +80,7 @@ impl Default for Options {
     }
 }
 
-/// What decodes one file. It has read the header; the pixels are still in the file.
+/// Decodes one file. It has read the header; the pixels are still in the file.
 trait Decoder {
     /// Width and height of the picture as it is stored, in pixels.
     fn dimensions(&self) -> (u32, u32);
@@ -63,64 +90,84 @@ trait Decoder {
         1
     }
 
-    /// At most so many bytes are held at a time while the picture is read, besides the file.
+    /// The number of bytes, besides the file's, that [`Self::read`] holds at most at a time.
     fn memory(&self) -> u64;
 
-    /// Decodes, and puts whole rows from the top to the bottom, any number at a time: RGB, 8 bits each, as
-    /// the picture is stored. Returns what was wrong and could be passed over.
+    /// Decodes the picture, and hands its rows to `put` from the top to the bottom, any number of whole rows at a
+    /// time: `[rows, width, 3]`, RGB of 8 bits, as the picture is stored. Returns a warning for each fault in the
+    /// file that did not stop it.
     ///
     /// # Errors
     /// If the file is damaged, cut short, or of a kind that is not decoded.
-    fn read(self: Box<Self>, put: &mut dyn FnMut(&[u8])) -> Result<Vec<String>>;
+    fn read(self: Box<Self>, put: &mut dyn FnMut(&[u8])) -> Result<Vec<String>, Reason>;
 }
 
-/// A picture whose pixels are still to be decoded.
+/// A picture whose header has been read, and whose pixels are still to be decoded.
+///
+/// Decoders of rare formats have bugs and may panic on a damaged file, in [`Self::open`] and in [`Self::read`].
+/// [`Preprocess::crop_of`](crate::input::preprocess::Preprocess::crop_of) turns such a panic into an error.
 pub struct Picture<'a> {
     decoder: Box<dyn Decoder + 'a>,
-    kind: Kind,
+    format: Format,
     orientation: u8,
     strict: bool,
 }
 
 impl<'a> Picture<'a> {
-    /// Reads the header of an image file, whose format is recognised by its content; the name decides only
-    /// for TGA, whose content has no mark.
+    /// Reads the header of an image file. The content of the file tells its format; `name` is looked at only to
+    /// recognise TGA, whose content has no mark.
     ///
     /// # Errors
-    /// If the format is not known, the header is damaged, or it promises more pixels than are allowed.
+    /// [`Error::Image`] if the format is not known or the header is damaged, [`Error::ImageTooLarge`] if the image
+    /// has more pixels than `options` allow.
     pub fn open(bytes: &'a [u8], name: &Path, options: Options) -> Result<Self> {
-        ensure!(!bytes.is_empty(), "the file is empty");
-        let kind = Kind::of(bytes, name)?;
-        let decoder = kind.decoder(bytes).with_context(|| format!("cannot decode this {kind}"))?;
-        let (width, height) = decoder.dimensions();
-        ensure!(width > 0 && height > 0, "the image has no pixels ({width}x{height})");
-        let (pixels, most) = (u64::from(width) * u64::from(height), options.max_pixels);
-        ensure!(pixels <= most, "the image is too large: {width}x{height} pixels, and {most} is the most (max-pixels)");
+        let (format, decoder) = open(bytes, name).map_err(Error::Image)?;
+        let ((width, height), limit) = (decoder.dimensions(), options.max_pixels);
+        if u64::from(width) * u64::from(height) > limit {
+            return Err(Error::ImageTooLarge { width, height, limit });
+        }
         // Pillow turns TIFF files whether asked or not.
-        let orientation = if options.exif || kind == Kind::Tiff { decoder.orientation() } else { 1 };
-        Ok(Self { decoder, kind, orientation, strict: options.strict })
+        let orientation = if options.exif || format == Format::Tiff { decoder.orientation() } else { 1 };
+        Ok(Self { decoder, format, orientation, strict: options.strict })
     }
 
-    /// Width and height in pixels, after it is turned.
+    /// Width and height in pixels, after the picture is turned.
     pub fn dimensions(&self) -> (u32, u32) {
         let (width, height) = self.decoder.dimensions();
         if orientation::swaps_sides(self.orientation) { (height, width) } else { (width, height) }
     }
 
-    /// Decodes the picture, and puts its rows from the top to the bottom, any number at a time: `[rows, width,
-    /// 3]`. Waits while other threads decode so much that memory would not be bounded. Returns what was wrong
-    /// with the file although all of its pixels are there.
+    /// Decodes the picture, and hands its rows to `put` from the top to the bottom, any number of whole rows at a
+    /// time: `[rows, width, 3]`, RGB of 8 bits. Waits first while other threads decode so much that memory would
+    /// not be bounded. Returns a warning if the file is damaged although all of its pixels could be decoded.
     ///
     /// # Errors
-    /// If the file is damaged or cut short: no picture is there in part.
+    /// [`Error::Image`] if the file is cut short, or so damaged that pixels are missing: some rows may have gone to
+    /// `put` by then. With [`Options::strict`], if there would be a warning.
     pub fn read(self, put: &mut dyn FnMut(&[u8])) -> Result<Option<String>> {
-        let Self { decoder, kind, orientation, strict } = self;
+        let (format, strict) = (self.format, self.strict);
+        let warnings = self.read_rows(put).with_context(|| format!("damaged or incomplete {format}"));
+        let warnings = warnings.map_err(Error::Image)?;
+        let warning = match warnings.as_slice() {
+            [] => return Ok(None),
+            [one] => one.clone(),
+            [first, more @ ..] => format!("{first}, and {} more", more.len()),
+        };
+        if strict {
+            return Err(Error::Image(Reason::new(format!("damaged {format}: {warning}"))));
+        }
+        Ok(Some(warning))
+    }
+
+    /// Decodes and turns. Returns the decoder's warnings.
+    fn read_rows(self, put: &mut dyn FnMut(&[u8])) -> Result<Vec<String>, Reason> {
+        let Self { decoder, orientation, .. } = self;
         let (width, height) = decoder.dimensions();
         let (line, mut rows) = (3 * width as usize, 0);
-        // Where a row ends up is known only with the last one, so that a turned picture is held whole.
+        // Only with the last row is it known where each one ends up, so a turned picture is held as a whole.
         let is_turned = orientation != 1;
         let held = decoder.memory() + if is_turned { line as u64 * u64::from(height) } else { 0 };
-        // Nothing under it may wait for other threads' work, which may itself wait for a permit.
+        // While it holds the permit, this thread must not wait for other threads' work: they may wait for a permit.
         let _permit = memory::permit(held);
         let mut turned = is_turned.then(|| Turned::new(width, height, orientation));
         let mut each = |strip: &[u8]| {
@@ -130,33 +177,39 @@ impl<'a> Picture<'a> {
             }
             rows += strip.len() / line;
         };
-        let warnings = decoder.read(&mut each).with_context(|| format!("damaged or incomplete {kind}"))?;
-        ensure!(rows == height as usize, "damaged or incomplete {kind}: {rows} of {height} rows are there");
+        let warnings = decoder.read(&mut each)?;
+        ensure!(rows == height as usize, "{rows} of {height} rows are there");
         if let Some(turned) = turned {
             put(&turned.finish());
         }
-        let warning = match warnings.as_slice() {
-            [] => None,
-            [one] => Some(one.clone()),
-            [first, more @ ..] => Some(format!("{first}, and {} more", more.len())),
-        };
-        match warning {
-            Some(warning) if strict => Err(anyhow::anyhow!(warning).context(format!("damaged {kind}"))),
-            warning => Ok(warning),
-        }
+        Ok(warnings)
     }
+}
+
+/// Recognises the format and reads the header. The picture has at least one pixel.
+fn open<'a>(bytes: &'a [u8], name: &Path) -> Result<(Format, Box<dyn Decoder + 'a>), Reason> {
+    ensure!(!bytes.is_empty(), "the file is empty");
+    let format = Format::of(bytes, name)?;
+    let decoder = format.decoder(bytes).with_context(|| format!("cannot decode this {format}"))?;
+    let (width, height) = decoder.dimensions();
+    ensure!(width > 0 && height > 0, "the image has no pixels ({width}x{height})");
+    Ok((format, decoder))
 }
 
 /// Decodes a whole image.
 ///
 /// # Errors
 /// As [`Picture::open`] and [`Picture::read`].
+///
+/// # Panics
+/// If the decoder has a bug: see [`Picture`].
 pub fn decode(bytes: &[u8], name: &Path, options: Options) -> Result<RgbImage> {
     let picture = Picture::open(bytes, name, options)?;
     let (width, height) = picture.dimensions();
     let mut pixels = Vec::new();
     picture.read(&mut |rows| pixels.extend_from_slice(rows))?;
-    RgbImage::from_raw(width, height, pixels).context("the decoder gave another number of rows")
+    let image = RgbImage::from_raw(width, height, pixels).context("the decoder gave another number of rows");
+    image.map_err(Error::Image)
 }
 
 #[cfg(test)]

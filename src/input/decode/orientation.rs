@@ -1,10 +1,10 @@
-//! How a picture has to be turned to be upright, by what the camera noted in it.
+//! Turns a picture upright, by what the camera noted in the file.
 
 use image::metadata::Orientation;
 
-/// The orientation from EXIF data, else from an XMP packet, as EXIF numbers it, 1 to 8: Pillow's
-/// `Image.getexif` and `ImageOps.exif_transpose`.
-pub fn of(exif: Option<&[u8]>, xmp: Option<&[u8]>) -> u8 {
+/// The orientation by EXIF data or, without them, by an XMP packet. As EXIF numbers it: 1, which is upright, to 8. This
+/// is what Pillow's `Image.getexif` and `ImageOps.exif_transpose` do.
+pub(super) fn of(exif: Option<&[u8]>, xmp: Option<&[u8]>) -> u8 {
     let by_exif = exif.and_then(|mut exif| {
         // Some programs write the mark of the JPEG segment, or two of them, in other formats too.
         for _ in 0..2 {
@@ -27,13 +27,13 @@ fn in_xmp(packet: &[u8]) -> Option<u8> {
     })
 }
 
-/// Whether it makes the width the height.
-pub fn swaps_sides(orientation: u8) -> bool {
+/// Whether a picture of this orientation, once it is turned, has its stored height as its width.
+pub(super) fn swaps_sides(orientation: u8) -> bool {
     orientation >= 5
 }
 
 /// A picture that is turned while its rows come.
-pub struct Turned {
+pub(super) struct Turned {
     width: usize,
     height: usize,
     orientation: u8,
@@ -42,15 +42,14 @@ pub struct Turned {
 }
 
 impl Turned {
-    /// For a picture that is stored with this width and height.
-    pub fn new(width: u32, height: u32, orientation: u8) -> Self {
+    /// Makes room for a picture that is stored with this width and height, in pixels.
+    pub(super) fn new(width: u32, height: u32, orientation: u8) -> Self {
         let (width, height) = (width as usize, height as usize);
         Self { width, height, orientation, pixels: vec![0; 3 * width * height] }
     }
 
-    /// Takes whole rows, of which the first is number `row` of the stored picture. More rows than there are
-    /// have no place.
-    pub fn put(&mut self, row: usize, rows: &[u8]) {
+    /// Takes whole rows, of which the first is number `row` of the stored picture. Rows beyond its height are ignored.
+    pub(super) fn put(&mut self, row: usize, rows: &[u8]) {
         let (width, height) = (self.width, self.height);
         for (y, row) in (row..height).zip(rows.chunks_exact(3 * width)) {
             let (below, line) = (height - 1 - y, if swaps_sides(self.orientation) { height } else { width });
@@ -72,8 +71,8 @@ impl Turned {
         }
     }
 
-    /// `[height, width, 3]` of the turned picture.
-    pub fn finish(self) -> Vec<u8> {
+    /// The pixels of the turned picture: `[height, width, 3]`.
+    pub(super) fn finish(self) -> Vec<u8> {
         self.pixels
     }
 }

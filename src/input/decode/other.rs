@@ -1,16 +1,16 @@
-//! Formats that the `image` crate decodes as Pillow does, or nearly.
+//! Formats that the crate `image` decodes as Pillow does, with few corrections: WebP, TGA, QOI and others.
 
 use std::io::{Cursor, Read};
 
-use anyhow::{Context, Result};
 use image::codecs::{qoi::QoiDecoder, tga::TgaDecoder};
 use image::{DynamicImage, ExtendedColorType, ImageDecoder, ImageFormat, ImageReader, Limits};
 
-use super::arithmetic::to_rgb;
+use super::colour::to_rgb;
 use super::{CUT_SHORT, Decoder, orientation};
+use crate::error::{Context, Reason, Result};
 
-/// An image of a format of the `image` crate.
-pub struct Other<'a> {
+/// An image whose header the crate `image` has read.
+pub(super) struct Other<'a> {
     decoder: Box<dyn ImageDecoder + 'a>,
     format: ImageFormat,
     bytes: &'a [u8],
@@ -21,7 +21,7 @@ impl<'a> Other<'a> {
     ///
     /// # Errors
     /// If it is damaged, or of a kind that the crate does not decode.
-    pub fn open(bytes: &'a [u8], format: ImageFormat) -> Result<Self> {
+    pub(super) fn open(bytes: &'a [u8], format: ImageFormat) -> Result<Self, Reason> {
         let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
         // The number of pixels is bounded elsewhere, and with it what they take.
         reader.limits(Limits::no_limits());
@@ -53,7 +53,7 @@ impl Decoder for Other<'_> {
         self.decoder.total_bytes().saturating_mul(2)
     }
 
-    fn read(self: Box<Self>, put: &mut dyn FnMut(&[u8])) -> Result<Vec<String>> {
+    fn read(self: Box<Self>, put: &mut dyn FnMut(&[u8])) -> Result<Vec<String>, Reason> {
         let five_bits = self.decoder.original_color_type() == ExtendedColorType::Rgb5x1;
         let image = DynamicImage::from_decoder(self.decoder)?;
         let line = image.width() as usize;
@@ -79,7 +79,7 @@ impl Decoder for Other<'_> {
     }
 }
 
-/// What a chunk of this name holds in a RIFF file, as WebP files are.
+/// The content of the first chunk with this name in a RIFF file. WebP files are RIFF files.
 fn riff_chunk<'a>(bytes: &'a [u8], name: &[u8; 4]) -> Option<&'a [u8]> {
     let mut rest = bytes.get(12..)?;
     loop {
@@ -93,15 +93,15 @@ fn riff_chunk<'a>(bytes: &'a [u8], name: &[u8; 4]) -> Option<&'a [u8]> {
     }
 }
 
-/// A QOI file and once more the mark of its end, which some writers leave out and the `image` crate insists
-/// on. Of a file that is cut short the mark is eaten as pixels, and missing after all.
+/// A QOI file with the mark of its end once more: some programs do not write it, and the `image` crate insists on it.
+/// In a file that is cut short the decoder takes this mark for pixels, and still finds none at the end.
 fn with_end(bytes: &[u8]) -> impl Read {
     bytes.chain(&[0, 0, 0, 0, 0, 0, 0, 1][..])
 }
 
-/// A TGA file of which the header is so changed that a pixel of 16 bits has no alpha: where it has 8 bits
-/// of it and not one, the `image` crate refuses it, and Pillow does not mind the number.
-fn without_alpha_of_8_bits(bytes: &[u8]) -> Result<impl Read> {
+/// A TGA file whose header is changed to say that pixels of 16 bits have no alpha. The `image` crate refuses files that
+/// say that they have 8 bits of it; Pillow ignores the number.
+fn without_alpha_of_8_bits(bytes: &[u8]) -> Result<impl Read, Reason> {
     let (header, rest) = bytes.split_first_chunk::<18>().context(CUT_SHORT)?;
     let mut header = *header;
     if let [_, _, 2 | 10, .., 16, descriptor] = &mut header {
@@ -110,7 +110,7 @@ fn without_alpha_of_8_bits(bytes: &[u8]) -> Result<impl Read> {
     Ok(Cursor::new(header).chain(rest))
 }
 
-/// Converts pixels of so many channels, a row at a time, so that no second picture is held.
+/// Converts pixels of so many channels to RGB, a row at a time, so that no second picture is held.
 fn by_rows<T>(values: &[T], width: usize, channels: usize, to_u8: impl Fn(&T) -> u8, put: &mut dyn FnMut(&[u8])) {
     let (mut samples, mut rgb) = (Vec::new(), Vec::new());
     for row in values.chunks_exact(channels * width) {

@@ -1,19 +1,19 @@
-//! PNG, by the crate `png`, a row at a time.
+//! PNG by the crate `png`, a row at a time.
 
 use std::io::{Cursor, Read};
 
-use anyhow::{Context, Result};
 use flate2::read::ZlibDecoder;
 use png::{Reader, Transformations};
 
-use super::arithmetic::to_rgb;
+use super::colour::to_rgb;
 use super::{Decoder, orientation};
+use crate::error::{Context, Reason, Result};
 
 /// What a PNG file begins with.
-pub const SIGNATURE: &[u8] = b"\x89PNG\r\n\x1a\n";
+pub(super) const SIGNATURE: &[u8] = b"\x89PNG\r\n\x1a\n";
 
 /// A PNG file; of an animated one, the picture that is shown where animations are not known.
-pub struct Png<'a> {
+pub(super) struct Png<'a> {
     reader: Reader<Cursor<&'a [u8]>>,
     bytes: &'a [u8],
 }
@@ -23,7 +23,7 @@ impl<'a> Png<'a> {
     ///
     /// # Errors
     /// If it is damaged.
-    pub fn open(bytes: &'a [u8]) -> Result<Self> {
+    pub(super) fn open(bytes: &'a [u8]) -> Result<Self, Reason> {
         let mut decoder = png::Decoder::new_with_limits(Cursor::new(bytes), png::Limits { bytes: usize::MAX });
         decoder.set_ignore_text_chunk(true);
         decoder.set_ignore_iccp_chunk(true);
@@ -38,8 +38,8 @@ impl Decoder for Png<'_> {
         self.reader.info().size()
     }
 
-    /// From everywhere that programs have put it: the chunk for EXIF, ImageMagick's raw profile in a text, XMP.
-    /// Such chunks may lie behind the pixels too, and what is wrong with them is no error of the picture.
+    /// Programs store it in one of three places: the chunk for EXIF, a text with ImageMagick's raw profile, and XMP.
+    /// Such chunks may lie behind the pixels too. Damage in them is ignored.
     fn orientation(&self) -> u8 {
         let (mut exif, mut profile, mut xmp) = (None, None, None);
         let mut rest = self.bytes.get(SIGNATURE.len()..).unwrap_or_default();
@@ -63,7 +63,7 @@ impl Decoder for Png<'_> {
         u64::from(width) * (64 + 3 * rows) + (1 << 18)
     }
 
-    fn read(mut self: Box<Self>, put: &mut dyn FnMut(&[u8])) -> Result<Vec<String>> {
+    fn read(mut self: Box<Self>, put: &mut dyn FnMut(&[u8])) -> Result<Vec<String>, Reason> {
         let (width, height) = self.reader.info().size();
         let channels = self.reader.output_color_type().0.samples();
         let line = 3 * width as usize;
@@ -89,7 +89,8 @@ fn chunk(bytes: &[u8]) -> Option<(&[u8; 4], &[u8], &[u8])> {
     Some((kind, data, rest.get(4..)?))
 }
 
-/// EXIF data as ImageMagick writes them: three lines, of which the last is a length, and hexadecimal digits.
+/// EXIF data as ImageMagick writes them into a text: three lines, of which the last is a length, and then hexadecimal
+/// digits.
 fn raw_profile(kind: &[u8; 4], data: &[u8]) -> Option<Vec<u8>> {
     let text = data.strip_prefix(b"Raw profile type exif\0")?;
     let text = if kind == b"zTXt" { inflate(text.strip_prefix(b"\0")?).ok()? } else { text.to_vec() };
@@ -108,8 +109,8 @@ fn xmp_text(data: &[u8]) -> Option<Vec<u8>> {
     if compressed == 0 { Some(text.to_vec()) } else { inflate(text).ok() }
 }
 
-/// At most a megabyte, which is more than a camera has to say.
-fn inflate(bytes: &[u8]) -> Result<Vec<u8>> {
+/// Decompresses a text, at most a megabyte of it: EXIF and XMP data with an orientation are shorter.
+fn inflate(bytes: &[u8]) -> Result<Vec<u8>, Reason> {
     let mut text = Vec::new();
     ZlibDecoder::new(bytes).take(1 << 20).read_to_end(&mut text).context("a damaged text")?;
     Ok(text)

@@ -1,33 +1,43 @@
 //! From samples of 8 bits to RGB: the tag PhotometricInterpretation.
 
-use anyhow::{Context, Result, bail, ensure};
-
 use super::compression::Compression;
 use super::directory::Directory;
 use super::lab;
-use crate::input::decode::arithmetic::cmyk_to_rgb;
+use crate::error::{Context, Reason, Result, bail, ensure};
+use crate::input::decode::colour::cmyk_to_rgb;
 
-/// What the samples of a pixel are.
-pub enum Colour {
-    Grey { white_is_zero: bool },
+/// The kind of colours that the samples of a pixel are.
+pub(super) enum Colour {
+    /// One sample.
+    Grey {
+        /// 0 is white, and the largest number black.
+        white_is_zero: bool,
+    },
+    /// Red, green and blue.
     Rgb,
+    /// One sample, which is an index of these colours, RGB.
     Palette(Box<[[u8; 3]; 256]>),
+    /// Cyan, magenta, yellow and black ink.
     Cmyk,
+    /// Brightness and two differences of colour, with the tables that convert them.
     YCbCr(Box<YCbCr>),
+    /// CIE L*a*b*, with the table that converts it.
     Lab(lab::Table),
 }
 
 impl Colour {
+    /// Reads the kind of colours from the directory, and the palette or coefficients that belong to it.
+    ///
     /// # Errors
-    /// If it is not decoded, or what belongs to it is missing or damaged.
-    pub fn of(
+    /// If this kind is not decoded, or what belongs to it is missing or damaged.
+    pub(super) fn of(
         directory: &Directory,
         compression: Compression,
         per_pixel: usize,
         subsampling: (u32, u32),
-    ) -> Result<Self> {
+    ) -> Result<Self, Reason> {
         Ok(match photometric(directory, compression) {
-            // Pillow forgets about white with floating-point numbers.
+            // With floating-point numbers, Pillow does not invert.
             0 => Self::Grey { white_is_zero: directory.integer(339) != Some(3) },
             1 => Self::Grey { white_is_zero: false },
             2 => Self::Rgb,
@@ -56,7 +66,7 @@ impl Colour {
     }
 
     /// Samples per pixel without alpha.
-    pub fn channels(&self) -> usize {
+    pub(super) fn channels(&self) -> usize {
         match self {
             Self::Grey { .. } | Self::Palette(_) => 1,
             Self::Rgb | Self::YCbCr(_) | Self::Lab(_) => 3,
@@ -65,7 +75,7 @@ impl Colour {
     }
 
     /// Divides by alpha, the last sample, as Pillow's `unpackRGBa` and, for grey, `la2lA`.
-    pub fn undo_premultiplication(&self, pixel: &mut [u8]) {
+    pub(super) fn undo_premultiplication(&self, pixel: &mut [u8]) {
         let Some((alpha, values)) = pixel.split_last_mut() else { return };
         for value in values {
             match (u32::from(*value) * 255).checked_div(u32::from(*alpha)) {
@@ -77,7 +87,7 @@ impl Colour {
     }
 
     /// The colour of one pixel, from its channels and what follows them.
-    pub fn rgb(&self, samples: &[u8]) -> [u8; 3] {
+    pub(super) fn rgb(&self, samples: &[u8]) -> [u8; 3] {
         match (self, samples) {
             (Self::Grey { white_is_zero }, [grey, ..]) => [if *white_is_zero { 255 - grey } else { *grey }; 3],
             (Self::Palette(palette), [index, ..]) => palette[usize::from(*index)],
@@ -98,11 +108,15 @@ fn photometric(directory: &Directory, compression: Compression) -> u64 {
     }
 }
 
-/// Pixels per sample of Cb and Cr, across and down, in what is decompressed: the tag YCbCrSubSampling.
+/// Pixels per sample of Cb and Cr, across and down, in decompressed data: the tag YCbCrSubSampling.
 ///
 /// # Errors
 /// If they are other than 1, 2 or 4.
-pub fn subsampling(directory: &Directory, compression: Compression, per_pixel: usize) -> Result<(u32, u32)> {
+pub(super) fn subsampling(
+    directory: &Directory,
+    compression: Compression,
+    per_pixel: usize,
+) -> Result<(u32, u32), Reason> {
     let field = directory.field(530);
     let none = match compression {
         // The tag is often missing, and Pillow does not know it.
@@ -120,9 +134,9 @@ pub fn subsampling(directory: &Directory, compression: Compression, per_pixel: u
     }
 }
 
-/// The tag ColorMap: all reds, all greens, all blues, 16 bits each. Where it is too short,
-/// Pillow has black.
-fn palette(directory: &Directory) -> Result<Box<[[u8; 3]; 256]>> {
+/// The palette, RGB. The tag ColorMap has all reds, then all greens, then all blues, 16 bits each. As in Pillow,
+/// indices beyond its end are black.
+fn palette(directory: &Directory) -> Result<Box<[[u8; 3]; 256]>, Reason> {
     let map = directory.field(320).context("the palette is missing")?;
     let colours = map.len() / 3;
     ensure!(colours <= 256, "a palette of {colours} colours is not decoded");
@@ -134,17 +148,20 @@ fn palette(directory: &Directory) -> Result<Box<[[u8; 3]; 256]>> {
     Ok(palette)
 }
 
-/// Tables from YCbCr to RGB.
-pub struct YCbCr {
+/// Tables that convert YCbCr to RGB.
+pub(super) struct YCbCr {
+    /// What Y adds to each of the three.
     y: [i32; 256],
+    /// What Cr adds to red.
     red: [i32; 256],
+    /// What Cb adds to blue.
     blue: [i32; 256],
-    /// What Cb and Cr take from green, times 65536.
+    /// What Cb and Cr add to green, times 65536.
     green: [[i32; 256]; 2],
 }
 
 impl YCbCr {
-    /// Pillow's `ImagingConvertYCbCr2RGB`, which knows nothing of the file's coefficients: for what it reads
+    /// The tables of Pillow's `ImagingConvertYCbCr2RGB`, which ignores the file's coefficients: for files that it reads
     /// without libtiff.
     fn by_pillow() -> Box<Self> {
         // Pillow's tables have 6 fractional bits.
@@ -154,8 +171,8 @@ impl YCbCr {
         Box::new(Self { y: std::array::from_fn(|index| index as i32), red: whole(1.402), blue: whole(1.772), green })
     }
 
-    /// `TIFFYCbCrToRGBInit` of libtiff, with the tags YCbCrCoefficients and ReferenceBlackWhite.
-    fn by_libtiff(directory: &Directory) -> Result<Box<Self>> {
+    /// The tables of libtiff's `TIFFYCbCrToRGBInit`, by the tags YCbCrCoefficients and ReferenceBlackWhite.
+    fn by_libtiff(directory: &Directory) -> Result<Box<Self>, Reason> {
         let [luma_red, luma_green, luma_blue] = directory.reals(529).unwrap_or([0.299, 0.587, 0.114]);
         ensure!(luma_green != 0.0, "the coefficients of YCbCr are damaged");
         let [y_black, y_white, cb_black, cb_white, cr_black, cr_white] =

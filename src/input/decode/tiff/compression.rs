@@ -1,48 +1,65 @@
-//! The tag Compression: what makes a strip or tile of what lies in the file.
+//! The tag Compression, and the decompression of a strip or tile.
 
 use std::io::{Cursor, ErrorKind, Read};
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
 use hayro_ccitt::{DecodeSettings, DecoderContext, EncodingMode};
 use weezl::{BitOrder, LzwStatus};
 
 use super::directory::Directory;
 use super::jpeg;
+use crate::error::{Context, Reason, Result, bail, ensure};
 use crate::input::decode::CUT_SHORT;
 use crate::input::decode::jpeg::Colours;
 
+/// What strips and tiles are compressed with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Compression<'a> {
+pub(super) enum Compression<'a> {
+    /// Nothing.
     None,
+    /// One of CCITT's, of 1 bit per pixel.
     Fax {
+        /// Which one.
         encoding: EncodingMode,
+        /// Each row begins with a new byte.
         byte_aligned: bool,
     },
+    /// LZW, TIFF's or that of old versions of libtiff.
     Lzw,
-    /// The whole picture as one stream; there are files without, with tables in many places.
+    /// JPEG as TIFF 6.0 had it. Decoded where the file holds the whole picture as one stream; some files hold only
+    /// its tables, in many places.
     OldJpeg {
+        /// The whole picture.
         stream: &'a [u8],
     },
-    /// Streams whose tables may lie outside; `to_rgb` if they hold YCbCr.
+    /// A JPEG stream for each strip or tile.
     Jpeg {
+        /// A stream with the tables that the others lack.
         tables: Option<&'a [u8]>,
+        /// The streams hold YCbCr, of which libjpeg makes RGB.
         to_rgb: bool,
     },
+    /// zlib's.
     Deflate,
+    /// Run lengths of bytes.
     PackBits,
+    /// An xz file for each strip or tile.
     Lzma,
+    /// Zstandard.
     Zstd,
+    /// A WebP file for each strip or tile.
     WebP,
 }
 
 impl<'a> Compression<'a> {
-    /// Bytes that Zstandard and LZMA may refer back to at most: two times what the presets of xz have at most,
-    /// and what ruzstd allows.
-    pub const LARGEST_WINDOW: u64 = 1 << 27;
+    /// The largest number of bytes that Zstandard and LZMA may refer back to: twice the most that xz's presets have,
+    /// and as many as ruzstd allows.
+    pub(super) const LARGEST_WINDOW: u64 = 1 << 27;
 
+    /// Reads the compression from the directory.
+    ///
     /// # Errors
     /// If it is not decoded.
-    pub fn of(directory: &Directory<'a>) -> Result<Self> {
+    pub(super) fn of(directory: &Directory<'a>) -> Result<Self, Reason> {
         let two_dimensional = directory.integer(292).unwrap_or(0) & 1 == 1;
         Ok(match directory.integer(259).unwrap_or(1) {
             1 => Self::None,
@@ -85,40 +102,43 @@ impl<'a> Compression<'a> {
         })
     }
 
-    pub fn is_jpeg(self) -> bool {
+    /// Whether it is old or new JPEG.
+    pub(super) fn is_jpeg(self) -> bool {
         matches!(self, Self::Jpeg { .. } | Self::OldJpeg { .. })
     }
 
-    /// Whether it decodes to samples of 8 bits, and not to any bytes.
-    pub fn has_samples(self) -> bool {
+    /// Whether it compresses samples of 8 bits, and not any bytes.
+    pub(super) fn has_samples(self) -> bool {
         self.is_jpeg() || self == Self::WebP
     }
 
-    /// Whether libtiff heeds the tag Predictor.
-    pub fn has_predictor(self) -> bool {
+    /// Whether libtiff regards the tag Predictor.
+    pub(super) fn has_predictor(self) -> bool {
         matches!(self, Self::Lzw | Self::Deflate | Self::Lzma | Self::Zstd)
     }
 }
 
-/// What a strip or tile decodes to.
+/// The size of a strip or tile.
 #[derive(Clone, Copy)]
-pub struct Shape {
-    pub width: u32,
-    pub height: u32,
-    /// How many of the rows belong to the picture: the upper ones. Only these are decoded.
-    pub rows: u32,
+pub(super) struct Shape {
+    /// In pixels.
+    pub(super) width: u32,
+    /// In pixels.
+    pub(super) height: u32,
+    /// How many rows belong to the picture: the upper ones. Only these are decoded.
+    pub(super) rows: u32,
     /// Samples per pixel.
-    pub samples: usize,
-    /// Bytes of `rows` rows.
-    pub size: usize,
+    pub(super) samples: usize,
+    /// Bytes of `rows` decompressed rows.
+    pub(super) size: usize,
 }
 
 impl Shape {
-    /// Refuses a JPEG or WebP image that is too small; or too large, before anything is allocated for it.
+    /// Checks the size of a JPEG or WebP image before anything is allocated for it.
     ///
     /// # Errors
-    /// If it is.
-    pub fn ensure(self, (width, height): (u32, u32)) -> Result<()> {
+    /// If it is too small or too large.
+    pub(super) fn ensure(self, (width, height): (u32, u32)) -> Result<(), Reason> {
         let Self { width: expected, rows, .. } = self;
         // As in libtiff, the last strip may have more rows than are left, and some have been rounded up.
         let most = self.height.saturating_add(64);
@@ -128,12 +148,17 @@ impl Shape {
     }
 }
 
-/// Decompresses a strip or tile; what it holds beyond `shape` is nobody's business. Adds what is wrong with it,
-/// and was passed over, to `warnings`.
+/// Decompresses a strip or tile. Data beyond `shape` are ignored. Faults in the data that could be passed over are
+/// added to `warnings`.
 ///
 /// # Errors
 /// If it is damaged or cut short.
-pub fn decompress(compression: Compression, data: &[u8], shape: Shape, warnings: &mut Vec<String>) -> Result<Vec<u8>> {
+pub(super) fn decompress(
+    compression: Compression,
+    data: &[u8],
+    shape: Shape,
+    warnings: &mut Vec<String>,
+) -> Result<Vec<u8>, Reason> {
     let mut out = vec![0; shape.size];
     match compression {
         Compression::None => out.copy_from_slice(data.get(..shape.size).context(CUT_SHORT)?),
@@ -155,16 +180,17 @@ pub fn decompress(compression: Compression, data: &[u8], shape: Shape, warnings:
     Ok(out)
 }
 
-fn fill(mut decoder: impl Read, out: &mut [u8]) -> Result<()> {
+/// Decompresses as much as `out` holds.
+fn fill(mut decoder: impl Read, out: &mut [u8]) -> Result<(), Reason> {
     decoder.read_exact(out).map_err(|error| match error.kind() {
-        ErrorKind::UnexpectedEof => anyhow!(CUT_SHORT),
+        ErrorKind::UnexpectedEof => Reason::new(CUT_SHORT),
         _ => error.into(),
     })
 }
 
-/// TIFF's LZW, or that which libtiff wrote before 1991, and still reads: with the bits of a byte in the other
-/// order, and codes that grow one code later (`LZWDecodeCompat`).
-fn lzw(data: &[u8], mut out: &mut [u8]) -> Result<()> {
+/// Decompresses TIFF's LZW, or the kind that libtiff wrote before 1991 and still reads: with the bits of a byte in the
+/// other order, and codes that grow one code later (`LZWDecodeCompat`).
+fn lzw(data: &[u8], mut out: &mut [u8]) -> Result<(), Reason> {
     let mut decoder = match data {
         [0, second, ..] if second & 1 == 1 => weezl::decode::Decoder::new(BitOrder::Lsb, 8),
         _ => weezl::decode::Decoder::with_tiff_size_switch(BitOrder::Msb, 8),
@@ -174,12 +200,12 @@ fn lzw(data: &[u8], mut out: &mut [u8]) -> Result<()> {
         let result = decoder.decode_bytes(data, out);
         data = &data[result.consumed_in..];
         out = &mut out[result.consumed_out..];
-        ensure!(out.is_empty() || matches!(result.status?, LzwStatus::Ok), CUT_SHORT);
+        ensure!(out.is_empty() || matches!(result.status?, LzwStatus::Ok), "{CUT_SHORT}");
     }
     Ok(())
 }
 
-/// `None` if the data ends too early.
+/// Decompresses run lengths. `None` if the data ends too early.
 fn packbits(mut data: &[u8], mut out: &mut [u8]) -> Option<()> {
     while !out.is_empty() {
         let (&head, rest) = data.split_first()?;
@@ -204,7 +230,7 @@ fn packbits(mut data: &[u8], mut out: &mut [u8]) -> Option<()> {
     Some(())
 }
 
-/// The rows of a fax, 1 bit per pixel, black being 1.
+/// The rows of a fax that are still to be decoded: 1 bit per pixel, of which 1 is black.
 struct FaxRows<'a> {
     rows: std::slice::ChunksExactMut<'a, u8>,
     width: u32,
@@ -222,7 +248,8 @@ impl hayro_ccitt::Decoder for FaxRows<'_> {
     }
 }
 
-fn fax(data: &[u8], encoding: EncodingMode, byte_aligned: bool, shape: Shape, out: &mut [u8]) -> Result<()> {
+/// Decompresses CCITT's encodings.
+fn fax(data: &[u8], encoding: EncodingMode, byte_aligned: bool, shape: Shape, out: &mut [u8]) -> Result<(), Reason> {
     let settings = DecodeSettings {
         columns: shape.width,
         rows: shape.rows,
@@ -242,8 +269,8 @@ fn fax(data: &[u8], encoding: EncodingMode, byte_aligned: bool, shape: Shape, ou
     Ok(())
 }
 
-/// RGB, or RGBA where there are four samples: libtiff's `tif_webp.c`.
-fn webp(data: &[u8], shape: Shape, out: &mut [u8]) -> Result<()> {
+/// Decompresses WebP to RGB, or to RGBA where there are four samples, as libtiff's `tif_webp.c`.
+fn webp(data: &[u8], shape: Shape, out: &mut [u8]) -> Result<(), Reason> {
     let mut decoder = image_webp::WebPDecoder::new(Cursor::new(data))?;
     shape.ensure(decoder.dimensions())?;
     let channels = if decoder.has_alpha() { 4 } else { 3 };

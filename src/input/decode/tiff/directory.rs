@@ -2,32 +2,35 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context, Result, bail, ensure};
+use crate::error::{Context, Reason, Result, bail, ensure};
 
 /// The fields of a directory, by tag.
-pub struct Directory<'a> {
+pub(super) struct Directory<'a> {
     /// The whole file.
-    pub bytes: &'a [u8],
-    pub big_endian: bool,
+    pub(super) bytes: &'a [u8],
+    /// Numbers begin with their most significant byte.
+    pub(super) big_endian: bool,
     fields: BTreeMap<u16, Field<'a>>,
 }
 
-/// The values of a tag, as they lie in the file: one at least.
+/// The values of a tag, at least one.
 #[derive(Clone, Copy)]
-pub struct Field<'a> {
+pub(super) struct Field<'a> {
+    /// The type of the values, as TIFF numbers it.
     kind: u16,
     big_endian: bool,
-    pub bytes: &'a [u8],
+    /// The values as they lie in the file.
+    pub(super) bytes: &'a [u8],
 }
 
 impl<'a> Directory<'a> {
     /// Reads the first directory. As in Pillow's `ImageFileDirectory_v2.load`, of two fields with the same tag
-    /// the first counts, and the directory may be cut short: what is missed, is missed later. Fields whose values
-    /// lie outside the file are passed over.
+    /// the first counts, and the directory may be cut short: a field that is needed is missed later. Fields whose
+    /// values lie outside the file are ignored.
     ///
     /// # Errors
     /// If it is no TIFF file, or the directory lies outside it.
-    pub fn first(bytes: &'a [u8]) -> Result<Self> {
+    pub(super) fn first(bytes: &'a [u8]) -> Result<Self, Reason> {
         let (big_endian, big) = match bytes.get(..4) {
             // Of 42 the bytes are swapped in some files, which Pillow reads.
             Some(b"MM\0\x2a" | b"MM\x2a\0") => (true, false),
@@ -63,17 +66,18 @@ impl<'a> Directory<'a> {
         Ok(Self { bytes, big_endian, fields })
     }
 
-    pub fn field(&self, tag: u16) -> Option<Field<'a>> {
+    /// All values of a tag.
+    pub(super) fn field(&self, tag: u16) -> Option<Field<'a>> {
         self.fields.get(&tag).copied()
     }
 
-    /// The first value of a tag.
-    pub fn integer(&self, tag: u16) -> Option<u64> {
+    /// The first value of a tag, if it is an integer and not negative.
+    pub(super) fn integer(&self, tag: u16) -> Option<u64> {
         self.field(tag)?.integer(0)
     }
 
-    /// The value of a tag that is a number of pixels, and not zero.
-    pub fn side(&self, tag: u16) -> Option<u32> {
+    /// The first value of a tag, if it is a number of pixels above zero.
+    pub(super) fn side(&self, tag: u16) -> Option<u32> {
         self.integer(tag).and_then(|side| u32::try_from(side).ok()).filter(|side| *side > 0)
     }
 
@@ -81,15 +85,15 @@ impl<'a> Directory<'a> {
     ///
     /// # Errors
     /// If one of them is missing, zero, or more than 32 bits hold.
-    pub fn size(&self) -> Result<(u32, u32)> {
+    pub(super) fn size(&self) -> Result<(u32, u32), Reason> {
         self.side(256).zip(self.side(257)).context("the size of the picture is missing")
     }
 
-    /// The value of a tag that there is once per sample, and is the same for all.
+    /// The value of a tag that has one for each sample of a pixel.
     ///
     /// # Errors
-    /// If it is not the same for the first `samples`.
-    pub fn same(&self, tag: u16, samples: usize) -> Result<Option<u64>> {
+    /// If it is not the same for the first `samples` samples.
+    pub(super) fn same(&self, tag: u16, samples: usize) -> Result<Option<u64>, Reason> {
         let Some(field) = self.field(tag) else { return Ok(None) };
         let first = field.integer(0);
         let all = (1..field.len().min(samples)).all(|index| field.integer(index) == first);
@@ -97,8 +101,8 @@ impl<'a> Directory<'a> {
         Ok(first)
     }
 
-    /// The first values of a tag, if there are as many, and all finite.
-    pub fn reals<const N: usize>(&self, tag: u16) -> Option<[f32; N]> {
+    /// The first `N` values of a tag, if it has as many and they are finite.
+    pub(super) fn reals<const N: usize>(&self, tag: u16) -> Option<[f32; N]> {
         let field = self.field(tag).filter(|field| field.len() >= N)?;
         let values = std::array::from_fn(|index| field.real(index).unwrap_or(f32::NAN));
         values.iter().all(|value| value.is_finite()).then_some(values)
@@ -107,12 +111,12 @@ impl<'a> Directory<'a> {
 
 impl Field<'_> {
     /// The number of values.
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.bytes.len().checked_div(size_of(self.kind) as usize).unwrap_or(0)
     }
 
-    /// A value that is an integer, and not negative.
-    pub fn integer(&self, index: usize) -> Option<u64> {
+    /// The value with this index, if it is an integer and not negative.
+    pub(super) fn integer(&self, index: usize) -> Option<u64> {
         let size = size_of(self.kind) as usize;
         let value = integer(self.bytes.get(index.checked_mul(size)?..)?.get(..size)?, self.big_endian);
         let negative = value >> (8 * size - 1) == 1;
@@ -123,6 +127,7 @@ impl Field<'_> {
         }
     }
 
+    /// The value with this index as a real number.
     fn real(&self, index: usize) -> Option<f32> {
         let half = |at| Some(integer(self.bytes.get(8 * index + at..)?.get(..4)?, self.big_endian));
         match self.kind {
@@ -133,7 +138,7 @@ impl Field<'_> {
     }
 }
 
-/// Bytes that a value of this type has: of what is unknown, none.
+/// Bytes that a value of this type has: 0 for a type that is not known.
 fn size_of(kind: u16) -> u64 {
     match kind {
         1 | 2 | 6 | 7 => 1,
@@ -145,7 +150,7 @@ fn size_of(kind: u16) -> u64 {
 }
 
 /// An unsigned integer of up to 8 bytes.
-pub fn integer(bytes: &[u8], big_endian: bool) -> u64 {
+pub(super) fn integer(bytes: &[u8], big_endian: bool) -> u64 {
     let join = |value, byte: &u8| value << 8 | u64::from(*byte);
     if big_endian { bytes.iter().fold(0, join) } else { bytes.iter().rev().fold(0, join) }
 }

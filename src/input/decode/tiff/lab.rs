@@ -1,14 +1,15 @@
-//! CIE L*a*b* under D50 to sRGB, as Pillow's `convert` has littleCMS do it: by a table of 33 steps each way, between
-//! which it interpolates. The table matters; without it colours differ by 10 and more.
+//! From CIE L*a*b* under D50 to sRGB, as littleCMS does it for Pillow's `convert`: by a table of 33 steps along each
+//! axis, between which it interpolates. An exact conversion would differ from that by 10 and more.
 
 /// Nodes of the table along each axis.
 const NODES: usize = 33;
 
-/// RGB from 0 to 1 at the nodes, L* being the slowest axis.
-pub struct Table(Vec<[f32; 3]>);
+/// RGB from 0 to 1 at the nodes. L* is the axis that changes slowest.
+pub(super) struct Table(Vec<[f32; 3]>);
 
 impl Table {
-    pub fn new() -> Self {
+    /// Computes the nodes.
+    pub(super) fn new() -> Self {
         let node = |index: usize| (index % NODES) as f32 / (NODES - 1) as f32;
         let colour = |index| {
             // The bytes 0 to 255 stand for L* from 0 to 100, and a* and b* from -128 to 127.
@@ -18,9 +19,9 @@ impl Table {
         Self((0..NODES.pow(3)).map(colour).collect())
     }
 
-    /// Interpolates within a tetrahedron, from the node below along the axes in the order of their fractions
+    /// Interpolates within a tetrahedron: from the node below along the axes in the order of their fractions
     /// (littleCMS, `TetrahedralInterp16`). TIFF has a* and b* as signed bytes.
-    pub fn rgb(&self, lightness: u8, a: u8, b: u8) -> [u8; 3] {
+    pub(super) fn rgb(&self, lightness: u8, a: u8, b: u8) -> [u8; 3] {
         let place = |byte: u8| f32::from(byte) * (NODES - 1) as f32 / 255.0;
         let places = [place(lightness), place(a ^ 0x80), place(b ^ 0x80)];
         let mut steps = [(places[0], NODES * NODES), (places[1], NODES), (places[2], 1)];

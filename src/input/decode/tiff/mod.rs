@@ -1,34 +1,41 @@
 //! TIFF files, first page, decoded to what Pillow makes of them: by its own code (`TiffImagePlugin.py`) where the
-//! file is not compressed, else by libtiff. One difference is meant: unsigned grey of 9 to 16 bits keeps its upper
+//! file is not compressed, else by libtiff. One difference is intended: unsigned grey of 9 to 16 bits keeps its upper
 //! 8 bits, where Pillow clips.
 //!
 //! The crate tiff is not used, because it refuses or misreads much of what Pillow reads: palettes, premultiplied
 //! alpha, fax, old LZW, subsampled colours.
+//!
+//! ```text
+//! directory     the header, and the tags with their values
+//! tiles         where strips or tiles lie, and their samples
+//! compression   what a strip or tile is compressed with; jpeg for JPEG
+//! samples       samples of any size -> 8 bits
+//! colour        8-bit samples -> RGB; lab for CIE L*a*b*
+//! ```
 
-mod blocks;
 mod colour;
 mod compression;
 mod directory;
 mod jpeg;
 mod lab;
 mod samples;
+mod tiles;
 
-use anyhow::{Result, ensure};
-
+use crate::error::{Reason, Result, ensure};
 use crate::input::decode::Decoder;
 use crate::input::decode::orientation;
-use blocks::Blocks;
 use colour::Colour;
 use compression::Compression;
 use directory::Directory;
-use samples::{Format, Samples};
+use samples::{SampleFormat, Samples};
+use tiles::Tiles;
 
 /// A TIFF file whose first directory has been read.
-pub struct Tiff<'a> {
+pub(super) struct Tiff<'a> {
     width: u32,
     height: u32,
     orientation: u8,
-    blocks: Blocks<'a>,
+    tiles: Tiles<'a>,
     samples: Samples,
     colour: Colour,
     /// The colours have been multiplied by alpha, which follows them.
@@ -40,7 +47,7 @@ impl<'a> Tiff<'a> {
     ///
     /// # Errors
     /// If they are damaged, or the picture is of a kind that is not decoded.
-    pub fn open(bytes: &'a [u8]) -> Result<Self> {
+    pub(super) fn open(bytes: &'a [u8]) -> Result<Self, Reason> {
         let directory = Directory::first(bytes)?;
         let (width, height) = directory.size()?;
         let compression = Compression::of(&directory)?;
@@ -58,7 +65,7 @@ impl<'a> Tiff<'a> {
             undeclared || per_pixel == colour.channels() + extra,
             "{per_pixel} samples per pixel, {extra} of them beside the colours, do not fit the kind of colours"
         );
-        let format = Format::of(&directory, per_pixel)?;
+        let format = SampleFormat::of(&directory, per_pixel)?;
         let bits = directory.same(258, per_pixel)?.unwrap_or(1);
         let samples = Samples::new(bits, format, directory.big_endian, &colour)?;
         ensure!(
@@ -75,13 +82,13 @@ impl<'a> Tiff<'a> {
             "subsampled colours in planes, or with alpha, are not decoded"
         );
         let layout = if planar { (1, per_pixel) } else { (per_pixel, 1) };
-        let blocks = Blocks::of(&directory, compression, samples, layout, subsampling)?;
+        let tiles = Tiles::new(&directory, compression, samples, layout, subsampling)?;
         let orientation = match directory.integer(274) {
             Some(orientation) if (1..=8).contains(&orientation) => orientation as u8,
             Some(_) => 1,
             None => orientation::of(None, directory.field(700).map(|field| field.bytes)),
         };
-        Ok(Self { width, height, orientation, blocks, samples, colour, premultiplied })
+        Ok(Self { width, height, orientation, tiles, samples, colour, premultiplied })
     }
 }
 
@@ -95,26 +102,26 @@ impl Decoder for Tiff<'_> {
     }
 
     fn memory(&self) -> u64 {
-        self.blocks.memory().saturating_add(8 * u64::from(self.width))
+        self.tiles.memory().saturating_add(8 * u64::from(self.width))
     }
 
-    fn read(self: Box<Self>, put: &mut dyn FnMut(&[u8])) -> Result<Vec<String>> {
-        let Self { width, height, blocks, .. } = *self;
+    fn read(self: Box<Self>, put: &mut dyn FnMut(&[u8])) -> Result<Vec<String>, Reason> {
+        let Self { width, height, tiles, .. } = *self;
         let channels = self.colour.channels() + usize::from(self.premultiplied);
-        let (planes, at_a_time) = if blocks.planes > 1 { (channels, 1) } else { (1, channels) };
+        let (planes, at_a_time) = if tiles.planes > 1 { (channels, 1) } else { (1, channels) };
         let mut line = vec![0; width as usize * channels];
         let mut rgb = Vec::with_capacity(width as usize * 3);
         let mut warnings = Vec::new();
-        for (band, top) in (0..height).step_by(blocks.height as usize).enumerate() {
-            let rows = blocks.height.min(height - top);
-            let row_bytes = blocks.row_bytes;
-            let decoded = blocks.band(band, rows, planes, &mut warnings)?;
+        for (index, top) in (0..height).step_by(tiles.height as usize).enumerate() {
+            let rows = tiles.height.min(height - top);
+            let row_bytes = tiles.row_bytes;
+            let decoded = tiles.row(index, rows, planes, &mut warnings)?;
             for row in 0..rows as usize {
-                for (plane, blocks_across) in decoded.chunks(blocks.across).enumerate() {
-                    let places = line.chunks_mut(blocks.width as usize * channels);
-                    for (block, place) in blocks_across.iter().zip(places) {
-                        let samples = &block[row * row_bytes..][..row_bytes];
-                        self.samples.convert(samples, blocks.per_pixel, at_a_time, &mut place[plane..], channels);
+                for (plane, tiles_across) in decoded.chunks(tiles.across).enumerate() {
+                    let places = line.chunks_mut(tiles.width as usize * channels);
+                    for (tile, place) in tiles_across.iter().zip(places) {
+                        let samples = &tile[row * row_bytes..][..row_bytes];
+                        self.samples.convert(samples, tiles.per_pixel, at_a_time, &mut place[plane..], channels);
                     }
                 }
                 rgb.clear();

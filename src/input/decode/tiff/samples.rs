@@ -1,24 +1,26 @@
 //! From samples of any size to samples of 8 bits.
 
-use anyhow::{Result, bail};
-
 use super::colour::Colour;
 use super::directory::{Directory, integer};
+use crate::error::{Reason, Result, bail};
 
 /// The tag SampleFormat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
+pub(super) enum SampleFormat {
+    /// Whole numbers from 0.
     Unsigned,
+    /// Whole numbers, as two's complements.
     Signed,
+    /// Floating-point numbers.
     Float,
 }
 
-impl Format {
-    /// The format of the first `samples`.
+impl SampleFormat {
+    /// Reads the format of the first `samples` samples of a pixel.
     ///
     /// # Errors
-    /// If it is not the same for all, or complex numbers.
-    pub fn of(directory: &Directory, samples: usize) -> Result<Self> {
+    /// If they differ, or are complex numbers.
+    pub(super) fn of(directory: &Directory, samples: usize) -> Result<Self, Reason> {
         Ok(match directory.same(339, samples)?.unwrap_or(1) {
             // 4 is "undefined", which says nothing.
             1 | 4 => Self::Unsigned,
@@ -30,22 +32,24 @@ impl Format {
     }
 }
 
-/// How samples lie in a row, and what they mean.
+/// How samples are stored in a row, and how they become 8 bits.
 #[derive(Clone, Copy)]
-pub struct Samples {
+pub(super) struct Samples {
     bits: usize,
-    format: Format,
+    format: SampleFormat,
     big_endian: bool,
-    /// What 8 bits are made by: the value of a sample.
+    /// Makes 8 bits of the value of a sample and its number of bits.
     convert: fn(u64, usize) -> u8,
 }
 
 impl Samples {
+    /// Chooses how samples of `bits` bits become 8 bits.
+    ///
     /// # Errors
     /// If samples of this format do not occur with these colours, or are not decoded.
-    pub fn new(bits: u64, format: Format, big_endian: bool, colour: &Colour) -> Result<Self> {
+    pub(super) fn new(bits: u64, format: SampleFormat, big_endian: bool, colour: &Colour) -> Result<Self, Reason> {
         use Colour::{Cmyk, Grey, Lab, Palette, Rgb, YCbCr};
-        use Format::{Float, Signed, Unsigned};
+        use SampleFormat::{Float, Signed, Unsigned};
         let convert: fn(u64, usize) -> u8 = match (format, bits, colour) {
             (Unsigned, 8, _) | (Unsigned, 1..8, Palette(_)) | (Signed, 8, Grey { .. }) => |value, _| value as u8,
             (Unsigned, 1..8, Grey { .. } | Rgb | Cmyk) => |value, bits| {
@@ -56,7 +60,7 @@ impl Samples {
             (Unsigned, 9..=16, Grey { .. }) | (Unsigned, 9..=32, Rgb | Cmyk) | (Unsigned, 16, Lab(_)) => {
                 |value, bits| (value >> (bits - 8)) as u8
             }
-            // These Pillow clips, and so does everything here: who stores such numbers, stores measurements.
+            // As Pillow: such numbers are measurements, which have no largest value to scale by.
             (Unsigned, 17..=32, Grey { .. }) | (Signed, 32, Grey { .. }) => |value, _| clip(value as i32),
             (Signed, 16, Grey { .. }) => |value, _| clip((value as i16).into()),
             // `as` clips, and truncates as C does.
@@ -84,9 +88,9 @@ impl Samples {
         Ok(Self { bits: bits as usize, format, big_endian, convert })
     }
 
-    /// Makes 8 bits of the first `channels` of the `per_pixel` samples of each pixel. The pixels in `out` are
-    /// `stride` bytes apart, and there are as many as fit.
-    pub fn convert(&self, row: &[u8], per_pixel: usize, channels: usize, out: &mut [u8], stride: usize) {
+    /// Converts the first `channels` of the `per_pixel` samples of each pixel to 8 bits. The pixels in `out` are
+    /// `stride` bytes apart, and as many are converted as fit.
+    pub(super) fn convert(&self, row: &[u8], per_pixel: usize, channels: usize, out: &mut [u8], stride: usize) {
         for (index, pixel) in out.chunks_mut(stride).enumerate() {
             for (channel, value) in pixel.iter_mut().take(channels).enumerate() {
                 *value = self.value(row, index * per_pixel + channel);
@@ -94,6 +98,7 @@ impl Samples {
         }
     }
 
+    /// The sample with this index, in 8 bits.
     fn value(&self, row: &[u8], index: usize) -> u8 {
         if self.bits == 8 {
             return row[index];
@@ -108,24 +113,26 @@ impl Samples {
     }
 
     /// Bytes of a row of this many samples.
-    pub fn bytes(&self, samples: u64) -> u64 {
+    pub(super) fn bytes(&self, samples: u64) -> u64 {
         (samples * self.bits as u64).div_ceil(8)
     }
 
+    /// Checks the tag Predictor.
+    ///
     /// # Errors
-    /// If the predictor is unknown, or not defined for samples of this kind.
-    pub fn ensure_predictor(&self, predictor: u64) -> Result<()> {
+    /// If the predictor is not known, or not defined for such samples.
+    pub(super) fn ensure_predictor(&self, predictor: u64) -> Result<(), Reason> {
         match predictor {
             1 => Ok(()),
             2 if [8, 16, 32, 64].contains(&self.bits) => Ok(()),
-            3 if self.format == Format::Float => Ok(()),
+            3 if self.format == SampleFormat::Float => Ok(()),
             _ => bail!("predictor {predictor} with samples of {} bits is not decoded", self.bits),
         }
     }
 
-    /// Undoes what the tag Predictor says, row by row: 2 is the difference to the sample `stride` samples
-    /// before, 3 that of bytes (Adobe's TIFF Technical Note 3).
-    pub fn undo_predictor(&self, predictor: u64, data: &mut [u8], row_bytes: usize, stride: usize) {
+    /// Undoes the prediction that the tag Predictor names, row by row. With 2, a sample is stored as its difference to
+    /// the one `stride` samples before; with 3, bytes are (Adobe's TIFF Technical Note 3).
+    pub(super) fn undo_predictor(&self, predictor: u64, data: &mut [u8], row_bytes: usize, stride: usize) {
         let rows = data.chunks_exact_mut(row_bytes);
         let width = self.bits / 8;
         match predictor {
@@ -147,7 +154,7 @@ impl Samples {
     }
 }
 
-/// Adds to each sample of `width` bytes that which is `stride` samples before.
+/// Adds to each sample, of `width` bytes, the one that is `stride` samples before.
 fn add_previous(row: &mut [u8], width: usize, stride: usize, big_endian: bool) {
     let back = stride * width;
     for start in (back..row.len()).step_by(width) {
@@ -186,7 +193,7 @@ mod tests {
         let grey = Colour::Grey { white_is_zero: false };
         let convert = |bits, row: &[u8]| {
             let mut out = [0; 2];
-            Samples::new(bits, Format::Unsigned, true, &grey).unwrap().convert(row, 1, 1, &mut out, 1);
+            Samples::new(bits, SampleFormat::Unsigned, true, &grey).unwrap().convert(row, 1, 1, &mut out, 1);
             out
         };
         assert_eq!(convert(1, &[0b0100_0000]), [0, 255]);

@@ -1,20 +1,20 @@
-//! From values of other colours to RGB, as Pillow does it with 8 bits.
+//! From grey, CMYK and alpha to RGB, with 8 bits and as Pillow does it.
 
-/// `a * b / 255`, rounded (`MULDIV255`).
-pub fn multiply(a: u8, b: u8) -> u8 {
+/// `a * b / 255`, rounded (Pillow's `MULDIV255`).
+pub(super) fn multiply(a: u8, b: u8) -> u8 {
     let product = u32::from(a) * u32::from(b) + 128;
     (((product >> 8) + product) >> 8) as u8
 }
 
-/// Inks to light (`cmyk2rgb`).
-pub fn cmyk_to_rgb([cyan, magenta, yellow, black]: [u8; 4]) -> [u8; 3] {
+/// From inks to RGB (Pillow's `cmyk2rgb`).
+pub(super) fn cmyk_to_rgb([cyan, magenta, yellow, black]: [u8; 4]) -> [u8; 3] {
     let light = 255 - black;
     [cyan, magenta, yellow].map(|ink| light.saturating_sub(multiply(ink, light)))
 }
 
-/// Replaces what is in `rgb` by the colours of pixels that have one channel (grey), two (with alpha), three or four
-/// (with alpha): grey is repeated, alpha dropped.
-pub fn to_rgb(samples: &[u8], channels: usize, rgb: &mut Vec<u8>) {
+/// Converts pixels of one channel (grey), two (grey and alpha), three (RGB) or four (RGB and alpha) to RGB, which
+/// replaces what is in `rgb`. Alpha is dropped.
+pub(super) fn to_rgb(samples: &[u8], channels: usize, rgb: &mut Vec<u8>) {
     rgb.clear();
     match channels {
         1 => rgb.extend(samples.iter().flat_map(|grey| [*grey; 3])),

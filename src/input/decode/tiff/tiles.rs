@@ -1,34 +1,39 @@
-//! The strips or tiles that a picture is stored in. A strip is a tile as wide as the picture.
+//! The strips or tiles that a picture is stored in. Here a strip is a tile that is as wide as the picture.
 
 use std::borrow::Cow;
-
-use anyhow::{Context, Result, ensure};
 
 use super::compression::{Compression, Shape, decompress};
 use super::directory::{Directory, Field};
 use super::samples::Samples;
+use crate::error::{Context, Reason, Result, ensure};
 use crate::input::decode::CUT_SHORT;
 
-/// Where the strips or tiles lie, and how.
-pub struct Blocks<'a> {
-    /// Pixels of each.
-    pub width: u32,
-    pub height: u32,
+/// All strips or tiles of a picture: where they lie in the file, and how they are stored.
+pub(super) struct Tiles<'a> {
+    /// Width of each, in pixels.
+    pub(super) width: u32,
+    /// Height of each, in pixels. The lowest ones may reach below the picture.
+    pub(super) height: u32,
     /// How many there are side by side.
-    pub across: usize,
-    /// How many times the picture is covered: by each sample in turn, or by all at once.
-    pub planes: usize,
-    /// Samples per pixel in each.
-    pub per_pixel: usize,
-    /// Bytes of a row of samples in each.
-    pub row_bytes: usize,
-    name: &'static str,
+    pub(super) across: usize,
+    /// How many there are one below the other.
     down: usize,
+    /// How many planes there are: one for each sample of a pixel, or a single one for all.
+    pub(super) planes: usize,
+    /// Samples per pixel in each plane.
+    pub(super) per_pixel: usize,
+    /// Bytes of a row of a tile, when it is decompressed.
+    pub(super) row_bytes: usize,
+    /// `strip` or `tile`, for messages.
+    name: &'static str,
+    /// The whole file.
     bytes: &'a [u8],
+    /// Where each one begins in the file, plane after plane.
     offsets: Field<'a>,
+    /// How many bytes each one has in the file.
     sizes: Option<Field<'a>>,
     compression: Compression<'a>,
-    /// The first pixel is in the lowest bits of a byte.
+    /// The bits of each byte are stored in reverse order (the tag FillOrder).
     reversed: bool,
     predictor: u64,
     samples: Samples,
@@ -36,47 +41,36 @@ pub struct Blocks<'a> {
     subsampling: (u32, u32),
 }
 
-impl<'a> Blocks<'a> {
-    /// For a picture with `planes` planes of `per_pixel` samples.
+impl<'a> Tiles<'a> {
+    /// Finds the strips or tiles of a picture with `planes` planes of `per_pixel` samples per pixel.
     ///
     /// # Errors
-    /// If there are too few, they are too large, their size is missing, or they cannot be compressed like this.
-    pub fn of(
+    /// If some are missing, they are too large, or such samples cannot be compressed like this.
+    pub(super) fn new(
         directory: &Directory<'a>,
         compression: Compression<'a>,
         samples: Samples,
         (per_pixel, planes): (usize, usize),
         subsampling: (u32, u32),
-    ) -> Result<Self> {
-        let (picture_width, picture_height) = directory.size()?;
-        // As in libtiff, tiles are recognised by their size; some files have their places in the tags of strips.
-        let tiles = directory.side(322).zip(directory.side(323));
-        let (name, (width, height)) = match tiles {
-            _ if matches!(compression, Compression::OldJpeg { .. }) => ("JPEG stream", (picture_width, picture_height)),
+    ) -> Result<Self, Reason> {
+        let picture = directory.size()?;
+        // As in libtiff, tiles are recognised by their size; in some files the tags of strips say where they are.
+        let tiled = directory.side(322).zip(directory.side(323));
+        let (name, (width, height)) = match tiled {
+            _ if matches!(compression, Compression::OldJpeg { .. }) => ("JPEG stream", picture),
             Some(sides) => ("tile", sides),
-            None => ("strip", (picture_width, directory.side(278).unwrap_or(u32::MAX).min(picture_height))),
+            None => ("strip", (picture.0, directory.side(278).unwrap_or(u32::MAX).min(picture.1))),
         };
-        let either = |tile, strip| directory.field(tile).filter(|_| tiles.is_some()).or(directory.field(strip));
+        ensure_size(name, (width, height), picture)?;
+        let either = |tile, strip| directory.field(tile).filter(|_| tiled.is_some()).or(directory.field(strip));
         let offsets = either(324, 273).with_context(|| format!("the places of its {name}s are missing"))?;
-        let (across, down) = (picture_width.div_ceil(width) as usize, picture_height.div_ceil(height) as usize);
-        // Hostile files have tiles by which a small picture would take much memory.
-        let pixels = |width: u32, height: u32| u64::from(width) * u64::from(height);
-        let (one, picture) = (pixels(width, height), pixels(picture_width, picture_height));
-        ensure!(
-            one <= (picture.saturating_mul(4)).max(1 << 22),
-            "a {name} of {width}x{height} pixels is too large for the picture"
-        );
+        let (across, down) = (picture.0.div_ceil(width) as usize, picture.1.div_ceil(height) as usize);
         let needed = (across as u64 * down as u64).saturating_mul(planes as u64);
         let found = offsets.len() as u64;
-        // libtiff passes over those that are too many; here not where that would leave open which ones they are.
+        // libtiff ignores those that are too many; here not where that would leave open which ones they are.
         let too_many = found > needed && planes == 1 && compression != Compression::None;
         ensure!(found == needed || too_many, "there are {found} {name}s instead of {needed}");
-        let fax = matches!(compression, Compression::Fax { .. });
-        ensure!(!fax || samples.bytes(8) * per_pixel as u64 == 1, "CCITT of more than one bit is not decoded");
-        ensure!(
-            !compression.is_jpeg() || matches!(per_pixel, 1 | 3 | 4),
-            "JPEG compression of {per_pixel} samples per pixel is not decoded"
-        );
+        ensure_compressible(compression, samples, per_pixel)?;
         let predictor = directory.integer(317).filter(|_| compression.has_predictor()).unwrap_or(1);
         samples.ensure_predictor(predictor)?;
         let row_bytes = samples.bytes(u64::from(width) * per_pixel as u64);
@@ -87,11 +81,11 @@ impl<'a> Blocks<'a> {
             width,
             height,
             across,
+            down,
             planes,
             per_pixel,
             row_bytes: row_bytes as usize,
             name,
-            down,
             bytes: directory.bytes,
             offsets,
             sizes: either(325, 279),
@@ -104,8 +98,8 @@ impl<'a> Blocks<'a> {
         })
     }
 
-    /// Bytes that [`Self::band`] takes, and what it needs for its work.
-    pub fn memory(&self) -> u64 {
+    /// The number of bytes that [`Self::row`] returns, and those that it holds besides while it decompresses.
+    pub(super) fn memory(&self) -> u64 {
         let one = self.row_bytes as u64 * u64::from(self.height);
         let all = one.saturating_mul(self.across as u64 * self.planes as u64);
         match self.compression {
@@ -117,29 +111,30 @@ impl<'a> Blocks<'a> {
         }
     }
 
-    /// The strips or tiles that lie side by side, as rows of samples, for the first `planes` one by one. Of the
-    /// lowest, only some `rows` belong to the picture. What is wrong with them, and was passed over, is added to
-    /// `warnings`.
+    /// Decompresses the tiles that lie side by side in row `row` of the tiles, for each of the first `planes` planes.
+    /// Only the upper `height` rows of pixels are decoded: of the lowest tiles the others lie below the picture.
+    /// Faults in the file that could be passed over are added to `warnings`.
     ///
     /// # Errors
     /// If one is missing, damaged or cut short.
-    pub fn band(
+    pub(super) fn row(
         &self,
-        band: usize,
-        rows: u32,
+        row: usize,
+        height: u32,
         planes: usize,
         warnings: &mut Vec<String>,
-    ) -> Result<Vec<Cow<'a, [u8]>>> {
+    ) -> Result<Vec<Cow<'a, [u8]>>, Reason> {
         let indices = (0..planes).flat_map(|plane| {
-            let first = (plane * self.down + band) * self.across;
+            let first = (plane * self.down + row) * self.across;
             first..first + self.across
         });
         indices
-            .map(|index| self.block(index, rows, warnings).with_context(|| format!("{} {index}", self.name)))
+            .map(|index| self.tile(index, height, warnings).with_context(|| format!("{} {index}", self.name)))
             .collect()
     }
 
-    fn block(&self, index: usize, rows: u32, warnings: &mut Vec<String>) -> Result<Cow<'a, [u8]>> {
+    /// Decompresses the upper `rows` rows of a tile.
+    fn tile(&self, index: usize, rows: u32, warnings: &mut Vec<String>) -> Result<Cow<'a, [u8]>, Reason> {
         let (across, down) = self.subsampling;
         let size = self.row_bytes * rows as usize;
         let stored = match self.subsampling {
@@ -162,13 +157,13 @@ impl<'a> Blocks<'a> {
             self.samples.undo_predictor(self.predictor, rows.to_mut(), self.row_bytes, self.per_pixel);
         }
         if self.subsampling != (1, 1) {
-            rows = spread(&rows, self.subsampling, self.width as usize, size).into();
+            rows = upsample(&rows, self.subsampling, self.width as usize, size).into();
         }
         Ok(rows)
     }
 
-    /// What lies in the file; `size` is the number of bytes if it is not compressed.
-    fn stored(&self, index: usize, size: usize) -> Result<&'a [u8]> {
+    /// The bytes of a tile as they lie in the file. `size` is their number if they are not compressed.
+    fn stored(&self, index: usize, size: usize) -> Result<&'a [u8], Reason> {
         if let Compression::OldJpeg { stream } = self.compression {
             return Ok(stream);
         }
@@ -185,8 +180,30 @@ impl<'a> Blocks<'a> {
     }
 }
 
-/// Gives each pixel the Cb and Cr of its group: the samples of a group lie together, each Y and then Cb and Cr.
-fn spread(groups: &[u8], (across, down): (u32, u32), width: usize, size: usize) -> Vec<u8> {
+/// Refuses tiles by which a small picture would take much memory.
+fn ensure_size(name: &str, (width, height): (u32, u32), picture: (u32, u32)) -> Result<(), Reason> {
+    let pixels = |(width, height): (u32, u32)| u64::from(width) * u64::from(height);
+    ensure!(
+        pixels((width, height)) <= pixels(picture).saturating_mul(4).max(1 << 22),
+        "a {name} of {width}x{height} pixels is too large for the picture"
+    );
+    Ok(())
+}
+
+/// Refuses samples to which a compression does not apply.
+fn ensure_compressible(compression: Compression, samples: Samples, per_pixel: usize) -> Result<(), Reason> {
+    let fax = matches!(compression, Compression::Fax { .. });
+    ensure!(!fax || samples.bytes(8) * per_pixel as u64 == 1, "CCITT of more than one bit is not decoded");
+    ensure!(
+        !compression.is_jpeg() || matches!(per_pixel, 1 | 3 | 4),
+        "JPEG compression of {per_pixel} samples per pixel is not decoded"
+    );
+    Ok(())
+}
+
+/// Gives each pixel the Cb and Cr of its group of pixels. The samples of a group lie together: the Y of each pixel,
+/// then Cb and Cr.
+fn upsample(groups: &[u8], (across, down): (u32, u32), width: usize, size: usize) -> Vec<u8> {
     let (across, down) = (across as usize, down as usize);
     let length = across * down + 2;
     let mut pixels = Vec::with_capacity(size);

@@ -1,9 +1,8 @@
-//! Tells what kind of file it is.
+//! Recognises the format of a file.
 
 use std::fmt;
 use std::path::Path;
 
-use anyhow::{Result, bail};
 use image::ImageFormat;
 
 use super::Decoder;
@@ -15,44 +14,53 @@ use super::jpeg::Jpeg;
 use super::other::Other;
 use super::png::{self, Png};
 use super::tiff::Tiff;
+use crate::error::{Reason, Result, bail};
 
 /// A format that can be decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub(super) enum Format {
+    /// By libjpeg-turbo.
     Jpeg,
+    /// By the crate `png`.
     Png,
+    /// The first frame.
     Gif,
+    /// The first page.
     Tiff,
+    /// Windows' bitmap.
     Bmp,
     /// BMP without its file header.
     Dib,
+    /// Windows' icons.
     Ico,
+    /// Windows' cursors.
     Cur,
+    /// DirectDraw surfaces.
     Dds,
-    /// What the `image` crate decodes as Pillow does.
+    /// One that the `image` crate decodes as Pillow does.
     Other(ImageFormat),
 }
 
-impl Kind {
-    /// By the first bytes of the file, and for TGA, which has no mark, by its name.
+impl Format {
+    /// Recognises the format by the first bytes of the file, and TGA, which has no mark, by the file's name.
     ///
     /// # Errors
-    /// If it is none that can be decoded.
-    pub fn of(bytes: &[u8], name: &Path) -> Result<Self> {
-        const OURS: [(&[u8], Kind); 12] = [
-            (b"\xff\xd8\xff", Kind::Jpeg),
-            (png::SIGNATURE, Kind::Png),
-            (b"GIF8", Kind::Gif),
-            (b"II*\0", Kind::Tiff),
-            (b"MM\0*", Kind::Tiff),
+    /// If the format is not known, or not decoded.
+    pub(super) fn of(bytes: &[u8], name: &Path) -> Result<Self, Reason> {
+        const OURS: [(&[u8], Format); 12] = [
+            (b"\xff\xd8\xff", Format::Jpeg),
+            (png::SIGNATURE, Format::Png),
+            (b"GIF8", Format::Gif),
+            (b"II*\0", Format::Tiff),
+            (b"MM\0*", Format::Tiff),
             // In the wrong byte order, but Pillow reads them.
-            (b"II\0*", Kind::Tiff),
-            (b"MM*\0", Kind::Tiff),
-            (b"II+\0", Kind::Tiff),
-            (b"MM\0+", Kind::Tiff),
-            (b"BM", Kind::Bmp),
-            (b"\0\0\x01\0", Kind::Ico),
-            (b"DDS ", Kind::Dds),
+            (b"II\0*", Format::Tiff),
+            (b"MM*\0", Format::Tiff),
+            (b"II+\0", Format::Tiff),
+            (b"MM\0+", Format::Tiff),
+            (b"BM", Format::Bmp),
+            (b"\0\0\x01\0", Format::Ico),
+            (b"DDS ", Format::Dds),
         ];
         if let Some((_, kind)) = OURS.into_iter().find(|(magic, _)| bytes.starts_with(magic)) {
             return Ok(kind);
@@ -76,8 +84,11 @@ impl Kind {
         bail!("not an image of a known format (JPEG, PNG, GIF, WebP, TIFF, BMP and others)")
     }
 
-    /// Reads the header.
-    pub fn decoder<'a>(self, bytes: &'a [u8]) -> Result<Box<dyn Decoder + 'a>> {
+    /// Reads the header of a file of this format.
+    ///
+    /// # Errors
+    /// If the header is damaged, or the file is of a kind that is not decoded.
+    pub(super) fn decoder<'a>(self, bytes: &'a [u8]) -> Result<Box<dyn Decoder + 'a>, Reason> {
         Ok(match self {
             Self::Jpeg => Box::new(Jpeg::open(bytes)?),
             Self::Png => Box::new(Png::open(bytes)?),
@@ -91,7 +102,7 @@ impl Kind {
     }
 }
 
-impl fmt::Display for Kind {
+impl fmt::Display for Format {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         f.write_str(match self {
             Self::Jpeg => "JPEG",
@@ -111,7 +122,7 @@ impl fmt::Display for Kind {
     }
 }
 
-/// What a file is that people take for a picture, or that is one, and for which there is no decoder.
+/// Recognises a file that has no decoder here although people may take it for a picture.
 fn not_decoded(bytes: &[u8]) -> Option<&'static str> {
     let starts = |magic: &[u8]| bytes.starts_with(magic);
     // ISO base media files tell their kind by a brand.
