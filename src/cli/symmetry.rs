@@ -32,7 +32,7 @@ const NOISE: usize = 2;
 pub fn run(args: &Symmetry) -> Result<ExitCode> {
     let families = match args.family.as_slice() {
         [] => FAMILIES.to_vec(),
-        names => find(&names.iter().map(|name| name.trim().to_string()).collect::<Vec<_>>())?,
+        names => find(&names.iter().map(|name| name.trim()).collect::<Vec<_>>())?,
     };
     let outputs = Outputs::create(args)?;
     if args.audit {
@@ -61,8 +61,8 @@ pub fn run(args: &Symmetry) -> Result<ExitCode> {
         layer: args.layer,
         scale: args.scale,
         images: images.dim(0)?,
-        largest_logit: subject.largest_logit,
-        tolerance: subject.tolerance,
+        largest_logit: subject.largest_logit(),
+        tolerance: subject.tolerance(),
     };
     if args.balance {
         return run_balance(args, &subject, &header, outputs);
@@ -200,7 +200,7 @@ fn run_check(
     }
     let mut drawn = Vec::new();
     for &family in families {
-        let element = draw(family, &subject.weights, args.layer, args.scale, args.seed)?;
+        let element = draw(family, subject.weights(), args.layer, args.scale, args.seed)?;
         match element.is_empty() {
             false => drawn.push((family, element)),
             true => ensure!(args.family.is_empty(), "{} moves nothing in this network or layer", family.name()),
@@ -216,7 +216,7 @@ fn run_check(
     let outcome = |family: &dyn Family, element: &Element| -> Result<Outcome> {
         let outcome = subject.outcome_of(family, args.layer, element)?;
         if !args.json {
-            print(&row(&outcome, subject.tolerance))?;
+            print(&row(&outcome, subject.tolerance()))?;
         }
         Ok(outcome)
     };
@@ -228,7 +228,7 @@ fn run_check(
     let elements: Vec<Element> = joined.into_iter().map(|(_, element)| element).collect();
     let all = subject.outcome("all together", "", dimensions, &elements)?;
     if !args.json {
-        print(&row(&all, subject.tolerance))?;
+        print(&row(&all, subject.tolerance()))?;
     }
     for (family, element) in &apart {
         outcomes.push(outcome(*family, element)?);
@@ -238,9 +238,9 @@ fn run_check(
         print(&to_json(&Report { passed, header, families: &outcomes, all: &all })?)?;
     }
     if passed {
-        outputs.save(|| subject.moved(&elements, Side::Both))?;
+        outputs.save(|| Ok(subject.moved(&elements, Side::Both)?))?;
     }
-    let stays = outcomes.iter().chain([&all]).all(|outcome| outcome.change.logit_change <= subject.tolerance);
+    let stays = outcomes.iter().chain([&all]).all(|outcome| outcome.change.logit_change <= subject.tolerance());
     verdict(passed, if stays { WEAK } else { "the logits do not stay" })
 }
 
@@ -295,11 +295,11 @@ fn run_path(
         let (t, weights) = (number(*t), number(*weight_change));
         print(&format!("{t:>8} {weights:>10} {logit_change:>10.1e} {control_logit_change:>10.1e}"))
     })?;
-    let stays = path.iter().all(|step| step.logit_change <= subject.tolerance);
-    let far = path.last().is_some_and(|step| step.control_logit_change >= FAR * subject.tolerance);
+    let stays = path.iter().all(|step| step.logit_change <= subject.tolerance());
+    let far = path.last().is_some_and(|step| step.control_logit_change >= FAR * subject.tolerance());
     let passed = stays && far;
     if args.json {
-        let config = &subject.weights.config;
+        let config = &subject.weights().config;
         let continuous = families.iter().filter(|family| family.dimensions(config, args.layer) > 0);
         let families = continuous.map(|family| family.name()).collect();
         print(&to_json(&Report { passed, header, families, path: &path })?)?;
@@ -312,7 +312,7 @@ fn run_path(
         let what = args.layer.map_or(what.clone(), |layer| format!("{what} of layer {layer}"));
         let model = Path::new(&header.model).file_name().unwrap_or_default().to_string_lossy();
         let title = format!("{model} along {what} ({}, seed {})", header.dtype, header.seed);
-        output.write(&plot::draw(&path, &title, subject.tolerance, file)?)?;
+        output.write(&plot::draw(&path, &title, subject.tolerance(), file)?)?;
     }
     if let Some(output) = outputs.csv {
         output.write(&to_csv(&path)?)?;
@@ -344,7 +344,7 @@ fn run_audit(args: &Symmetry, families: &[&dyn Family]) -> Result<ExitCode> {
             text += &format!("\n{family:<34} {dimensions:>6}");
         }
         if audit.scales > 0 {
-            text += &format!("\n{:<34} {:>6}", "stages whose ball no pixel is inside", audit.scales);
+            text += &format!("\n{:<34} {:>6}", "streams whose ball no pixel is inside", audit.scales);
         }
         text += &format!("\n{:<34} {:>6}", "all together", audit.expected);
         text += &format!("\n{:<34} {:>6}", "directions that change no logit", audit.null_space);
@@ -363,11 +363,11 @@ fn run_balance(args: &Symmetry, subject: &Subject, header: &Header, outputs: Out
         change: Change,
         half_precision: &'a [HalfPrecision],
     }
-    let balanced = balance::balance(&subject.weights)?;
+    let balanced = balance::balance(subject.weights())?;
     let change = subject.compare(&balanced)?;
-    let passed = change.logit_change <= subject.tolerance;
+    let passed = change.logit_change <= subject.tolerance();
     let half = [DType::F16, DType::BF16].map(|dtype| subject.half_precision(&balanced, dtype));
-    let half = half.into_iter().collect::<Result<Vec<_>>>()?;
+    let half = half.into_iter().collect::<Result<Vec<_>, _>>()?;
     if args.json {
         print(&to_json(&Report { passed, header, change, half_precision: &half })?)?;
     } else {
