@@ -140,6 +140,19 @@ pub enum Error {
     #[error("{0}")]
     Symmetry(Reason),
 
+    /// A network is too large for an audit of its symmetry, which takes a small one.
+    #[error("an audit takes a small network: this one has {parameters} parameters, and at most {limit} are feasible")]
+    TooLargeToAudit {
+        /// The number of its parameters.
+        parameters: usize,
+        /// The number that is feasible.
+        limit: usize,
+    },
+
+    /// A path cannot be drawn: it goes nowhere, or the file's name says no format.
+    #[error("{0}")]
+    Plot(Reason),
+
     /// An error, and where it happened.
     #[error("{place}: {error}")]
     At {

@@ -5,7 +5,6 @@
 //! each image and logit. Its null space are the directions in which no logit changes; its dimension is
 //! the number of parameters less the rank, which the singular values tell.
 
-use anyhow::{Context, Result, ensure};
 use candle_core::{DType, Device, IndexOp, Tensor, Var};
 use candle_nn::VarBuilder;
 use nalgebra::DMatrix;
@@ -14,7 +13,9 @@ use serde::Serialize;
 
 use super::check::noise;
 use super::families::Family;
+use super::refused;
 use super::structure::{blocks, streams};
+use crate::error::{Error, Result};
 use crate::network::model::QLNet;
 use crate::weights::config::Config;
 use crate::weights::fold::Weights;
@@ -24,6 +25,9 @@ pub const MOST_PARAMETERS: usize = 4000;
 /// Singular values below this, relative to the largest, count as zero. In float64 they are where they
 /// are zero below 1e-14; others have been above 1e-6.
 const ZERO: f64 = 1e-10;
+/// How many times the last singular value that is not zero must be larger than the first that is, or the
+/// rank is not clear.
+const GAP: f64 = 1e4;
 
 /// What was counted.
 #[derive(Clone, Debug, Serialize)]
@@ -31,36 +35,39 @@ pub struct Audit {
     /// Whether the families have as many dimensions as there are directions that change no logit, and it is
     /// clear how many these are.
     pub passed: bool,
+    /// The dimensions of the network, in words.
     pub network: String,
+    /// What the random images were drawn with.
     pub seed: u64,
+    /// The parameters of the network, and columns of the Jacobian.
     pub parameters: usize,
     /// Rows of the Jacobian.
     pub equations: usize,
+    /// Its rank.
     pub rank: usize,
     /// Directions in which no logit changes.
     pub null_space: usize,
-    /// Of each family.
+    /// The families that have dimensions and keep the architecture.
     pub families: Vec<Counted>,
-    /// One for each stage in which no pixel stayed inside the ball of its first block: there, what makes
-    /// it, skip and conv3, may also share a scale.
+    /// One for each stream in which no pixel stayed inside the ball that it begins with: there, what makes
+    /// the stream, skip and conv3, may also share a scale.
     pub scales: usize,
     /// All dimensions together.
     pub expected: usize,
-    /// The last singular value that is not zero and the first that is, relative to the largest.
+    /// The last singular value that is not zero, relative to the largest.
     pub last_nonzero: f64,
+    /// The first singular value that counts as zero, relative to the largest.
     pub first_zero: f64,
 }
 
 /// A family and its dimensions.
 #[derive(Clone, Debug, Serialize)]
 pub struct Counted {
+    /// The family's name.
     pub family: &'static str,
+    /// The dimension of its group for this network.
     pub dimensions: usize,
 }
-
-/// How many times the last singular value that is not zero must be larger than the first that is, or the
-/// rank is not clear.
-const GAP: f64 = 1e4;
 
 /// The network that is audited unless another is given: two filters a channel, three layers.
 ///
@@ -77,44 +84,28 @@ pub fn small() -> Config {
 /// that the last layer still has 3x3 pixels: on fewer, some taps of conv2 would only see padding.
 ///
 /// # Errors
-/// If the network is too large, or one of its hardballs never acts on these images: then the group is
-/// larger than the families say.
+/// [`Error::TooLargeToAudit`] if the network has more than [`MOST_PARAMETERS`]; [`Error::Symmetry`] if it has
+/// explicit skips, overflows, or one of its hardballs never acts on these images, because the group is
+/// larger then than the families say; [`Error::Compute`] if there is no memory.
 pub fn audit(weights: &Weights, families: &[&dyn Family], seed: u64) -> Result<Audit> {
     let config = &weights.config;
-    let weights = weights.to_dtype(DType::F64)?;
+    if config.has_explicit_skips() {
+        return Err(refused("a network with explicit skips has more symmetries than the families that are counted"));
+    }
     let parameters: usize = weights.tensors.values().map(|tensor| tensor.elem_count()).sum();
-    ensure!(
-        !config.has_explicit_skips(),
-        "a network with explicit skips has more symmetries than the families that are counted"
-    );
-    ensure!(
-        parameters <= MOST_PARAMETERS,
-        "an audit takes a small network: this one has {parameters} parameters, and at most {MOST_PARAMETERS} are \
-         feasible; leave out --model and --weights to take one that is made for it"
-    );
-    let vars: Vec<(String, Var)> =
-        weights.tensors.iter().map(|(name, t)| Ok((name.clone(), Var::from_tensor(t)?))).collect::<Result<_>>()?;
-    let tensors = vars.iter().map(|(name, var)| (name.clone(), var.as_tensor().clone())).collect();
-    let net = QLNet::new_plain(config, VarBuilder::from_tensors(tensors, DType::F64, &Device::Cpu))?;
-
+    if parameters > MOST_PARAMETERS {
+        return Err(Error::TooLargeToAudit { parameters, limit: MOST_PARAMETERS });
+    }
+    let network = Differentiable::new(weights)?;
     // An image gives as many independent equations as it has logits, or features that they are made of.
     let images = (5 * parameters).div_ceil(4 * config.num_classes.min(config.num_features()));
     let side = (8 << (config.layers.len() - 1)) + 1;
     let noise = noise(images, side, seed)?.to_dtype(DType::F64)?;
-    let balls = Balls::observe(&net, config, &noise)?;
+    let scales = streams_outside_their_ball(&network.net, config, &noise)?;
     let equations = images * config.num_classes;
-    let rows = (0..images).into_par_iter().map(|image| -> Result<Vec<Vec<f64>>> {
-        let logits = net.forward_observed(&noise.narrow(0, image, 1)?, &mut |_, _| {})?;
-        (0..config.num_classes).map(|class| gradient(&logits.i((0, class))?, &vars)).collect()
-    });
-    let rows: Vec<Vec<f64>> = rows.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect();
-    let finite = rows.iter().flatten().all(|value| value.is_finite());
-    ensure!(finite, "the network overflows on random images: smaller weights are needed");
-    let jacobian = DMatrix::from_fn(equations, parameters, |row, column| rows[row][column]);
-    let mut values = jacobian.singular_values().as_slice().to_vec();
-    values.sort_by(|a, b| b.total_cmp(a));
-    let relative: Vec<f64> = values.iter().map(|value| value / values[0]).collect();
-    let rank = relative.iter().filter(|value| **value > ZERO).count();
+    let values = network.singular_values(&noise, config.num_classes)?;
+    // At least one: the derivatives by the last bias are all 1.
+    let rank = values.iter().filter(|value| **value > ZERO).count();
     let null_space = parameters - rank;
 
     let families: Vec<_> = families
@@ -123,9 +114,8 @@ pub fn audit(weights: &Weights, families: &[&dyn Family], seed: u64) -> Result<A
         .map(|family| Counted { family: family.name(), dimensions: family.dimensions(config, None) })
         .filter(|counted| counted.dimensions > 0)
         .collect();
-    let scales = balls.never_inside;
     let expected = families.iter().map(|counted| counted.dimensions).sum::<usize>() + scales;
-    let (last_nonzero, first_zero) = (relative[rank - 1], relative.get(rank).copied().unwrap_or(0.0));
+    let (last_nonzero, first_zero) = (values[rank - 1], values.get(rank).copied().unwrap_or(0.0));
     Ok(Audit {
         passed: null_space == expected && last_nonzero > GAP * first_zero,
         network: config.to_string(),
@@ -142,50 +132,82 @@ pub fn audit(weights: &Weights, families: &[&dyn Family], seed: u64) -> Result<A
     })
 }
 
-/// The derivative of a number by all parameters, one after the other.
-fn gradient(logit: &Tensor, vars: &[(String, Var)]) -> Result<Vec<f64>> {
-    let gradients = logit.backward()?;
-    let mut row = Vec::new();
-    for (name, var) in vars {
-        let gradient = gradients.get(var.as_tensor()).with_context(|| format!("`{name}` has no effect"))?;
-        row.extend(gradient.flatten_all()?.to_vec1::<f64>()?);
+/// A network whose logits can be differentiated by its parameters, in float64.
+struct Differentiable {
+    net: QLNet,
+    parameters: Vec<(String, Var)>,
+}
+
+impl Differentiable {
+    fn new(weights: &Weights) -> Result<Self> {
+        let weights = weights.to_dtype(DType::F64)?;
+        let parameter = |(name, tensor): (&String, &Tensor)| Ok((name.clone(), Var::from_tensor(tensor)?));
+        let parameters: Vec<_> = weights.tensors.iter().map(parameter).collect::<Result<_>>()?;
+        let tensors = parameters.iter().map(|(name, var)| (name.clone(), var.as_tensor().clone())).collect();
+        let builder = VarBuilder::from_tensors(tensors, DType::F64, &Device::Cpu);
+        Ok(Self { net: QLNet::new_plain(&weights.config, builder)?, parameters })
     }
-    Ok(row)
-}
 
-/// Where pixels lie, of the hardballs at the beginning of the stages.
-struct Balls {
-    never_inside: usize,
-}
-
-impl Balls {
-    fn observe(net: &QLNet, config: &Config, images: &Tensor) -> Result<Self> {
-        let mut steps: Vec<String> = blocks(config, None)
-            .filter(|block| block.config.skip.ends_in_hardball())
-            .map(|block| format!("layer{}.{}", block.layer, block.index))
-            .collect();
-        steps.push("act".into());
-        let mut shares = Vec::new();
-        net.forward_observed(images, &mut |step, x| {
-            if steps.iter().any(|other| other == step) {
-                shares.push((step.to_string(), share_inside(x)));
-            }
-        })?;
-        // Where the stem's stream runs into the final ball, all of it may have a scale.
-        let whole = streams(config, None).last().is_some_and(|stream| stream.first.is_none());
-        let mut never_inside = 0;
-        for (step, share) in shares {
-            let share = share?;
-            ensure!(share < 1.0, "the hardball after {step} never acts on these images: larger weights are needed");
-            never_inside += usize::from(share == 0.0 && (step != "act" || whole));
+    /// Those of the Jacobian of the logits of all images `[n, 3, h, w]`, the largest first, divided by the
+    /// largest.
+    fn singular_values(&self, images: &Tensor, num_classes: usize) -> Result<Vec<f64>> {
+        let rows = (0..images.dim(0)?).into_par_iter().map(|image| -> Result<Vec<Vec<f64>>> {
+            let logits = self.net.forward_observed(&images.narrow(0, image, 1)?, &mut |_, _| {})?;
+            (0..num_classes).map(|class| self.gradient(&logits.i((0, class))?)).collect()
+        });
+        let rows: Vec<Vec<f64>> = rows.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect();
+        if !rows.iter().flatten().all(|value| value.is_finite()) {
+            return Err(refused("the network overflows on random images: smaller weights are needed"));
         }
-        Ok(Self { never_inside })
+        let jacobian = DMatrix::from_fn(rows.len(), rows[0].len(), |row, column| rows[row][column]);
+        let mut values = jacobian.singular_values().as_slice().to_vec();
+        values.sort_by(|a, b| b.total_cmp(a));
+        Ok(values.iter().map(|value| value / values[0]).collect())
     }
+
+    /// The derivative of a number by all parameters, one after the other.
+    fn gradient(&self, logit: &Tensor) -> Result<Vec<f64>> {
+        let gradients = logit.backward()?;
+        let mut row = Vec::new();
+        for (name, var) in &self.parameters {
+            let gradient = gradients.get(var.as_tensor()).ok_or_else(|| refused(format!("`{name}` has no effect")))?;
+            row.extend(gradient.flatten_all()?.to_vec1::<f64>()?);
+        }
+        Ok(row)
+    }
+}
+
+/// In how many streams no pixel of these images lies inside the ball that the stream begins with. The ball
+/// before the head counts where it is the only one.
+fn streams_outside_their_ball(net: &QLNet, config: &Config, images: &Tensor) -> Result<usize> {
+    let mut steps: Vec<String> = blocks(config, None)
+        .filter(|block| block.config.skip.ends_in_hardball())
+        .map(|block| format!("layer{}.{}", block.layer, block.index))
+        .collect();
+    steps.push("act".into());
+    let mut shares = Vec::new();
+    net.forward_observed(images, &mut |step, x| {
+        if steps.iter().any(|other| other == step) {
+            shares.push((step.to_string(), share_inside(x)));
+        }
+    })?;
+    // Where the stem's stream runs into the final ball, all of it may have a scale.
+    let whole = streams(config, None).last().is_some_and(|stream| stream.first.is_none());
+    let mut outside = 0;
+    for (step, share) in shares {
+        let share = share?;
+        if share == 1.0 {
+            let message = format!("the hardball after {step} never acts on these images: larger weights are needed");
+            return Err(refused(message));
+        }
+        outside += usize::from(share == 0.0 && (step != "act" || whole));
+    }
+    Ok(outside)
 }
 
 /// Share of the pixels of `[n, h, w, c]`, after a hardball, that lie inside the ball.
-fn share_inside(x: &Tensor) -> Result<f64> {
+fn share_inside(x: &Tensor) -> candle_core::Result<f64> {
     let radius = (x.dim(3)? as f64).sqrt();
     let inside = x.sqr()?.sum(3)?.sqrt()?.lt(radius * (1.0 - 1e-12))?;
-    Ok(inside.to_dtype(DType::F64)?.mean_all()?.to_scalar::<f64>()?)
+    inside.to_dtype(DType::F64)?.mean_all()?.to_scalar::<f64>()
 }

@@ -12,20 +12,20 @@
 //!
 //! Then the two factors have one norm, and so have each filter and its column.
 
-use anyhow::Result;
 use candle_core::{DType, Tensor};
 use serde::Serialize;
 
 use super::check::Subject;
-use super::element::Side;
+use super::element::{Side, tensor};
 use super::families::{filter_mixing, product_balance, product_scale};
-use super::structure::{Block, blocks};
+use super::structure::{BlockAt, blocks};
+use crate::error::Result;
 use crate::weights::fold::Weights;
 
-/// The balanced weights, in float64. A factor that would be zero or infinite is left at one.
+/// The balanced weights, in float64: the same network. A factor that would be zero or infinite is left at one.
 ///
 /// # Errors
-/// If the weights are not those of their configuration.
+/// [`Error::Compute`](crate::error::Error::Compute) if there is no memory.
 pub fn balance(weights: &Weights) -> Result<Weights> {
     let mut weights = weights.to_dtype(DType::F64)?;
     let config = weights.config.clone();
@@ -41,23 +41,25 @@ pub fn balance(weights: &Weights) -> Result<Weights> {
     Ok(weights)
 }
 
-/// Norms of what belongs to each hidden channel of a block.
+/// Norms of what belongs to each of the `w` hidden channels of a block, with `f` filters each.
 struct Norms {
-    /// `[w]`, of weight and bias together.
+    /// Of the rows of the first factor, weight and bias together: `[w]`.
     first: Tensor,
+    /// Of those of the second factor, likewise.
     second: Tensor,
-    /// `[w, f]`, of the weights.
+    /// Of the filters, without their biases: `[w, f]`.
     filters: Tensor,
+    /// Of the columns of conv3 that read the filters: `[w, f]`.
     columns: Tensor,
 }
 
 impl Norms {
-    fn of(weights: &Weights, block: &Block) -> Result<Self> {
+    fn of(weights: &Weights, block: &BlockAt) -> Result<Self> {
         let (w, f) = (block.config.hidden_channels, block.config.filters);
         let squares = |part: &str, along: usize| -> Result<Tensor> {
-            Ok(weights.tensors[&format!("{}.weight", block.conv(part))].flatten_from(1)?.sqr()?.sum(along)?)
+            Ok(tensor(weights, &block.conv(part), "weight")?.flatten_from(1)?.sqr()?.sum(along)?)
         };
-        let bias = &weights.tensors[&format!("{}.bias", block.conv("conv1"))];
+        let bias = tensor(weights, &block.conv("conv1"), "bias")?;
         let factors = (squares("conv1", 1)? + bias.sqr()?)?.sqrt()?;
         Ok(Self {
             first: factors.narrow(0, 0, w)?,
@@ -74,23 +76,26 @@ fn or_one(x: &Tensor) -> Result<Tensor> {
     Ok(usable.where_cond(x, &x.ones_like()?)?)
 }
 
-/// How far the logits in half precision are from those in full, relative to the largest, in root mean
-/// square.
+/// How far the logits in half precision are from those of the subject, in root mean square, relative to the
+/// largest logit.
 #[derive(Clone, Debug, Serialize)]
 pub struct HalfPrecision {
+    /// `f16` or `bf16`.
     pub dtype: &'static str,
-    /// With the weights as they were, and balanced.
+    /// With the weights as they were.
     pub given: f64,
+    /// With the balanced weights.
     pub balanced: f64,
 }
 
 impl Subject {
-    /// What balancing does to the logits in half precision.
+    /// What balancing does to the logits in half precision. `balanced` are the weights that [`balance`] makes
+    /// of those of the subject.
     ///
     /// # Errors
-    /// If the device does not compute in it.
+    /// As [`Self::error_in`].
     pub fn half_precision(&self, balanced: &Weights, dtype: DType) -> Result<HalfPrecision> {
         let error = |weights: &Weights| self.error_in(weights, dtype);
-        Ok(HalfPrecision { dtype: dtype.as_str(), given: error(&self.weights)?, balanced: error(balanced)? })
+        Ok(HalfPrecision { dtype: dtype.as_str(), given: error(self.weights())?, balanced: error(balanced)? })
     }
 }

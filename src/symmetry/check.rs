@@ -1,62 +1,82 @@
 //! Moves the weights and looks whether the logits stay; moves them by something that is no symmetry, and
 //! looks whether they do not.
 
-use anyhow::{Context, Result, ensure};
 use candle_core::{D, DType, Device, Tensor};
 use serde::Serialize;
 
 use super::element::{Element, Side};
 use super::families::{Family, draw};
-use super::matrices;
+use super::{matrices, refused};
+use crate::error::{Error, Result};
+use crate::network::device;
 use crate::network::model::QLNet;
 use crate::random;
 use crate::weights::config::Config;
 use crate::weights::fold::Weights;
 
-/// A network whose symmetry is checked: float64 weights, and images to run it on.
+/// A network whose symmetry is checked: its weights, images to run it on, and the logits that must stay.
+///
+/// ```
+/// use candle_core::{DType, Device};
+/// use qlnet::symmetry::check::{Subject, noise};
+/// use qlnet::symmetry::find;
+/// use qlnet::weights::config::Config;
+/// use qlnet::weights::fold::Weights;
+///
+/// let weights = Weights::random(&Config::qlnet_digits(), 1)?;
+/// let subject = Subject::new(&weights, &noise(2, 32, 1)?, DType::F32, &Device::Cpu)?;
+/// for family in find(&["stage-rotation"])? {
+///     let outcome = subject.check(family, None, None, 7)?.expect("the network has layers that turn");
+///     assert!(outcome.passed && outcome.change.weight_change > 0.1);
+/// }
+/// # anyhow::Ok(())
+/// ```
 pub struct Subject {
-    pub weights: Weights,
+    /// In float64.
+    weights: Weights,
     /// `[n, 3, h, w]`, normalised, on the device that computes.
     images: Tensor,
     dtype: DType,
     device: Device,
     /// Of the unmoved weights, `[n, classes]` in float64.
     logits: Tensor,
-    /// The largest absolute value among them.
-    pub largest_logit: f64,
-    /// How far rounding may move the logits, relative to the largest: by the rule of thumb
-    /// `sqrt(3 K) u`, or, in a network whose sums cancel, by ten times what it does to them if every
-    /// parameter is off by one unit roundoff.
-    pub tolerance: f64,
+    largest_logit: f64,
+    tolerance: f64,
 }
 
-/// What an element did. What is infinite, because the network overflows, is `null` in JSON.
+/// What an element did. A number is infinite if the network overflows with the moved weights, and `null` in
+/// JSON then.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Change {
     /// Norm of the change of all tensors that were changed, by their norm before.
     pub weight_change: f64,
     /// The largest change of any logit, by the largest logit.
     pub logit_change: f64,
+    /// The largest change of any logit.
     pub logit_change_absolute: f64,
-    /// Share of the images whose most likely class is the same.
+    /// Share of the images whose most likely class is the same, from 0 to 1.
     pub top1_agreement: f64,
 }
 
-/// What came out for a family, or for several at once.
+/// The verdict on elements of one family, or of several at once.
 #[derive(Clone, Debug, Serialize)]
 pub struct Outcome {
+    /// The family's name.
     pub family: String,
+    /// Its group in words.
     pub group: String,
+    /// The dimension of its group; 0 if it is discrete.
     pub dimensions: usize,
+    /// What the elements did.
     #[serde(flatten)]
     pub change: Change,
-    /// The change of a logit, relative, by the half of the element that is no symmetry.
+    /// The largest change of any logit by the half of the elements that is no symmetry, by the largest logit.
     pub control_logit_change: f64,
     /// Whether the logits stayed, and those of the control did not.
     pub passed: bool,
 }
 
-/// A control must change the logits by this many times what a symmetry may.
+/// A control must change the logits by at least this many times what a symmetry may.
 pub const FAR: f64 = 100.0;
 
 /// How far rounding moves the logits of a well-behaved network, relative to the largest: a rule of thumb.
@@ -78,19 +98,31 @@ fn rule_of_thumb(config: &Config, dtype: DType) -> f64 {
 const SENSITIVITY: f64 = 10.0;
 
 impl Subject {
-    /// `weights` may be float32; `images` are `[n, 3, h, w]`, normalised; `dtype` is float32 or float64.
+    /// `weights` are of any element type; `images` are `[n, 3, h, w]`, normalised; `dtype`, in which the
+    /// network computes on `device`, is float32 or float64.
     ///
     /// # Errors
-    /// If the device fails, or the network overflows.
+    /// [`Error::Symmetry`] if `dtype` or the shape of the images is another, or all logits are zero;
+    /// [`Error::UnsupportedDtype`] if the device does not compute in float64; [`Error::Overflow`] if a logit
+    /// is not finite; [`Error::Compute`] if the device fails.
     pub fn new(weights: &Weights, images: &Tensor, dtype: DType, device: &Device) -> Result<Self> {
+        if !matches!(dtype, DType::F32 | DType::F64) {
+            return Err(refused("the symmetry is checked in f32 or f64, not in half precision"));
+        }
+        if !matches!(images.dims(), [_, 3, _, _]) || images.elem_count() == 0 {
+            return Err(refused("images to check the symmetry with have the shape [n, 3, height, width]"));
+        }
         let weights = weights.to_dtype(DType::F64)?;
-        let images = images.to_device(device)?.to_dtype(dtype)?;
-        let device = device.clone();
-        let failed = || format!("{} does not compute in {}", crate::network::device::name(&device), dtype.as_str());
-        let logits = logits(&weights, &images, dtype, &device).with_context(failed)?;
+        let images = images.to_device(device)?;
+        let logits = logits_in(&weights, &images, dtype, device)?;
         let largest_logit = largest(&logits)?;
-        ensure!(largest_logit.is_finite(), "the network overflows; the weights may be damaged");
-        ensure!(largest_logit > 0.0, "all logits are zero");
+        if !largest_logit.is_finite() {
+            return Err(Error::Overflow { dtype: dtype.as_str() });
+        }
+        if largest_logit == 0.0 {
+            return Err(refused("all logits are zero"));
+        }
+        let (images, device) = (images.to_dtype(dtype)?, device.clone());
         let tolerance = rule_of_thumb(&weights.config, dtype);
         let mut subject = Self { weights, images, dtype, device, logits, largest_logit, tolerance };
         let sensitivity = subject.compare(&subject.off_by_rounding()?)?.logit_change;
@@ -98,22 +130,39 @@ impl Subject {
         Ok(subject)
     }
 
+    /// The unmoved weights, in float64.
+    pub fn weights(&self) -> &Weights {
+        &self.weights
+    }
+
+    /// The largest absolute value among the logits of the unmoved weights.
+    pub fn largest_logit(&self) -> f64 {
+        self.largest_logit
+    }
+
+    /// How far rounding may move the logits, relative to the largest: by the rule of thumb `sqrt(3 K) u`
+    /// (`docs/symmetry.md`), or, in a network whose sums cancel, by ten times what it does to them if every
+    /// parameter is off by one unit roundoff.
+    pub fn tolerance(&self) -> f64 {
+        self.tolerance
+    }
+
     /// The weights, each off by up to one unit roundoff.
     fn off_by_rounding(&self) -> Result<Weights> {
         let unit = if self.dtype == DType::F64 { 2f64.powi(-53) } else { 2f64.powi(-24) };
         let mut rng = random::stream(0, random::ROUNDING);
         let mut weights = self.weights.clone();
-        for tensor in weights.tensors.values_mut() {
+        for (name, tensor) in &self.weights.tensors {
             let signs = matrices::signs(tensor.elem_count(), &mut rng)?.reshape(tensor.shape())?;
-            *tensor = (&*tensor * signs.affine(unit, 1.0)?)?;
+            weights.tensors.insert(name.clone(), (tensor * signs.affine(unit, 1.0)?)?);
         }
         Ok(weights)
     }
 
-    /// What other weights do.
+    /// How other weights, which are float64, differ from those of the subject, and the logits with them.
     ///
     /// # Errors
-    /// If the device fails.
+    /// [`Error::Compute`] if the device fails, or the weights are those of another network.
     pub fn compare(&self, moved: &Weights) -> Result<Change> {
         let logits = logits(moved, &self.images, self.dtype, &self.device)?;
         let absolute = largest(&(&logits - &self.logits)?)?;
@@ -127,13 +176,13 @@ impl Subject {
         })
     }
 
-    /// How far the logits of weights in an element type are from those of the subject: root mean square,
-    /// relative to the largest.
+    /// How far the logits that weights give in an element type are from those of the subject: root mean
+    /// square, relative to the largest logit.
     ///
     /// # Errors
-    /// If the device does not compute in it.
+    /// [`Error::UnsupportedDtype`] if the device does not compute in it.
     pub fn error_in(&self, weights: &Weights, dtype: DType) -> Result<f64> {
-        let logits = logits(weights, &self.images.to_dtype(dtype)?, dtype, &self.device)?;
+        let logits = logits_in(weights, &self.images, dtype, &self.device)?;
         let difference = (logits - &self.logits)?;
         let error = difference.sqr()?.mean_all()?.sqrt()?.to_scalar::<f64>()?;
         Ok(if largest(&difference)?.is_finite() { error / self.largest_logit } else { f64::INFINITY })
@@ -142,7 +191,7 @@ impl Subject {
     /// The weights moved by elements, or half of each, one after the other.
     ///
     /// # Errors
-    /// If there is no memory.
+    /// [`Error::Symmetry`] if an element was drawn for other weights.
     pub fn moved(&self, elements: &[Element], side: Side) -> Result<Weights> {
         let mut weights = self.weights.clone();
         elements.iter().try_for_each(|element| element.apply(&mut weights, side))?;
@@ -152,18 +201,19 @@ impl Subject {
     /// What elements do, and as a control the relative change of the logits by half of each.
     ///
     /// # Errors
-    /// If the device fails.
-    pub fn apply(&self, elements: &[Element]) -> Result<(Change, f64)> {
+    /// As [`Self::moved`] and [`Self::compare`].
+    pub fn compare_with_control(&self, elements: &[Element]) -> Result<(Change, f64)> {
         let change = self.compare(&self.moved(elements, Side::Both)?)?;
         Ok((change, self.compare(&self.moved(elements, Side::Writing)?)?.logit_change))
     }
 
-    /// The verdict on elements.
+    /// The verdict on elements that are applied one after the other. `family`, `group` and `dimensions` are
+    /// what the outcome calls them.
     ///
     /// # Errors
-    /// If the device fails.
+    /// As [`Self::compare_with_control`].
     pub fn outcome(&self, family: &str, group: &str, dimensions: usize, elements: &[Element]) -> Result<Outcome> {
-        let (change, control_logit_change) = self.apply(elements)?;
+        let (change, control_logit_change) = self.compare_with_control(elements)?;
         let tolerance = self.tolerance;
         let passed = change.logit_change <= tolerance && control_logit_change >= FAR * tolerance;
         Ok(Outcome { family: family.into(), group: group.into(), dimensions, change, control_logit_change, passed })
@@ -173,7 +223,7 @@ impl Subject {
     /// network, or the layer, is moved by it.
     ///
     /// # Errors
-    /// If the device fails.
+    /// As [`draw`] and [`Self::compare_with_control`].
     pub fn check(
         &self,
         family: &dyn Family,
@@ -191,18 +241,18 @@ impl Subject {
     /// The verdict on a family by an element of it.
     ///
     /// # Errors
-    /// If the device fails.
+    /// As [`Self::compare_with_control`].
     pub fn outcome_of(&self, family: &dyn Family, layer: Option<usize>, element: &Element) -> Result<Outcome> {
         let dimensions = family.dimensions(&self.weights.config, layer);
         self.outcome(family.name(), family.group(), dimensions, std::slice::from_ref(element))
     }
 }
 
-/// Images of noise `[n, 3, side, side]`, normally distributed as normalised images are; they depend on the
-/// seed alone.
+/// Images of noise `[n, 3, side, side]` in float32, normally distributed as normalised images are; they
+/// depend on the sizes and the seed alone.
 ///
 /// # Errors
-/// If there is no memory.
+/// [`Error::Compute`] if there is no memory.
 pub fn noise(n: usize, side: usize, seed: u64) -> Result<Tensor> {
     Ok(matrices::normal((n, 3, side, side), &mut random::stream(seed, random::IMAGES))?.to_dtype(DType::F32)?)
 }
@@ -213,14 +263,27 @@ fn largest(t: &Tensor) -> Result<f64> {
     Ok(values.into_iter().fold(0.0, |largest, v| if v.is_finite() { v.abs().max(largest) } else { f64::INFINITY }))
 }
 
-/// Logits `[n, classes]` in float64 on the CPU.
-fn logits(weights: &Weights, images: &Tensor, dtype: DType, device: &Device) -> Result<Tensor> {
+/// Logits `[n, classes]` in float64 on the CPU. `images` have the element type `dtype`.
+fn logits(weights: &Weights, images: &Tensor, dtype: DType, device: &Device) -> candle_core::Result<Tensor> {
     let net = QLNet::from_weights(weights, dtype, device)?;
-    Ok(net.forward(images)?.to_device(&Device::Cpu)?.to_dtype(DType::F64)?)
+    net.forward(images)?.to_device(&Device::Cpu)?.to_dtype(DType::F64)
+}
+
+/// [`logits`] in an element type that the device may not know.
+fn logits_in(weights: &Weights, images: &Tensor, dtype: DType, device: &Device) -> Result<Tensor> {
+    let found = images.to_dtype(dtype).and_then(|images| logits(weights, &images, dtype, device));
+    found.map_err(|error| match dtype {
+        // Every device computes in float32: something else is wrong.
+        DType::F32 => error.into(),
+        _ => Error::UnsupportedDtype { device: device::name(device), dtype: dtype.as_str(), reason: error.into() },
+    })
 }
 
 /// How far two networks' parameters are apart, relative to the norm of the first, over the tensors that
-/// differ and that both have. If these were zero, the distance itself.
+/// differ and that both have. If these were zero, the distance itself. Both are float64.
+///
+/// # Errors
+/// [`Error::Compute`] if the shapes or element types of two tensors are not the same.
 pub fn distance(from: &Weights, to: &Weights) -> Result<f64> {
     let norm = |t: &Tensor| -> Result<f64> { Ok(t.sqr()?.sum_all()?.to_scalar::<f64>()?) };
     let (mut moved, mut whole) = (0.0, 0.0);
@@ -250,10 +313,31 @@ mod tests {
         let weights = Weights::random(&Config::qlnet_digits(), 1).unwrap();
         let subject = Subject::new(&weights, &noise(2, 64, 1).unwrap(), DType::F32, &Device::Cpu).unwrap();
         for family in crate::symmetry::families::FAMILIES {
-            let whole = draw(family, &subject.weights, None, None, 1).unwrap();
+            let whole = draw(family, subject.weights(), None, None, 1).unwrap();
             assert!(subject.outcome("", "", 0, std::slice::from_ref(&whole)).unwrap().passed, "{}", family.name());
             let half = subject.outcome("", "", 0, &[whole.writing_half()]).unwrap();
-            assert!(!half.passed && half.change.logit_change > subject.tolerance, "{}", family.name());
+            assert!(!half.passed && half.change.logit_change > subject.tolerance(), "{}", family.name());
         }
+    }
+
+    #[test]
+    fn what_cannot_be_checked_is_refused() {
+        let weights = Weights::random(&Config::qlnet_digits(), 1).unwrap();
+        let images = noise(1, 32, 1).unwrap();
+        let error = |weights: &Weights, images: &Tensor, dtype| match Subject::new(weights, images, dtype, &Device::Cpu)
+        {
+            Ok(_) => panic!("it is checked"),
+            Err(error) => error,
+        };
+        assert!(matches!(error(&weights, &images, DType::F16), Error::Symmetry(_)));
+        assert!(matches!(error(&weights, &images.squeeze(0).unwrap(), DType::F64), Error::Symmetry(_)));
+        assert!(matches!(error(&weights, &images.narrow(1, 0, 1).unwrap(), DType::F64), Error::Symmetry(_)));
+        let scaled = |factor: f64| {
+            let mut scaled = weights.clone();
+            scaled.tensors.values_mut().for_each(|tensor| *tensor = tensor.affine(factor, 0.0).unwrap());
+            scaled
+        };
+        assert!(matches!(error(&scaled(0.0), &images, DType::F32), Error::Symmetry(_)));
+        assert!(matches!(error(&scaled(1e30), &images, DType::F32), Error::Overflow { dtype: "f32" }));
     }
 }

@@ -1,22 +1,23 @@
 //! What elements are made of: operations on the folded weights of one convolution.
 
-use anyhow::{Context, Result};
 use candle_core::{DType, Device, Tensor};
 
+use super::refused;
+use crate::error::{Context, Error, Result};
 use crate::weights::config::Skip;
 use crate::weights::fold::Weights;
 
 /// An operation on a convolution, named as in [`crate::weights::config::Conv`]. Matrices and vectors are float64.
 ///
-/// `W` is its weight, as a matrix of outputs and inputs, and `b` its bias.
+/// `W` is the convolution's weight, as a matrix of outputs and inputs, and `b` its bias.
 #[derive(Clone, Debug)]
-pub enum Op {
+pub(super) enum Op {
     /// `W -> M W`, `b -> M b`, for `M` with square blocks `[blocks, n, n]` along its diagonal.
     Left { conv: String, matrix: Tensor, inverse: Tensor },
-    /// `W -> W M`, likewise.
+    /// `W -> W M`, for `M` of the same form.
     Right { conv: String, matrix: Tensor, inverse: Tensor },
-    /// `W -> diag(d) W`, `b -> diag(d) b`.
-    ScaleOutputs { conv: String, factors: Tensor, of: Of },
+    /// `W -> diag(d) W`, and `b -> diag(d) b` where the bias is scaled too.
+    ScaleOutputs { conv: String, factors: Tensor, scaled: Scaled },
     /// `W -> W diag(d)`.
     ScaleInputs { conv: String, factors: Tensor },
     /// Output `i` is what output `order[i]` was.
@@ -26,69 +27,65 @@ pub enum Op {
     /// `b -> b + v`.
     AddToBias { conv: String, shift: Tensor },
     /// `b -> b - W v`: the input has moved by `v`, and the output stays.
-    ForgetShift { conv: String, shift: Tensor },
+    AbsorbShift { conv: String, shift: Tensor },
     /// Makes the identity skip of a block a convolution that does the same.
     ExplicitSkip { layer: usize, block: usize },
 }
 
-/// The parameters that an operation on outputs changes.
+/// The parameters of a convolution that an operation scales.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Of {
-    Both,
+pub(super) enum Scaled {
+    WeightAndBias,
     Weight,
 }
 
-impl Of {
+impl Scaled {
     fn parts(self) -> &'static [&'static str] {
         match self {
-            Self::Both => &["weight", "bias"],
+            Self::WeightAndBias => &["weight", "bias"],
             Self::Weight => &["weight"],
         }
     }
 }
 
 impl Op {
-    /// # Errors
-    /// If the weights have no such convolution, or another width.
+    /// Fails if the weights have no such convolution, or one of another width.
     fn apply(&self, weights: &mut Weights) -> Result<()> {
         match self {
-            Self::Left { conv, matrix, .. } => {
-                let left = |t: &Tensor| -> Result<Tensor> {
-                    let (blocks, n, _) = matrix.dims3()?;
-                    Ok(matrix.matmul(&t.reshape((blocks, n, ()))?)?.reshape(t.shape())?)
-                };
-                Of::Both.parts().iter().try_for_each(|part| change(weights, conv, part, left))
-            }
+            Self::Left { conv, matrix, .. } => change_outputs(weights, conv, Scaled::WeightAndBias, |t| {
+                let (blocks, n, _) = matrix.dims3()?;
+                let rows = t.reshape((blocks, n, t.elem_count() / t.dim(0)?))?;
+                matrix.matmul(&rows)?.reshape(t.shape())
+            }),
             Self::Right { conv, matrix, .. } => change(weights, conv, "weight", |t| {
                 let (blocks, n, _) = matrix.dims3()?;
-                let columns = t.reshape(((), blocks, n))?.transpose(0, 1)?.contiguous()?;
-                Ok(columns.matmul(matrix)?.transpose(0, 1)?.reshape(t.shape())?)
+                let columns = t.reshape((t.dim(0)?, blocks, n))?.transpose(0, 1)?.contiguous()?;
+                columns.matmul(matrix)?.transpose(0, 1)?.reshape(t.shape())
             }),
-            Self::ScaleOutputs { conv, factors, of } => {
-                let scale = |t: &Tensor| -> Result<Tensor> {
-                    let n = t.dim(0)?;
-                    Ok(t.reshape((n, ()))?.broadcast_mul(&factors.reshape((n, 1))?)?.reshape(t.shape())?)
-                };
-                of.parts().iter().try_for_each(|part| change(weights, conv, part, scale))
-            }
+            Self::ScaleOutputs { conv, factors, scaled } => change_outputs(weights, conv, *scaled, |t| {
+                let n = t.dim(0)?;
+                t.reshape((n, ()))?.broadcast_mul(&factors.reshape((n, 1))?)?.reshape(t.shape())
+            }),
             Self::ScaleInputs { conv, factors } => change(weights, conv, "weight", |t| {
                 let n = factors.dim(0)?;
-                Ok(t.reshape(((), n))?.broadcast_mul(&factors.reshape((1, n))?)?.reshape(t.shape())?)
+                t.reshape((t.dim(0)?, n))?.broadcast_mul(&factors.reshape((1, n))?)?.reshape(t.shape())
             }),
             Self::PermuteOutputs { conv, order } => {
                 let order = Tensor::new(order.as_slice(), &Device::Cpu)?;
-                let permute = |t: &Tensor| -> Result<Tensor> { Ok(t.index_select(&order, 0)?) };
-                Of::Both.parts().iter().try_for_each(|part| change(weights, conv, part, permute))
+                change_outputs(weights, conv, Scaled::WeightAndBias, |t| t.index_select(&order, 0))
             }
             Self::PermuteInputs { conv, order } => {
                 let order = Tensor::new(order.as_slice(), &Device::Cpu)?;
-                change(weights, conv, "weight", |t| Ok(t.index_select(&order, 1)?))
+                change(weights, conv, "weight", |t| t.index_select(&order, 1))
             }
-            Self::AddToBias { conv, shift } => change(weights, conv, "bias", |t| Ok((t + shift)?)),
-            Self::ForgetShift { conv, shift } => {
-                let weight = tensor(weights, conv, "weight")?;
-                let moved = weight.reshape(((), shift.dim(0)?))?.matmul(&shift.unsqueeze(1)?)?.squeeze(1)?;
-                change(weights, conv, "bias", |t| Ok((t - moved)?))
+            Self::AddToBias { conv, shift } => change(weights, conv, "bias", |t| t + shift),
+            Self::AbsorbShift { conv, shift } => {
+                let weight = tensor(weights, conv, "weight")?.clone();
+                change(weights, conv, "bias", |t| {
+                    let moved =
+                        weight.reshape((weight.dim(0)?, shift.dim(0)?))?.matmul(&shift.unsqueeze(1)?)?.squeeze(1)?;
+                    t - moved
+                })
             }
             Self::ExplicitSkip { layer, block } => explicit_skip(weights, *layer, *block),
         }
@@ -103,21 +100,59 @@ impl Op {
         Ok(match self {
             Self::Left { conv, matrix, inverse } => Self::Left { conv, matrix: inverse, inverse: matrix },
             Self::Right { conv, matrix, inverse } => Self::Right { conv, matrix: inverse, inverse: matrix },
-            Self::ScaleOutputs { conv, factors, of } => Self::ScaleOutputs { conv, factors: factors.recip()?, of },
+            Self::ScaleOutputs { conv, factors, scaled } => {
+                Self::ScaleOutputs { conv, factors: factors.recip()?, scaled }
+            }
             Self::ScaleInputs { conv, factors } => Self::ScaleInputs { conv, factors: factors.recip()? },
             Self::PermuteOutputs { conv, order } => Self::PermuteOutputs { conv, order: inverted(order) },
             Self::PermuteInputs { conv, order } => Self::PermuteInputs { conv, order: inverted(order) },
             Self::AddToBias { conv, shift } => Self::AddToBias { conv, shift: shift.neg()? },
-            Self::ForgetShift { conv, shift } => Self::ForgetShift { conv, shift: shift.neg()? },
+            Self::AbsorbShift { conv, shift } => Self::AbsorbShift { conv, shift: shift.neg()? },
             // An explicit skip stays one.
             op @ Self::ExplicitSkip { .. } => op,
         })
     }
 }
 
+/// The tensor `{conv}.{part}`, where `part` is `weight` or `bias`.
+pub(super) fn tensor<'a>(weights: &'a Weights, conv: &str, part: &str) -> Result<&'a Tensor> {
+    let missing = || refused(format!("there is no `{conv}.{part}`"));
+    weights.tensors.get(&format!("{conv}.{part}")).ok_or_else(missing)
+}
+
+/// Changes the tensor `{conv}.{part}`, which keeps its shape.
+fn change(
+    weights: &mut Weights,
+    conv: &str,
+    part: &str,
+    by: impl FnOnce(&Tensor) -> candle_core::Result<Tensor>,
+) -> Result<()> {
+    let before = tensor(weights, conv, part)?;
+    let name = format!("{conv}.{part}");
+    let after = by(before).with_context(|| format!("`{name}`")).map_err(Error::Symmetry)?;
+    if after.dims() != before.dims() {
+        let message = format!("`{name}` has the shape {:?}, and would get {:?}", before.dims(), after.dims());
+        return Err(refused(message));
+    }
+    weights.tensors.insert(name, after);
+    Ok(())
+}
+
+/// Changes the weight, and where it is to be scaled too the bias, whose one dimension is that of outputs.
+fn change_outputs(
+    weights: &mut Weights,
+    conv: &str,
+    scaled: Scaled,
+    by: impl Fn(&Tensor) -> candle_core::Result<Tensor>,
+) -> Result<()> {
+    scaled.parts().iter().try_for_each(|part| change(weights, conv, part, &by))
+}
+
+/// Makes the identity skip of `layer{layer}.{block}` a 1x1 convolution; another skip stays as it is.
 fn explicit_skip(weights: &mut Weights, layer: usize, block: usize) -> Result<()> {
+    let missing = || refused(format!("there is no layer{layer}.{block}"));
     let config = weights.config.layers.get_mut(layer - 1).and_then(|blocks| blocks.get_mut(block));
-    let config = config.with_context(|| format!("there is no layer{layer}.{block}"))?;
+    let config = config.ok_or_else(missing)?;
     if config.skip == Skip::Identity {
         config.skip = Skip::Linear;
         let (n, name) = (config.out_channels, format!("layer{layer}.{block}.skip"));
@@ -128,26 +163,18 @@ fn explicit_skip(weights: &mut Weights, layer: usize, block: usize) -> Result<()
     Ok(())
 }
 
-fn tensor(weights: &Weights, conv: &str, part: &str) -> Result<Tensor> {
-    weights.tensors.get(&format!("{conv}.{part}")).cloned().with_context(|| format!("there is no `{conv}.{part}`"))
-}
-
-fn change(weights: &mut Weights, conv: &str, part: &str, by: impl FnOnce(&Tensor) -> Result<Tensor>) -> Result<()> {
-    let changed = by(&tensor(weights, conv, part)?).with_context(|| format!("`{conv}.{part}`"))?;
-    weights.tensors.insert(format!("{conv}.{part}"), changed);
-    Ok(())
-}
-
 /// How much of an element is applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
+    /// The whole element: the logits stay.
     Both,
-    /// Only the first half: what changes the values that are written, without what makes up for it where
-    /// they are read. No symmetry, but a step of the same size: what checks are checked with.
+    /// Only the half that changes the values that are written, without the half that makes up for it where
+    /// they are read. This is no symmetry, but a step of the same size: the control of a check.
     Writing,
 }
 
-/// An element of a family's group, or several in sequence.
+/// An element of a family's group, or several in sequence. [`draw`](super::draw) makes one; the default
+/// moves nothing.
 #[derive(Clone, Debug, Default)]
 pub struct Element {
     writing: Vec<Op>,
@@ -159,7 +186,7 @@ impl Element {
         Self { writing, reading }
     }
 
-    /// Whether it moves nothing.
+    /// Whether it moves nothing: the network, or the layer, has nothing that its family acts on.
     pub fn is_empty(&self) -> bool {
         self.writing.is_empty() && self.reading.is_empty()
     }
@@ -177,24 +204,66 @@ impl Element {
         self
     }
 
-    /// Moves weights, which are float64.
+    /// Moves weights, which are float64 ([`Weights::to_dtype`]). Tensors that the element does not act on
+    /// stay shared with clones of the weights.
     ///
     /// # Errors
-    /// If they are those of another configuration.
+    /// [`Error::Symmetry`] if the weights are not float64, or those of another configuration than the
+    /// element was drawn for. They are then as they were.
     pub fn apply(&self, weights: &mut Weights, side: Side) -> Result<()> {
-        self.writing.iter().try_for_each(|op| op.apply(weights))?;
+        let mut moved = weights.clone();
+        self.writing.iter().try_for_each(|op| op.apply(&mut moved))?;
         if side == Side::Both {
-            self.reading.iter().try_for_each(|op| op.apply(weights))?;
+            self.reading.iter().try_for_each(|op| op.apply(&mut moved))?;
         }
+        *weights = moved;
         Ok(())
     }
 
-    /// The element that takes back what this one does, the last first.
+    /// The element that takes back what this one does, the last first. A skip that general-linear has made
+    /// explicit stays explicit.
     ///
     /// # Errors
-    /// If there is no memory.
+    /// [`Error::Compute`] if there is no memory.
     pub fn inverse(self) -> Result<Self> {
         let inverse = |ops: Vec<Op>| ops.into_iter().rev().map(Op::inverse).collect::<Result<Vec<_>>>();
         Ok(Self { writing: inverse(self.reading)?, reading: inverse(self.writing)? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::symmetry::{draw, find};
+    use crate::weights::config::Config;
+
+    fn random(hidden_channels: usize) -> Weights {
+        let mut config = Config::new(3, &[(3, 2), (4, 2)], 3, 2, 3);
+        config.layers.iter_mut().flatten().for_each(|block| block.hidden_channels = hidden_channels);
+        Weights::random(&config, 1).unwrap().to_dtype(DType::F64).unwrap()
+    }
+
+    /// Also where the numbers of channels divide each other, or a permutation has fewer of them and would
+    /// cut a tensor off.
+    #[test]
+    fn weights_of_another_width_are_refused_and_stay() {
+        let hidden = [
+            "product-balance",
+            "product-scale",
+            "filter-mixing",
+            "conv2-bias-shift",
+            "hidden-permutation",
+            "factor-swap",
+        ];
+        for family in find(&hidden).unwrap() {
+            let element = draw(family, &random(3), None, None, 1).unwrap();
+            for hidden_channels in [2, 4, 6] {
+                let mut weights = random(hidden_channels);
+                let before = weights.clone();
+                let error = element.apply(&mut weights, Side::Both).unwrap_err();
+                assert!(matches!(error, Error::Symmetry(_)), "{} {hidden_channels}: {error}", family.name());
+                assert!(weights.tensors.iter().all(|(name, tensor)| tensor.id() == before.tensors[name].id()));
+            }
+        }
     }
 }

@@ -1,68 +1,58 @@
 //! Random numbers, matrices and their exponentials, in float64.
 
-use anyhow::{Context, Result};
 use candle_core::{DType, Device, Tensor};
 use nalgebra::DMatrix;
 use rand::Rng;
 use rand::rngs::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
 
-use crate::weights::fold::Weights;
+use super::refused;
+use crate::error::Result;
 
 /// Normally distributed numbers with mean 0 and standard deviation 1.
-pub fn normal(shape: impl Into<candle_core::Shape>, rng: &mut ChaCha8Rng) -> Result<Tensor> {
+pub(super) fn normal(shape: impl Into<candle_core::Shape>, rng: &mut ChaCha8Rng) -> Result<Tensor> {
     let shape = shape.into();
     let values: Vec<f64> = StandardNormal.sample_iter(rng).take(shape.elem_count()).collect();
     Ok(Tensor::from_vec(values, shape, &Device::Cpu)?)
 }
 
 /// Numbers that are 1 or -1, each half of the time.
-pub fn signs(count: usize, rng: &mut ChaCha8Rng) -> Result<Tensor> {
+pub(super) fn signs(count: usize, rng: &mut ChaCha8Rng) -> Result<Tensor> {
     let values: Vec<f64> = (0..count).map(|_| if rng.next_u32() & 1 == 0 { 1.0 } else { -1.0 }).collect();
     Ok(Tensor::from_vec(values, count, &Device::Cpu)?)
 }
 
 /// Logarithms of factors that are usually between 1/3 and 3, `[count]`.
-pub fn logarithms(count: usize, rng: &mut ChaCha8Rng) -> Result<Tensor> {
+pub(super) fn logarithms(count: usize, rng: &mut ChaCha8Rng) -> Result<Tensor> {
     Ok((normal(count, rng)? * 0.5)?)
 }
 
 /// Such factors with a random sign, `[count]`.
-pub fn nonzero(count: usize, rng: &mut ChaCha8Rng) -> Result<Tensor> {
+pub(super) fn nonzero(count: usize, rng: &mut ChaCha8Rng) -> Result<Tensor> {
     Ok((logarithms(count, rng)?.exp()? * signs(count, rng)?)?)
 }
 
-/// A shift `[count]` of what runs past the blocks, whose values are of the order of one: a hardball
-/// keeps their mean square at or below that.
-pub fn shift(count: usize, rng: &mut ChaCha8Rng) -> Result<Tensor> {
+/// A shift `[count]` of a stream, whose values are of the order of one: a hardball keeps their mean square
+/// at or below one.
+pub(super) fn shift(count: usize, rng: &mut ChaCha8Rng) -> Result<Tensor> {
     Ok((normal(count, rng)? * 0.5)?)
 }
 
-/// A shift of a convolution's bias by as much as the biases are, or the weights if there are none.
-pub fn like_bias(weights: &Weights, conv: &str, rng: &mut ChaCha8Rng) -> Result<Tensor> {
-    let size = |part: &str| -> Result<f64> {
-        let name = format!("{conv}.{part}");
-        let tensor = weights.tensors.get(&name).with_context(|| format!("there is no `{name}`"))?;
-        Ok(tensor.sqr()?.mean_all()?.sqrt()?.to_scalar::<f64>()?)
-    };
-    let of = match size("bias")? {
-        0.0 => size("weight")?,
-        of => of,
-    };
-    Ok((normal(weights.tensors[&format!("{conv}.bias")].dims1()?, rng)? * of)?)
-}
-
 /// A skew-symmetric matrix `[1, n, n]` whose exponential turns by angles up to about 2.
-pub fn skew(n: usize, rng: &mut ChaCha8Rng) -> Result<Tensor> {
+pub(super) fn skew(n: usize, rng: &mut ChaCha8Rng) -> Result<Tensor> {
     let g = normal((1, n, n), rng)?;
     Ok(((&g - g.transpose(1, 2)?)? * (0.5 / n as f64).sqrt())?)
 }
 
 /// `exp(A)` of every matrix in `[blocks, n, n]`, by scaling and squaring: the Taylor series of `A / 2^s`,
-/// `s` such that its norm is at most 1/4, where 16 terms are exact to float64.
-pub fn exp(a: &Tensor) -> Result<Tensor> {
+/// `s` such that its norm is at most 1/4, where 16 terms are exact to float64. Fails if an element of `A` is
+/// not finite.
+pub(super) fn exp(a: &Tensor) -> Result<Tensor> {
     let (blocks, n, _) = a.dims3()?;
     let norm = a.abs()?.sum(2)?.max_all()?.to_scalar::<f64>()?;
+    if !norm.is_finite() {
+        return Err(refused("so far along a subgroup, elements are out of the range of float64"));
+    }
     let squarings = (4.0 * norm).log2().ceil().max(0.0) as i32;
     let a = (a / 2f64.powi(squarings))?;
     let identity =
@@ -80,7 +70,7 @@ pub fn exp(a: &Tensor) -> Result<Tensor> {
 
 /// `exp(log)` of every matrix in `[blocks, n, n]`, its first row times that block's `sign` `[blocks]`, and
 /// the inverse. With a sign of -1 the determinant is negative.
-pub fn exp_with_sign(log: &Tensor, sign: &Tensor) -> Result<(Tensor, Tensor)> {
+pub(super) fn exp_with_sign(log: &Tensor, sign: &Tensor) -> Result<(Tensor, Tensor)> {
     let (blocks, n, _) = log.dims3()?;
     let others = Tensor::ones((blocks, n - 1), DType::F64, &Device::Cpu)?;
     let signs = Tensor::cat(&[&sign.reshape((blocks, 1))?, &others], 1)?;
@@ -92,7 +82,7 @@ pub fn exp_with_sign(log: &Tensor, sign: &Tensor) -> Result<(Tensor, Tensor)> {
 /// An orthogonal matrix `[1, n, n]` that is distributed by Haar's measure over O(n), reflections
 /// included: the Q of a normally distributed matrix, with the signs of R's diagonal taken out
 /// (Mezzadri, "How to generate random matrices from the classical compact groups", 2007).
-pub fn haar(n: usize, rng: &mut ChaCha8Rng) -> Result<Tensor> {
+pub(super) fn haar(n: usize, rng: &mut ChaCha8Rng) -> Result<Tensor> {
     let values: Vec<f64> = StandardNormal.sample_iter(rng).take(n * n).collect();
     let (q, r) = DMatrix::from_row_slice(n, n, &values).qr().unpack();
     let elements: Vec<f64> =

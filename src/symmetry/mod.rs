@@ -14,6 +14,25 @@
 //! plot                            a path as a picture
 //! ```
 //!
+//! Weights at random are moved along a family like this; [`Subject`] shows that the output stays:
+//!
+//! ```
+//! use qlnet::symmetry::{Side, Subject, check, draw, find};
+//! use qlnet::weights::config::Config;
+//! use qlnet::weights::fold::Weights;
+//!
+//! let weights = Weights::random(&Config::qlnet_digits(), 1)?;
+//! let images = check::noise(2, 32, 1)?;
+//! let subject = Subject::new(&weights, &images, candle_core::DType::F32, &candle_core::Device::Cpu)?;
+//! let mut moved = subject.weights().clone();
+//! for family in find(&["stage-rotation", "filter-mixing"])? {
+//!     draw(family, &moved, None, None, 7)?.apply(&mut moved, Side::Both)?;
+//! }
+//! let change = subject.compare(&moved)?;
+//! assert!(change.weight_change > 0.1 && change.logit_change <= subject.tolerance());
+//! # anyhow::Ok(())
+//! ```
+//!
 //! Liu, Shao, Bai, "A Novel Convolutional Neural Network Architecture with a Continuous Symmetry",
 //! [arXiv 2308.01621](https://arxiv.org/abs/2308.01621), section 3, has the rotations and GL(n).
 
@@ -27,5 +46,16 @@ pub mod path;
 pub mod plot;
 mod structure;
 
+pub use audit::{Audit, audit};
+pub use balance::{HalfPrecision, balance};
+pub use check::{Change, Outcome, Subject};
 pub use element::{Element, Side};
 pub use families::{FAMILIES, Family, Subgroup, draw, find};
+pub use path::{Step, walk};
+
+use crate::error::{Error, Reason};
+
+/// The error of what the symmetry cannot be applied to.
+fn refused(words: impl Into<String>) -> Error {
+    Error::Symmetry(Reason::new(words))
+}

@@ -1,54 +1,123 @@
 //! A walk through the group: the weights go away, the logits stay.
 
-use anyhow::{Result, ensure};
 use serde::Serialize;
 
 use super::check::Subject;
 use super::families::{Family, Subgroup, rng};
+use super::refused;
+use crate::error::{Error, Result};
 
 /// A place on the way.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Step {
-    /// Each family's element is `exp(t A)`; of several, they are applied one after the other.
+    /// How far along: each family's element is `exp(t A)`, and those of several families are applied one
+    /// after the other.
     pub t: f64,
-    /// As in [`super::check::Change`].
+    /// Norm of the change of all tensors that were changed, by their norm before.
     pub weight_change: f64,
+    /// The largest change of any logit, by the largest logit.
     pub logit_change: f64,
-    /// That of the half of the element that is no symmetry.
+    /// That of the half of the elements that is no symmetry.
     pub control_logit_change: f64,
 }
 
 /// Goes `steps` steps from the identity, at `t` of 0, to `t` of `scale`, in every given family along a
-/// one-parameter subgroup. Discrete families are passed over: no path leads through them.
+/// one-parameter subgroup, and shows each place to `each`, the identity too. Discrete families are passed
+/// over: no path leads through them. The same seed goes the same way.
 ///
 /// # Errors
-/// If nothing in the network, or the layer, is moved, or the device fails.
-pub fn walk(
+/// [`Error::Symmetry`] if there is no step, the families are all discrete, or one of them moves nothing in
+/// the network or the layer; [`Error::Compute`] if the device fails; and what `each` returns, at once.
+pub fn walk<E: From<Error>>(
     subject: &Subject,
     families: &[&dyn Family],
     layer: Option<usize>,
     scale: f64,
     steps: usize,
     seed: u64,
-    mut each: impl FnMut(&Step) -> Result<()>,
-) -> Result<Vec<Step>> {
-    let mut subgroups: Vec<Subgroup> = Vec::new();
-    for family in families {
-        if let Some(subgroup) = family.subgroup(&subject.weights, layer, &mut rng(*family, seed))? {
-            ensure!(!subgroup(scale)?.is_empty(), "{} moves nothing in this network or layer", family.name());
-            subgroups.push(subgroup);
-        }
+    mut each: impl FnMut(&Step) -> Result<(), E>,
+) -> Result<Vec<Step>, E> {
+    if steps == 0 {
+        return Err(refused("a path has at least one step").into());
     }
-    ensure!(!subgroups.is_empty(), "these families are discrete: there is no path through them");
+    let subgroups = subgroups(subject, families, layer, scale, seed)?;
     let mut path = Vec::new();
     for step in 0..=steps {
-        let t = scale * step as f64 / steps as f64;
-        let elements = subgroups.iter().map(|subgroup| subgroup(t)).collect::<Result<Vec<_>>>()?;
-        let (change, control_logit_change) = subject.apply(&elements)?;
-        let (weight_change, logit_change) = (change.weight_change, change.logit_change);
-        let step = Step { t, weight_change, logit_change, control_logit_change };
+        let step = place(subject, &subgroups, scale * step as f64 / steps as f64)?;
         each(&step)?;
         path.push(step);
     }
     Ok(path)
+}
+
+/// A one-parameter subgroup of each family that has one; each moves something.
+fn subgroups(
+    subject: &Subject,
+    families: &[&dyn Family],
+    layer: Option<usize>,
+    scale: f64,
+    seed: u64,
+) -> Result<Vec<Subgroup>> {
+    let mut subgroups = Vec::new();
+    for family in families {
+        if let Some(subgroup) = family.subgroup(subject.weights(), layer, &mut rng(*family, seed))? {
+            if subgroup(scale)?.is_empty() {
+                let message = format!("{} moves nothing in this network or layer", family.name());
+                return Err(refused(message));
+            }
+            subgroups.push(subgroup);
+        }
+    }
+    if subgroups.is_empty() {
+        let message = "these families are discrete: there is no path through them";
+        return Err(refused(message));
+    }
+    Ok(subgroups)
+}
+
+fn place(subject: &Subject, subgroups: &[Subgroup], t: f64) -> Result<Step> {
+    let elements = subgroups.iter().map(|subgroup| subgroup(t)).collect::<Result<Vec<_>>>()?;
+    let (change, control_logit_change) = subject.compare_with_control(&elements)?;
+    Ok(Step { t, weight_change: change.weight_change, logit_change: change.logit_change, control_logit_change })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::symmetry::check::noise;
+    use crate::symmetry::families::find;
+    use crate::weights::config::Config;
+    use crate::weights::fold::Weights;
+    use candle_core::{DType, Device};
+
+    /// An error of the caller's own.
+    #[derive(Debug)]
+    enum Stopped {
+        ByCaller(f64),
+        ByLibrary(Error),
+    }
+
+    impl From<Error> for Stopped {
+        fn from(error: Error) -> Self {
+            Self::ByLibrary(error)
+        }
+    }
+
+    #[test]
+    fn a_path_ends_where_the_caller_stops_it() {
+        let weights = Weights::random(&Config::qlnet_digits(), 1).unwrap();
+        let subject = Subject::new(&weights, &noise(1, 32, 1).unwrap(), DType::F32, &Device::Cpu).unwrap();
+        let families = find(&["product-scale"]).unwrap();
+        let go = |steps| {
+            walk(&subject, &families, None, 1.0, steps, 1, |step| match step.t {
+                0.5.. => Err(Stopped::ByCaller(step.t)),
+                _ => Ok(()),
+            })
+        };
+        let result = go(4);
+        assert!(matches!(result, Err(Stopped::ByCaller(0.5))), "{result:?}");
+        // Not a path to a `t` that is no number.
+        let result = go(0);
+        assert!(matches!(result, Err(Stopped::ByLibrary(Error::Symmetry(_)))), "{result:?}");
+    }
 }

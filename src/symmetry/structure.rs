@@ -1,22 +1,22 @@
 //! The parts of a network that families act on.
 
-use anyhow::Result;
-
 use super::element::Element;
+use crate::error::Result;
 use crate::weights::config::{BlockConfig, Config, Skip};
 
-/// A block and where it is.
+/// A block of a network and its place there.
 #[derive(Clone, Copy)]
-pub struct Block<'a> {
-    /// From 1.
+pub(super) struct BlockAt<'a> {
+    /// The number of its layer, from 1.
     pub layer: usize,
-    /// Within the layer, from 0.
+    /// Its place in the layer, from 0.
     pub index: usize,
+    /// Its dimensions.
     pub config: &'a BlockConfig,
 }
 
-impl Block<'_> {
-    /// The name of one of its convolutions.
+impl BlockAt<'_> {
+    /// The name of one of its convolutions: `conv1`, `conv2`, `conv3` or `skip`.
     pub fn conv(&self, part: &str) -> String {
         format!("layer{}.{}.{part}", self.layer, self.index)
     }
@@ -32,25 +32,26 @@ impl Block<'_> {
 }
 
 /// All blocks, or those of one layer, in order.
-pub fn blocks(config: &Config, layer: Option<usize>) -> impl Iterator<Item = Block<'_>> {
+pub(super) fn blocks(config: &Config, layer: Option<usize>) -> impl Iterator<Item = BlockAt<'_>> {
     let all = config.layers.iter().zip(1..).flat_map(|(blocks, layer)| {
-        blocks.iter().enumerate().map(move |(index, config)| Block { layer, index, config })
+        blocks.iter().enumerate().map(move |(index, config)| BlockAt { layer, index, config })
     });
     all.filter(move |block| layer.is_none_or(|layer| layer == block.layer))
 }
 
 /// The values that run past the blocks, from where they are made by the stem or a skip that is a
 /// convolution to where the next such skip, or the head, takes them. Identity skips carry them on.
-pub struct Stream<'a> {
+pub(super) struct Stream<'a> {
     /// The layer in which it begins; the stem counts to the first.
     pub layer: usize,
+    /// Its channels.
     pub width: usize,
-    /// The block that it begins with; the stem if none.
-    pub first: Option<Block<'a>>,
+    /// The block that it begins with; if none, it begins with the stem.
+    pub first: Option<BlockAt<'a>>,
     /// The blocks that add to it and pass it on.
-    pub blocks: Vec<Block<'a>>,
-    /// The block that takes it up into another stream; the head if none.
-    pub next: Option<Block<'a>>,
+    pub blocks: Vec<BlockAt<'a>>,
+    /// The block that takes it up into another stream; if none, the head does.
+    pub next: Option<BlockAt<'a>>,
 }
 
 impl<'a> Stream<'a> {
@@ -71,7 +72,7 @@ impl<'a> Stream<'a> {
 
     /// The convolutions that read it from one of its `blocks` on.
     pub fn readers_from(&self, block: usize) -> Vec<String> {
-        let mut readers: Vec<_> = self.blocks[block..].iter().flat_map(Block::readers).collect();
+        let mut readers: Vec<_> = self.blocks[block..].iter().flat_map(BlockAt::readers).collect();
         readers.extend(match &self.next {
             Some(next) => next.readers(),
             None => vec!["fc".to_string()],
@@ -79,9 +80,9 @@ impl<'a> Stream<'a> {
         readers
     }
 
-    /// The blocks after which it has been through no hardball yet, with how many of `self.blocks` lie
-    /// before what follows them. The last block before the head is none: the final hardball follows it.
-    pub fn open_boundaries(&self) -> Vec<(Block<'a>, usize)> {
+    /// The blocks that no hardball follows, each with the place in `self.blocks` of the block after it. The
+    /// last block before the head is not among them, because the final hardball follows it.
+    pub fn open_boundaries(&self) -> Vec<(BlockAt<'a>, usize)> {
         let first = self.first.filter(|first| !first.config.skip.ends_in_hardball()).map(|first| (first, 0));
         let mut boundaries: Vec<_> = first.into_iter().chain(self.blocks.iter().copied().zip(1..)).collect();
         if self.next.is_none() {
@@ -91,12 +92,12 @@ impl<'a> Stream<'a> {
     }
 }
 
-/// An element for each open boundary of each stream, as `make` makes it of the stream, the block before and
-/// how many of the stream's blocks lie before what follows.
-pub fn at_open_boundaries(
+/// An element for each open boundary of each stream, as `make` makes it of the stream, the block before the
+/// boundary and the place in `stream.blocks` of the block after it.
+pub(super) fn at_open_boundaries(
     config: &Config,
     layer: Option<usize>,
-    mut make: impl FnMut(&Stream, &Block, usize) -> Result<Element>,
+    mut make: impl FnMut(&Stream, &BlockAt, usize) -> Result<Element>,
 ) -> Result<Element> {
     let mut sum = Element::default();
     for stream in streams(config, layer) {
@@ -108,7 +109,7 @@ pub fn at_open_boundaries(
 }
 
 /// The streams of a network, or those that begin in one layer.
-pub fn streams(config: &Config, layer: Option<usize>) -> Vec<Stream<'_>> {
+pub(super) fn streams(config: &Config, layer: Option<usize>) -> Vec<Stream<'_>> {
     let mut streams =
         vec![Stream { layer: 1, width: config.stem_channels, first: None, blocks: Vec::new(), next: None }];
     for block in blocks(config, None) {

@@ -36,7 +36,7 @@ pub fn run(args: &Symmetry, families: &[&dyn Family]) -> Result<ExitCode> {
             text += &format!("\n{family:<34} {dimensions:>6}");
         }
         if audit.scales > 0 {
-            text += &format!("\n{:<34} {:>6}", "stages whose ball no pixel is inside", audit.scales);
+            text += &format!("\n{:<34} {:>6}", "streams whose ball no pixel is inside", audit.scales);
         }
         text += &format!("\n{:<34} {:>6}", "all together", audit.expected);
         text += &format!("\n{:<34} {:>6}", "directions that change no logit", audit.null_space);

@@ -23,11 +23,11 @@ pub fn run(args: &Symmetry, subject: &Subject, header: &Header, outputs: Outputs
         change: Change,
         half_precision: &'a [HalfPrecision],
     }
-    let balanced = balance::balance(&subject.weights)?;
+    let balanced = balance::balance(subject.weights())?;
     let change = subject.compare(&balanced)?;
-    let passed = change.logit_change <= subject.tolerance;
+    let passed = change.logit_change <= subject.tolerance();
     let half = [DType::F16, DType::BF16].map(|dtype| subject.half_precision(&balanced, dtype));
-    let half = half.into_iter().collect::<Result<Vec<_>>>()?;
+    let half = half.into_iter().collect::<Result<Vec<_>, _>>()?;
     if args.json {
         print(&to_json(&Report { passed, header, change, half_precision: &half })?)?;
     } else {

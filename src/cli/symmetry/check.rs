@@ -31,7 +31,7 @@ pub fn run(
     }
     let mut drawn = Vec::new();
     for &family in families {
-        let element = draw(family, &subject.weights, args.layer, args.scale, args.seed)?;
+        let element = draw(family, subject.weights(), args.layer, args.scale, args.seed)?;
         match element.is_empty() {
             false => drawn.push((family, element)),
             true => ensure!(args.family.is_empty(), "{} moves nothing in this network or layer", family.name()),
@@ -47,7 +47,7 @@ pub fn run(
     let outcome = |family: &dyn Family, element: &Element| -> Result<Outcome> {
         let outcome = subject.outcome_of(family, args.layer, element)?;
         if !args.json {
-            print(&row(&outcome, subject.tolerance))?;
+            print(&row(&outcome, subject.tolerance()))?;
         }
         Ok(outcome)
     };
@@ -59,7 +59,7 @@ pub fn run(
     let elements: Vec<Element> = joined.into_iter().map(|(_, element)| element).collect();
     let all = subject.outcome("all together", "", dimensions, &elements)?;
     if !args.json {
-        print(&row(&all, subject.tolerance))?;
+        print(&row(&all, subject.tolerance()))?;
     }
     for (family, element) in &apart {
         outcomes.push(outcome(*family, element)?);
@@ -69,9 +69,9 @@ pub fn run(
         print(&to_json(&Report { passed, header, families: &outcomes, all: &all })?)?;
     }
     if passed {
-        outputs.save(|| subject.moved(&elements, Side::Both))?;
+        outputs.save(|| Ok(subject.moved(&elements, Side::Both)?))?;
     }
-    let stays = outcomes.iter().chain([&all]).all(|outcome| outcome.change.logit_change <= subject.tolerance);
+    let stays = outcomes.iter().chain([&all]).all(|outcome| outcome.change.logit_change <= subject.tolerance());
     verdict(passed, if stays { WEAK } else { "the logits do not stay" })
 }
 

@@ -65,8 +65,8 @@ pub fn run(args: &Symmetry) -> Result<ExitCode> {
         layer: args.layer,
         scale: args.scale,
         images: images.dim(0)?,
-        largest_logit: subject.largest_logit,
-        tolerance: subject.tolerance,
+        largest_logit: subject.largest_logit(),
+        tolerance: subject.tolerance(),
     };
     if args.balance {
         return balance::run(args, &subject, &header, outputs);

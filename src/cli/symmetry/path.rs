@@ -46,12 +46,11 @@ pub fn run(
         let (t, weights) = (number(*t), number(*weight_change));
         print(&format!("{t:>8} {weights:>10} {logit_change:>10.1e} {control_logit_change:>10.1e}"))
     })?;
-    let stays = path.iter().all(|step| step.logit_change <= subject.tolerance);
-    let far = path.last().is_some_and(|step| step.control_logit_change >= FAR * subject.tolerance);
+    let stays = path.iter().all(|step| step.logit_change <= subject.tolerance());
+    let far = path.last().is_some_and(|step| step.control_logit_change >= FAR * subject.tolerance());
     let passed = stays && far;
     if args.json {
-        let config = &subject.weights.config;
-        let continuous = families.iter().filter(|family| family.dimensions(config, args.layer) > 0);
+        let continuous = families.iter().filter(|family| family.dimensions(&subject.weights().config, args.layer) > 0);
         let families = continuous.map(|family| family.name()).collect();
         print(&to_json(&Report { passed, header, families, path: &path })?)?;
     }
@@ -63,7 +62,7 @@ pub fn run(
         let what = args.layer.map_or(what.clone(), |layer| format!("{what} of layer {layer}"));
         let model = Path::new(&header.model).file_name().unwrap_or_default().to_string_lossy();
         let title = format!("{model} along {what} ({}, seed {})", header.dtype, header.seed);
-        output.write(&plot::draw(&path, &title, subject.tolerance, file)?)?;
+        output.write(&plot::draw(&path, &title, subject.tolerance(), file)?)?;
     }
     if let Some(output) = outputs.csv {
         output.write(&to_csv(&path)?)?;

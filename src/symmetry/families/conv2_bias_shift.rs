@@ -6,25 +6,38 @@
 //! conv3       b -> b - W d
 //! ```
 
-use anyhow::Result;
 use candle_core::Tensor;
 use rand::rngs::ChaCha8Rng;
 
 use super::{Family, Subgroup, per_block};
-use crate::symmetry::element::{Element, Op};
+use crate::error::Result;
+use crate::symmetry::element::{Element, Op, tensor};
 use crate::symmetry::matrices;
-use crate::symmetry::structure::{Block, blocks};
+use crate::symmetry::structure::{BlockAt, blocks};
 use crate::weights::config::Config;
 use crate::weights::fold::Weights;
 
 pub struct Conv2BiasShift;
 
 /// `d` is `[f w]`.
-fn element(block: &Block, d: &Tensor) -> Result<Element> {
+fn element(block: &BlockAt, d: &Tensor) -> Result<Element> {
     Ok(Element::new(
         vec![Op::AddToBias { conv: block.conv("conv2"), shift: d.clone() }],
-        vec![Op::ForgetShift { conv: block.conv("conv3"), shift: d.clone() }],
+        vec![Op::AbsorbShift { conv: block.conv("conv3"), shift: d.clone() }],
     ))
+}
+
+/// A shift `[f w]` that is about as large as the biases, or as the weights where all biases are zero.
+fn shift(weights: &Weights, block: &BlockAt, rng: &mut ChaCha8Rng) -> Result<Tensor> {
+    let conv2 = block.conv("conv2");
+    let size = |part: &str| -> Result<f64> {
+        Ok(tensor(weights, &conv2, part)?.sqr()?.mean_all()?.sqrt()?.to_scalar::<f64>()?)
+    };
+    let of = match size("bias")? {
+        0.0 => size("weight")?,
+        of => of,
+    };
+    Ok((matrices::normal(tensor(weights, &conv2, "bias")?.dims1()?, rng)? * of)?)
 }
 
 impl Family for Conv2BiasShift {
@@ -41,12 +54,12 @@ impl Family for Conv2BiasShift {
     }
 
     fn random(&self, weights: &Weights, layer: Option<usize>, rng: &mut ChaCha8Rng) -> Result<Element> {
-        let draw = |block: &Block| matrices::like_bias(weights, &block.conv("conv2"), rng);
+        let draw = |block: &BlockAt| shift(weights, block, rng);
         per_block::random(&weights.config, layer, draw, element)
     }
 
     fn subgroup(&self, weights: &Weights, layer: Option<usize>, rng: &mut ChaCha8Rng) -> Result<Option<Subgroup>> {
-        let draw = |block: &Block, rng: &mut ChaCha8Rng| matrices::like_bias(weights, &block.conv("conv2"), rng);
+        let draw = |block: &BlockAt, rng: &mut ChaCha8Rng| shift(weights, block, rng);
         per_block::subgroup(&weights.config, layer, rng, draw, |a| Ok(a.clone()), element)
     }
 }

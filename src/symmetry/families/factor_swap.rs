@@ -6,13 +6,13 @@
 //! conv1       the rows of the two factors change places, in weight and bias
 //! ```
 
-use anyhow::Result;
 use rand::Rng;
 use rand::rngs::ChaCha8Rng;
 
 use super::{Family, Subgroup};
+use crate::error::Result;
 use crate::symmetry::element::{Element, Op};
-use crate::symmetry::structure::{Block, blocks};
+use crate::symmetry::structure::{BlockAt, blocks};
 use crate::weights::config::Config;
 use crate::weights::fold::Weights;
 
@@ -22,7 +22,7 @@ pub struct FactorSwap;
 ///
 /// In two halves: the first also moves every second factor one channel on, and the second moves it back.
 /// One half alone pairs factors of different channels.
-fn element(block: &Block, swapped: &[bool]) -> Element {
+fn element(block: &BlockAt, swapped: &[bool]) -> Element {
     let w = block.config.hidden_channels as u32;
     let row = |channel: u32, second: bool| channel + if second != swapped[channel as usize] { w } else { 0 };
     let firsts = (0..w).map(|channel| row(channel, false));
@@ -33,7 +33,7 @@ fn element(block: &Block, swapped: &[bool]) -> Element {
 }
 
 /// With one hidden channel there is no other to pair with, and nothing to show.
-fn movable(config: &Config, layer: Option<usize>) -> impl Iterator<Item = Block<'_>> {
+fn movable(config: &Config, layer: Option<usize>) -> impl Iterator<Item = BlockAt<'_>> {
     blocks(config, layer).filter(|block| block.config.hidden_channels > 1)
 }
 

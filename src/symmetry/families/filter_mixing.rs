@@ -8,14 +8,14 @@
 //! conv3       W -> W M^-1                  of the channel's columns
 //! ```
 
-use anyhow::Result;
 use candle_core::Tensor;
 use rand::rngs::ChaCha8Rng;
 
 use super::{Family, Subgroup, per_block};
-use crate::symmetry::element::{Element, Of, Op};
+use crate::error::Result;
+use crate::symmetry::element::{Element, Op, Scaled};
 use crate::symmetry::matrices;
-use crate::symmetry::structure::{Block, blocks};
+use crate::symmetry::structure::{BlockAt, blocks};
 use crate::weights::config::Config;
 use crate::weights::fold::Weights;
 
@@ -23,7 +23,7 @@ pub struct FilterMixing;
 
 /// `log` is `[w, f, f]`, and the `M` of each channel `exp(log)` with its first row times the channel's
 /// `sign`, `[w]`.
-fn element(block: &Block, log: &Tensor, sign: &Tensor) -> Result<Element> {
+fn element(block: &BlockAt, log: &Tensor, sign: &Tensor) -> Result<Element> {
     let (matrix, inverse) = matrices::exp_with_sign(log, sign)?;
     Ok(Element::new(
         vec![Op::Left { conv: block.conv("conv2"), matrix: matrix.clone(), inverse: inverse.clone() }],
@@ -32,19 +32,19 @@ fn element(block: &Block, log: &Tensor, sign: &Tensor) -> Result<Element> {
 }
 
 /// The filters by themselves, scaled: `M` diagonal. `m` is `[w f]`, the filters of a channel together.
-pub(in crate::symmetry) fn diagonal(block: &Block, m: &Tensor) -> Result<Element> {
+pub(in crate::symmetry) fn diagonal(block: &BlockAt, m: &Tensor) -> Result<Element> {
     Ok(Element::new(
-        vec![Op::ScaleOutputs { conv: block.conv("conv2"), factors: m.clone(), of: Of::Both }],
+        vec![Op::ScaleOutputs { conv: block.conv("conv2"), factors: m.clone(), scaled: Scaled::WeightAndBias }],
         vec![Op::ScaleInputs { conv: block.conv("conv3"), factors: m.recip()? }],
     ))
 }
 
-fn logarithms(block: &Block, rng: &mut ChaCha8Rng) -> Result<Tensor> {
+fn logarithms(block: &BlockAt, rng: &mut ChaCha8Rng) -> Result<Tensor> {
     let (hidden, filters) = (block.config.hidden_channels, block.config.filters);
     Ok((matrices::normal((hidden, filters, filters), rng)? * 0.4)?)
 }
 
-fn positive(block: &Block, log: &Tensor) -> Result<Element> {
+fn positive(block: &BlockAt, log: &Tensor) -> Result<Element> {
     element(block, log, &log.narrow(1, 0, 1)?.narrow(2, 0, 1)?.flatten_all()?.ones_like()?)
 }
 

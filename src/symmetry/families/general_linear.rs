@@ -11,14 +11,14 @@
 //! An identity skip becomes a 1x1 convolution with the weight `G`, or `G^-1`, and no bias: the
 //! architecture changes, and with it what file can hold the weights.
 
-use anyhow::Result;
 use candle_core::{DType, Device, Tensor};
 use rand::rngs::ChaCha8Rng;
 
 use super::{Family, Subgroup};
+use crate::error::Result;
 use crate::symmetry::element::{Element, Op};
 use crate::symmetry::matrices;
-use crate::symmetry::structure::{Block, Stream, at_open_boundaries, streams};
+use crate::symmetry::structure::{BlockAt, Stream, at_open_boundaries, streams};
 use crate::weights::config::Config;
 use crate::weights::fold::Weights;
 
@@ -26,9 +26,9 @@ pub struct GeneralLinear;
 
 /// After `before`, which is followed by `stream.blocks[after..]`; `log` is `[1, n, n]`, and `G` is `exp(log)`
 /// with its first row times `sign`, `[1]`.
-fn element(stream: &Stream, before: &Block, after: usize, (log, sign): &(Tensor, Tensor)) -> Result<Element> {
+fn element(stream: &Stream, before: &BlockAt, after: usize, (log, sign): &(Tensor, Tensor)) -> Result<Element> {
     let (matrix, inverse) = matrices::exp_with_sign(log, sign)?;
-    let explicit = |block: &Block| Op::ExplicitSkip { layer: block.layer, block: block.index };
+    let explicit = |block: &BlockAt| Op::ExplicitSkip { layer: block.layer, block: block.index };
     let left = |part| Op::Left { conv: before.conv(part), matrix: matrix.clone(), inverse: inverse.clone() };
     let writing = vec![explicit(before), left("conv3"), left("skip")];
     let reading = stream.blocks.get(after).or(stream.next.as_ref()).map(|next| {

@@ -6,20 +6,20 @@
 //! conv3       columns likewise
 //! ```
 
-use anyhow::Result;
 use rand::rngs::ChaCha8Rng;
 use rand::seq::SliceRandom;
 
 use super::{Family, Subgroup};
+use crate::error::Result;
 use crate::symmetry::element::{Element, Op};
-use crate::symmetry::structure::{Block, blocks};
+use crate::symmetry::structure::{BlockAt, blocks};
 use crate::weights::config::Config;
 use crate::weights::fold::Weights;
 
 pub struct HiddenPermutation;
 
 /// `order` has the channel that comes to each place.
-fn element(block: &Block, order: &[u32]) -> Element {
+fn element(block: &BlockAt, order: &[u32]) -> Element {
     let (w, filters) = (block.config.hidden_channels as u32, block.config.filters as u32);
     let factors = [0, w].into_iter().flat_map(|factor| order.iter().map(move |channel| factor + channel)).collect();
     let filters: Vec<u32> =

@@ -17,9 +17,9 @@ mod stage_rotation;
 mod stem_scaling;
 mod stream_shift;
 
-use anyhow::{Result, bail};
 use rand::rngs::ChaCha8Rng;
 
+use crate::error::{Error, Result};
 use crate::random;
 use crate::symmetry::element::Element;
 use crate::weights::config::Config;
@@ -28,21 +28,22 @@ use crate::weights::fold::Weights;
 /// Elements that depend on one real number: `exp(t A)` for a fixed `A`.
 pub type Subgroup = Box<dyn Fn(f64) -> Result<Element>>;
 
-/// One family of symmetries. `layer` restricts it to what begins in that layer, from 1.
+/// One family of symmetries. [`draw`] draws elements of it, and [`walk`](super::path::walk) follows a path
+/// through it. `layer` restricts a family to what begins in that layer, from 1; the stem belongs to layer 1.
 pub trait Family: Sync {
-    /// As `--family` takes it.
+    /// Its name, such as `stage-rotation`; [`find`] takes it.
     fn name(&self) -> &'static str;
 
-    /// Its group, for people.
+    /// Its group in words, such as `R+ per channel`.
     fn group(&self) -> &'static str;
 
-    /// Dimension of the group; 0 if it is discrete.
+    /// The dimension of its group; 0 if it is discrete, or moves nothing in this network or layer.
     fn dimensions(&self, config: &Config, layer: Option<usize>) -> usize;
 
     /// A random element, in any component of the group: also where no path leads to.
     ///
     /// # Errors
-    /// If the weights are not those of the configuration.
+    /// [`Error::Symmetry`] if a tensor is missing in the weights, [`Error::Compute`] if there is no memory.
     fn random(&self, weights: &Weights, layer: Option<usize>, rng: &mut ChaCha8Rng) -> Result<Element>;
 
     /// A random one-parameter subgroup, at whose `t` of 1 the weights have gone about as far as by a
@@ -52,7 +53,7 @@ pub trait Family: Sync {
     /// As [`Self::random`].
     fn subgroup(&self, weights: &Weights, layer: Option<usize>, rng: &mut ChaCha8Rng) -> Result<Option<Subgroup>>;
 
-    /// Whether its elements keep the architecture.
+    /// Whether its elements keep the architecture. Those of general-linear do not: they make skips explicit.
     fn keeps_architecture(&self) -> bool {
         true
     }
@@ -75,31 +76,33 @@ pub const FAMILIES: [&dyn Family; 11] = [
     &general_linear::GeneralLinear,
 ];
 
-/// The families of those names, each once and in the order of [`FAMILIES`], in which general-linear is the
+/// The families of those names, each once and in the order of [`FAMILIES`]. There general-linear is the
 /// last: elements of the others are drawn for the skips as they are, and would not fit what it makes of
 /// them.
 ///
 /// # Errors
-/// If a name is unknown; the message has all that are.
-pub fn find(names: &[String]) -> Result<Vec<&'static dyn Family>> {
-    let known = FAMILIES.map(|family| family.name());
-    if let Some(name) = names.iter().find(|name| !known.contains(&name.as_str())) {
-        bail!("unknown family `{name}`; known are {}", known.join(", "));
+/// [`Error::UnknownFamily`] if no family has one of the names.
+pub fn find(names: &[impl AsRef<str>]) -> Result<Vec<&'static dyn Family>> {
+    let known = |name: &str| FAMILIES.iter().any(|family| family.name() == name);
+    if let Some(unknown) = names.iter().find(|name| !known(name.as_ref())) {
+        return Err(Error::UnknownFamily(unknown.as_ref().into()));
     }
-    Ok(FAMILIES.into_iter().filter(|family| names.iter().any(|name| name == family.name())).collect())
+    Ok(FAMILIES.into_iter().filter(|family| names.iter().any(|name| name.as_ref() == family.name())).collect())
 }
 
-/// Random numbers for a family: a stream of the seed's of its own, whatever else is drawn.
-pub fn rng(family: &dyn Family, seed: u64) -> ChaCha8Rng {
+/// Random numbers for a family: its own stream of the seed, which does not depend on what else is drawn.
+pub(super) fn rng(family: &dyn Family, seed: u64) -> ChaCha8Rng {
     let place = FAMILIES.iter().position(|other| other.name() == family.name());
     random::stream(seed, random::FAMILIES + place.unwrap_or(FAMILIES.len()) as u64)
 }
 
-/// Draws an element: in any component of the group, or so far along a one-parameter subgroup. Of a discrete
-/// family there is no way to go far or near.
+/// Draws an element for these weights; the same seed draws the same one. Without `scale` it comes from any
+/// component of the family's group, with it from that far along a one-parameter subgroup: at 1 the weights
+/// change by about half, at 0 not at all. A discrete family has no such subgroup, and `scale` does nothing.
 ///
 /// # Errors
-/// As [`Family::random`].
+/// [`Error::Symmetry`] if a tensor is missing in the weights, or `scale` leads out of the range of float64;
+/// [`Error::Compute`] if there is no memory.
 pub fn draw(
     family: &dyn Family,
     weights: &Weights,
@@ -114,4 +117,29 @@ pub fn draw(
         return subgroup(scale);
     }
     family.random(weights, layer, &mut rng)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::DType;
+
+    #[test]
+    fn an_unknown_family_is_named() {
+        assert_eq!(find(&["stem-scaling", "stage-rotation"]).unwrap()[0].name(), "stage-rotation");
+        let Err(error) = find(&["stem-scaling", "rotation"]) else { panic!("it is known") };
+        assert!(matches!(&error, Error::UnknownFamily(name) if name == "rotation"), "{error:?}");
+    }
+
+    /// Exponentials of matrices are computed by squaring, as often as their norm asks for.
+    #[test]
+    fn a_scale_that_is_not_finite_ends() {
+        let weights = Weights::random(&Config::qlnet_digits(), 1).unwrap().to_dtype(DType::F64).unwrap();
+        for family in find(&["stage-rotation", "filter-mixing", "general-linear"]).unwrap() {
+            for scale in [f64::INFINITY, f64::NAN] {
+                let error = draw(family, &weights, None, Some(scale), 1).unwrap_err();
+                assert!(matches!(error, Error::Symmetry(_)), "{} {scale}: {error}", family.name());
+            }
+        }
+    }
 }

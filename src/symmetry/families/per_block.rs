@@ -1,21 +1,21 @@
 //! What the families that act on each block by itself have in common.
 
-use anyhow::Result;
 use candle_core::Tensor;
 use rand::rngs::ChaCha8Rng;
 
 use super::Subgroup;
+use crate::error::Result;
 use crate::symmetry::element::Element;
 use crate::symmetry::matrices;
-use crate::symmetry::structure::{Block, blocks};
+use crate::symmetry::structure::{BlockAt, blocks};
 use crate::weights::config::Config;
 
 /// An element for each block, by a tensor that `draw` makes for it.
 pub fn random(
     config: &Config,
     layer: Option<usize>,
-    mut draw: impl FnMut(&Block) -> Result<Tensor>,
-    element: impl Fn(&Block, &Tensor) -> Result<Element>,
+    mut draw: impl FnMut(&BlockAt) -> Result<Tensor>,
+    element: impl Fn(&BlockAt, &Tensor) -> Result<Element>,
 ) -> Result<Element> {
     blocks(config, layer).try_fold(Element::default(), |sum, block| Ok(sum.and(element(&block, &draw(&block)?)?)))
 }
@@ -25,9 +25,9 @@ pub fn subgroup(
     config: &Config,
     layer: Option<usize>,
     rng: &mut ChaCha8Rng,
-    draw: impl Fn(&Block, &mut ChaCha8Rng) -> Result<Tensor>,
+    draw: impl Fn(&BlockAt, &mut ChaCha8Rng) -> Result<Tensor>,
     exp: impl Fn(&Tensor) -> Result<Tensor> + 'static,
-    element: impl Fn(&Block, &Tensor) -> Result<Element> + 'static,
+    element: impl Fn(&BlockAt, &Tensor) -> Result<Element> + 'static,
 ) -> Result<Option<Subgroup>> {
     let generators: Vec<Tensor> = blocks(config, layer).map(|block| draw(&block, rng)).collect::<Result<_>>()?;
     let config = config.clone();
@@ -43,7 +43,7 @@ pub fn random_by_factors(
     config: &Config,
     layer: Option<usize>,
     rng: &mut ChaCha8Rng,
-    element: impl Fn(&Block, &Tensor) -> Result<Element>,
+    element: impl Fn(&BlockAt, &Tensor) -> Result<Element>,
 ) -> Result<Element> {
     random(config, layer, |block| matrices::nonzero(block.config.hidden_channels, rng), element)
 }
@@ -53,8 +53,8 @@ pub fn subgroup_by_factors(
     config: &Config,
     layer: Option<usize>,
     rng: &mut ChaCha8Rng,
-    element: impl Fn(&Block, &Tensor) -> Result<Element> + 'static,
+    element: impl Fn(&BlockAt, &Tensor) -> Result<Element> + 'static,
 ) -> Result<Option<Subgroup>> {
-    let draw = |block: &Block, rng: &mut ChaCha8Rng| matrices::logarithms(block.config.hidden_channels, rng);
+    let draw = |block: &BlockAt, rng: &mut ChaCha8Rng| matrices::logarithms(block.config.hidden_channels, rng);
     subgroup(config, layer, rng, draw, |a| Ok(a.exp()?), element)
 }

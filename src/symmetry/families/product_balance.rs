@@ -8,24 +8,24 @@
 //!             W -> W / t,  b -> b / t      of the second's
 //! ```
 
-use anyhow::Result;
 use candle_core::Tensor;
 use rand::rngs::ChaCha8Rng;
 
 use super::{Family, Subgroup, per_block};
-use crate::symmetry::element::{Element, Of, Op};
-use crate::symmetry::structure::{Block, blocks};
+use crate::error::Result;
+use crate::symmetry::element::{Element, Op, Scaled};
+use crate::symmetry::structure::{BlockAt, blocks};
 use crate::weights::config::Config;
 use crate::weights::fold::Weights;
 
 pub struct ProductBalance;
 
 /// `t` is `[w]`.
-pub(in crate::symmetry) fn element(block: &Block, t: &Tensor) -> Result<Element> {
+pub(in crate::symmetry) fn element(block: &BlockAt, t: &Tensor) -> Result<Element> {
     let ones = t.ones_like()?;
     let scale = |first: &Tensor, second: &Tensor| -> Result<Op> {
         let factors = Tensor::cat(&[first, second], 0)?;
-        Ok(Op::ScaleOutputs { conv: block.conv("conv1"), factors, of: Of::Both })
+        Ok(Op::ScaleOutputs { conv: block.conv("conv1"), factors, scaled: Scaled::WeightAndBias })
     };
     Ok(Element::new(vec![scale(t, &ones)?], vec![scale(&ones, &t.recip()?)?]))
 }

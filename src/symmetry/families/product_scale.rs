@@ -7,27 +7,27 @@
 //! conv2       W -> W / s                   of the channel's filters, not their biases
 //! ```
 
-use anyhow::Result;
 use candle_core::Tensor;
 use rand::rngs::ChaCha8Rng;
 
 use super::{Family, Subgroup, per_block};
-use crate::symmetry::element::{Element, Of, Op};
-use crate::symmetry::structure::{Block, blocks};
+use crate::error::Result;
+use crate::symmetry::element::{Element, Op, Scaled};
+use crate::symmetry::structure::{BlockAt, blocks};
 use crate::weights::config::Config;
 use crate::weights::fold::Weights;
 
 pub struct ProductScale;
 
 /// `s` is `[w]`.
-pub(in crate::symmetry) fn element(block: &Block, s: &Tensor) -> Result<Element> {
+pub(in crate::symmetry) fn element(block: &BlockAt, s: &Tensor) -> Result<Element> {
     let (hidden, filters) = (block.config.hidden_channels, block.config.filters);
     let factors = Tensor::cat(&[s, &s.ones_like()?], 0)?;
     // The filters of a channel lie side by side.
     let inverse = s.recip()?.unsqueeze(1)?.broadcast_as((hidden, filters))?.flatten_all()?;
     Ok(Element::new(
-        vec![Op::ScaleOutputs { conv: block.conv("conv1"), factors, of: Of::Both }],
-        vec![Op::ScaleOutputs { conv: block.conv("conv2"), factors: inverse, of: Of::Weight }],
+        vec![Op::ScaleOutputs { conv: block.conv("conv1"), factors, scaled: Scaled::WeightAndBias }],
+        vec![Op::ScaleOutputs { conv: block.conv("conv2"), factors: inverse, scaled: Scaled::Weight }],
     ))
 }
 

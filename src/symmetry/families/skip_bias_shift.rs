@@ -6,25 +6,25 @@
 //! skip        b -> b - t
 //! ```
 
-use anyhow::Result;
 use candle_core::Tensor;
 use rand::rngs::ChaCha8Rng;
 
 use super::{Family, Subgroup};
+use crate::error::Result;
 use crate::symmetry::element::{Element, Op};
 use crate::symmetry::matrices;
-use crate::symmetry::structure::{Block, blocks};
+use crate::symmetry::structure::{BlockAt, blocks};
 use crate::weights::config::Config;
 use crate::weights::fold::Weights;
 
 pub struct SkipBiasShift;
 
-fn skips(config: &Config, layer: Option<usize>) -> impl Iterator<Item = Block<'_>> {
+fn skips(config: &Config, layer: Option<usize>) -> impl Iterator<Item = BlockAt<'_>> {
     blocks(config, layer).filter(|block| block.config.skip.is_convolution())
 }
 
 /// `t` is `[o]`.
-fn element(block: &Block, t: &Tensor) -> Result<Element> {
+fn element(block: &BlockAt, t: &Tensor) -> Result<Element> {
     Ok(Element::new(
         vec![Op::AddToBias { conv: block.conv("conv3"), shift: t.clone() }],
         vec![Op::AddToBias { conv: block.conv("skip"), shift: t.neg()? }],

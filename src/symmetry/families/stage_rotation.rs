@@ -1,20 +1,21 @@
-//! Stage rotation: the channels of a stage turn, `O(n)` for each stage that begins with a hardball.
+//! Stage rotation: the channels of a stream turn, `O(n)` for each stream that begins with a hardball. (The
+//! paper calls what lies between two hardballs a stream.)
 //!
 //! ```text
-//! u -> Q u        everywhere in the stage
+//! u -> Q u        everywhere in the stream
 //!
 //! conv3, skip     W -> Q W,  b -> Q b        of the first block; conv3 of the others
-//! conv1, skip     W -> W Q^T                 of what reads u; fc after the last stage
+//! conv1, skip     W -> W Q^T                 of what reads u; fc at the end of the last stream
 //! ```
 //!
 //! The hardball scales every pixel by a function of its norm, which `Q` keeps, so it commutes with `Q`.
 //! The author's notebook shows one of these, in layer 3.
 
-use anyhow::Result;
 use candle_core::Tensor;
 use rand::rngs::ChaCha8Rng;
 
 use super::{Family, Subgroup};
+use crate::error::Result;
 use crate::symmetry::element::{Element, Op};
 use crate::symmetry::matrices;
 use crate::symmetry::structure::{Stream, streams};
@@ -23,16 +24,20 @@ use crate::weights::fold::Weights;
 
 pub struct StageRotation;
 
-fn stages(config: &Config, layer: Option<usize>) -> impl Iterator<Item = Stream<'_>> {
+/// The streams that a block begins: all but the stem's.
+fn begun_by_blocks(config: &Config, layer: Option<usize>) -> impl Iterator<Item = Stream<'_>> {
     streams(config, layer).into_iter().filter(|stream| stream.first.is_some())
 }
 
 /// `q` is `[1, n, n]`.
-fn element(stage: &Stream, q: &Tensor) -> Result<Element> {
+fn element(stream: &Stream, q: &Tensor) -> Result<Element> {
     let transposed = q.transpose(1, 2)?.contiguous()?;
     let write = |conv| Op::Left { conv, matrix: q.clone(), inverse: transposed.clone() };
     let read = |conv| Op::Right { conv, matrix: transposed.clone(), inverse: q.clone() };
-    Ok(Element::new(stage.writers().into_iter().map(write).collect(), stage.readers().into_iter().map(read).collect()))
+    Ok(Element::new(
+        stream.writers().into_iter().map(write).collect(),
+        stream.readers().into_iter().map(read).collect(),
+    ))
 }
 
 impl Family for StageRotation {
@@ -41,26 +46,26 @@ impl Family for StageRotation {
     }
 
     fn group(&self) -> &'static str {
-        "O(n) per stage"
+        "O(n) per stream"
     }
 
     fn dimensions(&self, config: &Config, layer: Option<usize>) -> usize {
-        stages(config, layer).map(|stage| stage.width * (stage.width - 1) / 2).sum()
+        begun_by_blocks(config, layer).map(|stream| stream.width * (stream.width - 1) / 2).sum()
     }
 
     fn random(&self, weights: &Weights, layer: Option<usize>, rng: &mut ChaCha8Rng) -> Result<Element> {
-        stages(&weights.config, layer).try_fold(Element::default(), |sum, stage| {
-            Ok(sum.and(element(&stage, &matrices::haar(stage.width, rng)?)?))
+        begun_by_blocks(&weights.config, layer).try_fold(Element::default(), |sum, stream| {
+            Ok(sum.and(element(&stream, &matrices::haar(stream.width, rng)?)?))
         })
     }
 
     fn subgroup(&self, weights: &Weights, layer: Option<usize>, rng: &mut ChaCha8Rng) -> Result<Option<Subgroup>> {
         let config = weights.config.clone();
         let skew: Vec<_> =
-            stages(&config, layer).map(|stage| matrices::skew(stage.width, rng)).collect::<Result<_>>()?;
+            begun_by_blocks(&config, layer).map(|stream| matrices::skew(stream.width, rng)).collect::<Result<_>>()?;
         Ok(Some(Box::new(move |t| {
-            stages(&config, layer).zip(&skew).try_fold(Element::default(), |sum, (stage, skew)| {
-                Ok(sum.and(element(&stage, &matrices::exp(&(skew * t)?)?)?))
+            begun_by_blocks(&config, layer).zip(&skew).try_fold(Element::default(), |sum, (stream, skew)| {
+                Ok(sum.and(element(&stream, &matrices::exp(&(skew * t)?)?)?))
             })
         })))
     }

@@ -9,12 +9,12 @@
 //!
 //! ReLU and the max pool let a positive factor through, and there is no hardball in these blocks.
 
-use anyhow::Result;
 use candle_core::Tensor;
 use rand::rngs::ChaCha8Rng;
 
 use super::{Family, Subgroup};
-use crate::symmetry::element::{Element, Of, Op};
+use crate::error::Result;
+use crate::symmetry::element::{Element, Op, Scaled};
 use crate::symmetry::matrices;
 use crate::symmetry::structure::{Stream, streams};
 use crate::weights::config::Config;
@@ -30,7 +30,7 @@ fn stem(config: &Config, layer: Option<usize>) -> Option<Stream<'_>> {
 /// `d` is `[n]`.
 fn element(stem: &Stream, d: &Tensor) -> Result<Element> {
     let inverse = d.recip()?;
-    let write = |conv| Op::ScaleOutputs { conv, factors: d.clone(), of: Of::Both };
+    let write = |conv| Op::ScaleOutputs { conv, factors: d.clone(), scaled: Scaled::WeightAndBias };
     let read = |conv| Op::ScaleInputs { conv, factors: inverse.clone() };
     Ok(Element::new(stem.writers().into_iter().map(write).collect(), stem.readers().into_iter().map(read).collect()))
 }

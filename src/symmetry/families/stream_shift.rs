@@ -2,31 +2,31 @@
 //! that no hardball follows.
 //!
 //! ```text
-//! u -> u + t      from that block on, to the end of the stage
+//! u -> u + t      from that block on, to the end of the stream
 //!
 //! conv3           b -> b + t                of that block
-//! conv1, skip     b -> b - W t              of every later reader, and at the entry of the next stage
+//! conv1, skip     b -> b - W t              of every later reader, and where the next stream begins
 //! ```
 //!
-//! Where the stage ends before the head, in the final hardball, the last block's conv3 takes `t` back:
+//! Where the stream ends before the head, in the final hardball, the last block's conv3 takes `t` back:
 //! `b -> b - t`.
 
-use anyhow::Result;
 use candle_core::Tensor;
 use rand::rngs::ChaCha8Rng;
 
 use super::{Family, Subgroup};
+use crate::error::Result;
 use crate::symmetry::element::{Element, Op};
 use crate::symmetry::matrices;
-use crate::symmetry::structure::{Block, Stream, at_open_boundaries, streams};
+use crate::symmetry::structure::{BlockAt, Stream, at_open_boundaries, streams};
 use crate::weights::config::Config;
 use crate::weights::fold::Weights;
 
 pub struct StreamShift;
 
 /// After `block`, which is followed by `stream.blocks[after..]`; `t` is `[c]`.
-fn element(stream: &Stream, block: &Block, after: usize, t: &Tensor) -> Result<Element> {
-    let forget = |conv| Op::ForgetShift { conv, shift: t.clone() };
+fn element(stream: &Stream, block: &BlockAt, after: usize, t: &Tensor) -> Result<Element> {
+    let forget = |conv| Op::AbsorbShift { conv, shift: t.clone() };
     let mut reading: Vec<Op> = stream.readers_from(after).into_iter().filter(|conv| conv != "fc").map(forget).collect();
     if stream.next.is_none()
         && let Some(last) = stream.blocks.last()
