@@ -41,11 +41,6 @@ pub fn path_variable(name: &str) -> Option<PathBuf> {
     }
 }
 
-/// How hf-hub calls the repository of a file.
-pub fn repo(file: &HubFile) -> Repo {
-    Repo::with_revision(file.repository.into(), RepoType::Model, file.revision.into())
-}
-
 /// The paths of one file in the cache.
 pub struct CachePaths {
     /// The content.
@@ -63,16 +58,15 @@ pub struct CachePaths {
 impl CachePaths {
     /// The paths of a file in the cache in `dir`.
     pub fn new(dir: &Path, file: &HubFile) -> Self {
-        let repo = repo(file);
-        let lock = dir.join(".locks").join(repo.folder_name()).join(format!("{}.lock", file.sha256));
-        let cache = Cache::new(dir.into()).repo(repo);
-        let blob = cache.blob_path(file.sha256);
+        let repo = Repo::with_revision(file.repository.into(), RepoType::Model, file.revision.into());
+        let folder = repo.folder_name();
+        let blobs = dir.join(&folder).join("blobs");
         Self {
-            incomplete: blob.with_file_name(format!("{}.incomplete", file.sha256)),
-            pointer: cache.pointer_path(file.revision).join(file.file),
-            blobs: blob.parent().unwrap_or(dir).into(),
-            blob,
-            lock,
+            blob: blobs.join(file.sha256),
+            incomplete: blobs.join(format!("{}.incomplete", file.sha256)),
+            lock: dir.join(".locks").join(folder).join(format!("{}.lock", file.sha256)),
+            pointer: Cache::new(dir.into()).repo(repo).pointer_path(file.revision).join(file.file),
+            blobs,
             sha256: file.sha256,
         }
     }

@@ -14,8 +14,8 @@
 //! request_error   what errors of a connection mean, in words
 //! ```
 //!
-//! hf-hub knows the cache's layout and the hub's addresses; the requests are plain HTTP through ureq, in this
-//! thread. `docs/download.md` says what happens in each case of fault.
+//! hf-hub knows the cache's layout and where the token is kept; the requests are plain HTTP through ureq, in
+//! this thread. `docs/download.md` says what happens in each case of fault.
 
 mod cache;
 mod download;
@@ -34,7 +34,7 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use hf_hub::Cache;
 
-use self::cache::{CachePaths, mismatch, repo};
+use self::cache::{CachePaths, mismatch};
 use self::download::Download;
 pub use self::proxy::Proxies;
 use self::request_error::without_secrets;
@@ -110,8 +110,7 @@ impl Hub {
 
     /// The address at which the hub serves a file, without the name and password of the endpoint.
     pub fn url(&self, file: &HubFile) -> String {
-        let repo = repo(file);
-        format!("{}/{}/resolve/{}/{}", self.public_endpoint(), repo.url(), repo.url_revision(), file.file)
+        format!("{}/{}/resolve/{}/{}", self.public_endpoint(), file.repository, file.revision, file.file)
     }
 
     /// The path of a pinned file in the cache. Downloads the file unless it is there; if it is, no request
