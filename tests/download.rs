@@ -1,4 +1,4 @@
-//! Downloads by the program as a user runs it: what is told, TLS, proxies.
+//! Downloads by the program as a user runs it: messages, TLS, proxies.
 
 #[path = "support/hub_server.rs"]
 mod hub_server;
@@ -6,20 +6,20 @@ mod support;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::process::Output;
+use std::process::{Command, Output};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use hub_server::{Answer, HubServer};
+use hub_server::{ContentResponse, HubServer};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use support::fixture;
 use support::program::{Qlnet, stderr};
 
-/// A door of TLS before a server that speaks without: `https://localhost:PORT`, with a certificate of
+/// Puts TLS before a server that has none: `https://localhost:PORT`, with a certificate of
 /// `tests/fixtures/tls`.
-fn tls_door(certificate: &str, server: &HubServer) -> String {
+fn tls_front(certificate: &str, server: &HubServer) -> String {
     let pem = |name: &str| std::fs::read(fixture(&format!("tls/{name}.pem"))).unwrap();
     let chain = vec![CertificateDer::from_pem_slice(&pem(certificate)).unwrap()];
     let key = PrivateKeyDer::from_pem_slice(&pem("key")).unwrap();
@@ -55,9 +55,17 @@ fn server() -> HubServer {
     HubServer::new(vec![0; 40_668_469], "593cd748", &[])
 }
 
-fn download(qlnet: &Qlnet, endpoint: &str, variables: &[(&str, &str)]) -> Output {
+/// `qlnet classify`, with a cache of the hub in the home directory that the test made: `HOME` alone is not enough
+/// where the system knows the user's home directory by other means, as Windows does.
+fn classify(qlnet: &Qlnet) -> Command {
     let mut command = qlnet.command();
-    command.args(["classify", "samples/digits/1-21.png", "--model", "qlnet-10m"]).env("HF_ENDPOINT", endpoint);
+    command.args(["classify", "samples/digits/1-21.png"]).env("HF_HOME", qlnet.home.path().join("hf"));
+    command
+}
+
+fn download(qlnet: &Qlnet, endpoint: &str, variables: &[(&str, &str)]) -> Output {
+    let mut command = classify(qlnet);
+    command.args(["--model", "qlnet-10m"]).env("HF_ENDPOINT", endpoint);
     for name in ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"] {
         command.env_remove(name).env_remove(name.to_lowercase());
     }
@@ -65,7 +73,8 @@ fn download(qlnet: &Qlnet, endpoint: &str, variables: &[(&str, &str)]) -> Output
     command.envs(variables.iter().copied()).output().unwrap()
 }
 
-fn assert_ends_with(output: &Output, part: &str) {
+/// Asserts that a run failed with these words in its message.
+fn assert_fails_with(output: &Output, part: &str) {
     let message = stderr(output);
     assert_eq!(output.status.code(), Some(1), "{message}");
     assert!(message.contains(part), "{message}");
@@ -84,22 +93,22 @@ fn certificates_are_checked_and_a_wrong_clock_is_told() {
         ("expired", "has expired by this machine's clock, which is in the year 2"),
         ("future", "is not valid yet by this machine's clock, which is in the year 2"),
     ] {
-        assert_ends_with(&download(&qlnet, &tls_door(certificate, &server), &[]), part);
+        assert_fails_with(&download(&qlnet, &tls_front(certificate, &server), &[]), part);
     }
-    let door = tls_door("good", &server);
+    let front = tls_front("good", &server);
     for (authorities, part) in [
         // Authorities, but not that of the certificate.
         (fixture("tls/future.pem"), "name its certificate with SSL_CERT_FILE=ca.pem"),
         (fixture("legacy.pth"), "there are no certificates in"),
     ] {
-        let output = download(&qlnet, &door, &[("SSL_CERT_FILE", authorities.to_str().unwrap())]);
-        assert_ends_with(&output, part);
+        let output = download(&qlnet, &front, &[("SSL_CERT_FILE", authorities.to_str().unwrap())]);
+        assert_fails_with(&output, part);
     }
-    let output = download(&qlnet, &door.replace("localhost", "127.0.0.1"), &[]);
-    assert_ends_with(&output, "does not prove that it is who it should be");
+    let output = download(&qlnet, &front.replace("localhost", "127.0.0.1"), &[]);
+    assert_fails_with(&output, "does not prove that it is who it should be");
 }
 
-/// A proxy that notes what it is asked for, and leads everything to one server.
+/// A proxy that records what it is asked for, and connects everything to one server.
 fn proxy(server: &HubServer, answer: &'static str) -> (String, Arc<Mutex<Vec<String>>>) {
     let asked = Arc::new(Mutex::new(Vec::new()));
     let behind = server.endpoint.strip_prefix("http://").unwrap().to_string();
@@ -131,25 +140,25 @@ fn proxies_are_asked_and_passed_by_as_the_environment_says() {
     let (through, asked) = proxy(&server, "200 Connection established");
     // Only the proxy knows this host. The content lies on localhost, to which none is needed.
     let variables = [("HTTP_PROXY", &*through), ("NO_PROXY", "elsewhere.example, localhost")];
-    assert_ends_with(&download(&qlnet, "http://hub.invalid", &variables), ARRIVED);
+    assert_fails_with(&download(&qlnet, "http://hub.invalid", &variables), ARRIVED);
     let seen = asked.lock().unwrap().clone();
     assert_eq!(seen.len(), 1, "{seen:?}");
     assert!(seen[0].starts_with("CONNECT hub.invalid:80 HTTP/1.1"), "{seen:?}");
     assert!(seen[0].to_lowercase().contains("proxy-authorization: basic"), "{seen:?}");
 
     let output = download(&qlnet, "https://hub.invalid", &variables);
-    assert_ends_with(&output, "cannot reach the Hugging Face hub at https://hub.invalid");
+    assert_fails_with(&output, "cannot reach the Hugging Face hub at https://hub.invalid");
     assert_eq!(asked.lock().unwrap().len(), 1, "a proxy for http is none for https");
 
     let output = download(&qlnet, "http://hub.invalid", &[("http_proxy", "127.0.0.1:9")]);
-    assert_ends_with(
+    assert_fails_with(
         &output,
         "cannot reach the Hugging Face hub at http://hub.invalid, through the proxy 127.0.0.1:9 (",
     );
 
     let (refusing, _) = proxy(&server, "407 Proxy Authentication Required");
     let output = download(&qlnet, "http://hub.invalid", &[("ALL_PROXY", &refusing)]);
-    assert_ends_with(&output, "hub.invalid, through the proxy http://127.0.0.1:");
+    assert_fails_with(&output, "hub.invalid, through the proxy http://127.0.0.1:");
     assert!(
         stderr(&output).contains("wants a name and a password") && !stderr(&output).contains("secret"),
         "{}",
@@ -159,14 +168,14 @@ fn proxies_are_asked_and_passed_by_as_the_environment_says() {
 
 #[test]
 fn a_log_tells_what_is_downloaded_and_where_it_goes_on() {
-    let server = HubServer::new(vec![0; 40_668_469], "593cd748", &[Answer::CutAfter(30_000_000)]);
+    let server = HubServer::new(vec![0; 40_668_469], "593cd748", &[ContentResponse::CutAfter(30_000_000)]);
     let output = download(&Qlnet::new(), &server.endpoint, &[]);
     let text = stderr(&output);
     assert!(text.starts_with("note: downloading qlnet-10m: 40.7 MB\nnote: "), "{text}");
     assert!(text.contains("trying again"), "{text}");
 }
 
-/// Asserts that a run failed for want of a download, in three lines: why, and the two ways round it.
+/// Asserts that a run failed because it could not download, in three lines: why, and two ways to do without.
 fn assert_download_error(output: &Output, parts: &[&str]) {
     let message = stderr(output);
     assert_eq!(output.status.code(), Some(1), "{message}");
@@ -181,10 +190,9 @@ fn assert_download_error(output: &Output, parts: &[&str]) {
 #[test]
 fn without_the_hub_the_ways_on_are_named() {
     let qlnet = Qlnet::new();
-    let output = qlnet.run(&["classify", "samples/digits/1-21.png"]);
+    let output = classify(&qlnet).output().unwrap();
     assert_download_error(&output, &["cannot reach the Hugging Face hub at http://127.0.0.1:9", "qlnet-50-v0.pth.tar"]);
-    let output =
-        qlnet.command().args(["classify", "samples/digits/1-21.png"]).env("HF_HUB_OFFLINE", "1").output().unwrap();
+    let output = classify(&qlnet).env("HF_HUB_OFFLINE", "1").output().unwrap();
     assert_download_error(&output, &["HF_HUB_OFFLINE is set"]);
 }
 
@@ -193,18 +201,16 @@ fn what_a_hub_delivers_is_checked_and_the_token_stays_with_it() {
     let qlnet = Qlnet::new();
     // Of the right size, but not the published file.
     let server = HubServer::new(vec![0; 40_668_469], "593cd748", &[]);
-    let output = qlnet
-        .command()
-        .args(["classify", "samples/digits/1-21.png", "--model", "qlnet-10m"])
+    let output = classify(&qlnet)
+        .args(["--model", "qlnet-10m"])
         .env("HF_ENDPOINT", &server.endpoint)
-        .env("HF_HOME", qlnet.home.path().join("hf"))
         .env("HF_TOKEN", "hf_secret")
         .output()
         .unwrap();
     let message = stderr(&output);
     assert_eq!(output.status.code(), Some(1));
     assert!(message.contains("expected 3ef3de79ee65221496ad99c3e79c50c297a7d1af5a4da11f239f0bf7ac98c0eb"), "{message}");
-    let blobs = qlnet.home.path().join("hf/hub/models--liuyao--QLNet/blobs");
+    let blobs = qlnet.home.path().join("hf").join("hub").join("models--liuyao--QLNet").join("blobs");
     assert_eq!(std::fs::read_dir(blobs).unwrap().count(), 0);
     for request in server.requests() {
         let sent = request.authorization.as_deref() == Some("Bearer hf_secret");

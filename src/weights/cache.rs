@@ -89,7 +89,8 @@ pub fn from_model(model: &Model, report: &mut dyn FnMut(Event)) -> Result<Weight
         Source::Hub(file) => cached(cache_dir().as_deref(), file.sha256, || {
             let hub = Hub::from_env();
             let fetched = hub.fetch(file, &mut |event| report(Event::Hub(event)));
-            let path = fetched.map_err(|source| DownloadError { file: *file, url: hub.url(file), source })?;
+            let path =
+                fetched.map_err(|source| DownloadError { file: *file, url: hub.url(file), source: source.into() })?;
             fold(&path, report)
         }),
     }

@@ -1,4 +1,4 @@
-//! A stand-in for the Hugging Face hub: `resolve/<revision>/<file>` answers with a redirect and the
+//! A stand-in for the Hugging Face hub: `resolve/<revision>/<file>` responds with a redirect and the
 //! hub's headers, another address serves the content, with ranges. It can be told to misbehave.
 #![allow(dead_code, reason = "each test file uses a part")]
 
@@ -9,9 +9,9 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-/// How the content server answers one GET. Those that are not planned are answered well.
+/// How the content server responds to one GET. To those that are not planned it sends what they ask for.
 #[derive(Clone, Copy, Debug)]
-pub enum Answer {
+pub enum ContentResponse {
     /// Closes the connection after so many bytes.
     CutAfter(usize),
     /// Sends so many bytes, then nothing for longer than anybody waits.
@@ -36,9 +36,9 @@ pub enum Answer {
     LateRange,
 }
 
-/// How the hub answers one request, before it redirects as it should.
+/// How the hub responds to one request, before it redirects as it should.
 #[derive(Clone, Debug)]
-pub enum HubAnswer {
+pub enum HubResponse {
     /// An error, with further headers, each with its line end.
     Status(u16, &'static str),
     /// To another place.
@@ -65,14 +65,14 @@ struct State {
     sha256: String,
     /// Address of the content.
     location: Mutex<String>,
-    plan: Mutex<VecDeque<Answer>>,
-    hub_plan: Mutex<VecDeque<HubAnswer>>,
+    plan: Mutex<VecDeque<ContentResponse>>,
+    hub_plan: Mutex<VecDeque<HubResponse>>,
     requests: Mutex<Vec<Request>>,
 }
 
 impl HubServer {
     /// Serves `content`, under every repository, revision and file name, as the blob `sha256`.
-    pub fn new(content: Vec<u8>, sha256: &str, plan: &[Answer]) -> Self {
+    pub fn new(content: Vec<u8>, sha256: &str, plan: &[ContentResponse]) -> Self {
         let hub = TcpListener::bind("127.0.0.1:0").unwrap();
         let storage = TcpListener::bind("127.0.0.1:0").unwrap();
         let endpoint = format!("http://127.0.0.1:{}", hub.local_addr().unwrap().port());
@@ -84,14 +84,14 @@ impl HubServer {
             hub_plan: Mutex::default(),
             requests: Mutex::new(Vec::new()),
         });
-        serve(hub, state.clone(), answer_as_hub);
-        serve(storage, state.clone(), answer_as_storage);
+        serve(hub, state.clone(), respond_as_hub);
+        serve(storage, state.clone(), respond_as_storage);
         Self { endpoint, state }
     }
 
-    /// Answers of the hub to its next requests.
-    pub fn plan_hub(&self, answers: impl IntoIterator<Item = HubAnswer>) {
-        self.state.hub_plan.lock().unwrap().extend(answers);
+    /// Plans the responses of the hub to its next requests.
+    pub fn plan_hub(&self, responses: impl IntoIterator<Item = HubResponse>) {
+        self.state.hub_plan.lock().unwrap().extend(responses);
     }
 
     /// Sends requests for the content elsewhere from now on.
@@ -114,7 +114,7 @@ impl HubServer {
 fn serve(
     listener: TcpListener,
     state: Arc<State>,
-    answer: fn(&State, &Request, &mut TcpStream) -> std::io::Result<()>,
+    respond: fn(&State, &Request, &mut TcpStream) -> std::io::Result<()>,
 ) {
     thread::spawn(move || {
         for stream in listener.incoming() {
@@ -122,8 +122,8 @@ fn serve(
             thread::spawn(move || {
                 if let Some(request) = read_request(&stream) {
                     state.requests.lock().unwrap().push(request.clone());
-                    // The client may hang up; that is its right.
-                    let _ = answer(&state, &request, &mut stream);
+                    // The client may hang up before the end.
+                    let _ = respond(&state, &request, &mut stream);
                 }
             });
         }
@@ -147,13 +147,13 @@ fn read_request(stream: &TcpStream) -> Option<Request> {
     Some(request)
 }
 
-fn answer_as_hub(state: &State, request: &Request, out: &mut TcpStream) -> std::io::Result<()> {
+fn respond_as_hub(state: &State, request: &Request, out: &mut TcpStream) -> std::io::Result<()> {
     let planned = state.hub_plan.lock().unwrap().pop_front();
     match planned {
-        Some(HubAnswer::Status(status, headers)) => {
+        Some(HubResponse::Status(status, headers)) => {
             return write!(out, "HTTP/1.1 {status} Error\r\n{headers}Content-Length: 0\r\nConnection: close\r\n\r\n");
         }
-        Some(HubAnswer::Redirect(location)) => {
+        Some(HubResponse::Redirect(location)) => {
             return write!(
                 out,
                 "HTTP/1.1 307 Temporary Redirect\r\nLocation: {location}\r\nContent-Length: 0\r\n\
@@ -183,7 +183,7 @@ fn answer_as_hub(state: &State, request: &Request, out: &mut TcpStream) -> std::
     )
 }
 
-fn answer_as_storage(state: &State, request: &Request, out: &mut TcpStream) -> std::io::Result<()> {
+fn respond_as_storage(state: &State, request: &Request, out: &mut TcpStream) -> std::io::Result<()> {
     let total = state.content.len();
     if request.method == "HEAD" {
         return write!(
@@ -191,76 +191,87 @@ fn answer_as_storage(state: &State, request: &Request, out: &mut TcpStream) -> s
             "HTTP/1.1 200 OK\r\nContent-Length: {total}\r\nAccept-Ranges: bytes\r\nConnection: close\r\n\r\n"
         );
     }
-    let answer = state.plan.lock().unwrap().pop_front();
-    let start: usize = match (answer, &request.range) {
-        (Some(Answer::IgnoreRange), _) | (_, None) => 0,
+    let response = state.plan.lock().unwrap().pop_front();
+    let start: usize = match (response, &request.range) {
+        (Some(ContentResponse::IgnoreRange), _) | (_, None) => 0,
         (_, Some(range)) => range.trim_start_matches("bytes=").split('-').next().unwrap().parse().unwrap(),
     };
-    if let Some(Answer::Status(status)) = answer {
-        return write!(out, "HTTP/1.1 {status} Error\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
-    }
-    if let Some(Answer::Page) = answer {
-        return write!(out, "HTTP/1.1 200 OK\r\nContent-Length: 20\r\nConnection: close\r\n\r\n<html>log in</html>  ");
-    }
-    if let Some(Answer::HtmlPage) = answer {
-        return write!(
+    match response {
+        Some(ContentResponse::Status(status)) => {
+            write!(out, "HTTP/1.1 {status} Error\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        }
+        Some(ContentResponse::Page) => {
+            write!(out, "HTTP/1.1 200 OK\r\nContent-Length: 20\r\nConnection: close\r\n\r\n<html>log in</html>  ")
+        }
+        Some(ContentResponse::HtmlPage) => write!(
             out,
             "HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=utf-8\r\nConnection: close\r\n\r\n<html>log in</html>"
-        );
+        ),
+        Some(ContentResponse::Mute) => {
+            thread::sleep(Duration::from_secs(60));
+            Ok(())
+        }
+        Some(ContentResponse::LateRange) => {
+            write!(
+                out,
+                "HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 60000-{}/{total}\r\nConnection: close\r\n\r\n",
+                total - 1
+            )?;
+            out.write_all(&state.content[60_000..])
+        }
+        response => {
+            send_content_head(response, start, total, out)?;
+            send_content(response, &state.content[start..], out)
+        }
     }
-    if let Some(Answer::Mute) = answer {
-        thread::sleep(Duration::from_secs(60));
-        return Ok(());
+}
+
+/// Status and headers of a response with the content from `start` on.
+fn send_content_head(
+    response: Option<ContentResponse>,
+    start: usize,
+    total: usize,
+    out: &mut TcpStream,
+) -> std::io::Result<()> {
+    let length = total - start;
+    let (end, claimed_total) = match response {
+        Some(ContentResponse::WrongRange) => (total + 9, total + 10),
+        _ => (total - 1, total),
+    };
+    if start == 0 && claimed_total == total {
+        return write!(out, "HTTP/1.1 200 OK\r\nContent-Length: {total}\r\nConnection: close\r\n\r\n");
     }
-    let mut body = state.content[start..].to_vec();
-    if let Some(Answer::LateRange) = answer {
-        body.drain(..60_000 - start);
-        write!(
-            out,
-            "HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 60000-{}/{total}\r\nConnection: close\r\n\r\n",
-            total - 1
-        )?;
-    } else if let Some(Answer::WrongRange) = answer {
-        let length = body.len();
-        write!(
-            out,
-            "HTTP/1.1 206 Partial Content\r\nContent-Range: bytes {start}-{}/{}\r\n\
-             Content-Length: {length}\r\nConnection: close\r\n\r\n",
-            total + 9,
-            total + 10
-        )?;
-    } else if start > 0 {
-        let length = body.len();
-        write!(
-            out,
-            "HTTP/1.1 206 Partial Content\r\nContent-Range: bytes {start}-{}/{total}\r\n\
-             Content-Length: {length}\r\nConnection: close\r\n\r\n",
-            total - 1
-        )?;
-    } else {
-        write!(out, "HTTP/1.1 200 OK\r\nContent-Length: {total}\r\nConnection: close\r\n\r\n")?;
-    }
-    match answer {
-        Some(Answer::CutAfter(n)) => out.write_all(&body[..n]),
-        Some(Answer::SilentAfter(n)) => {
-            out.write_all(&body[..n])?;
+    write!(
+        out,
+        "HTTP/1.1 206 Partial Content\r\nContent-Range: bytes {start}-{end}/{claimed_total}\r\n\
+         Content-Length: {length}\r\nConnection: close\r\n\r\n"
+    )
+}
+
+/// The content, or what is planned to come of it.
+fn send_content(response: Option<ContentResponse>, content: &[u8], out: &mut TcpStream) -> std::io::Result<()> {
+    match response {
+        Some(ContentResponse::CutAfter(n)) => out.write_all(&content[..n.min(content.len())]),
+        Some(ContentResponse::SilentAfter(n)) => {
+            out.write_all(&content[..n])?;
             out.flush()?;
             thread::sleep(Duration::from_secs(60));
             Ok(())
         }
-        Some(Answer::Slowly(pause)) => {
-            for chunk in body.chunks(10_000) {
+        Some(ContentResponse::Slowly(pause)) => {
+            for chunk in content.chunks(10_000) {
                 out.write_all(chunk)?;
                 out.flush()?;
                 thread::sleep(Duration::from_millis(pause));
             }
             Ok(())
         }
-        Some(Answer::Corrupt) => {
-            let middle = body.len() / 2;
-            body[middle] ^= 1;
-            out.write_all(&body)
+        Some(ContentResponse::Corrupt) => {
+            let mut content = content.to_vec();
+            let middle = content.len() / 2;
+            content[middle] ^= 1;
+            out.write_all(&content)
         }
-        _ => out.write_all(&body),
+        _ => out.write_all(content),
     }
 }

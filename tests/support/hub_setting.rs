@@ -1,6 +1,6 @@
 //! A hub, an empty cache and a client between them.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use qlnet::weights::hub::{Event, Hub, Proxies};
@@ -8,7 +8,7 @@ use qlnet::weights::registry::HubFile;
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
-use crate::hub_server::{Answer, HubServer};
+use crate::hub_server::{ContentResponse, HubServer};
 
 /// Bytes that do not repeat.
 fn content(size: usize) -> Vec<u8> {
@@ -33,6 +33,7 @@ fn pin(content: &[u8]) -> HubFile {
     }
 }
 
+/// A server, and a client of it with a cache of its own.
 pub struct Setting {
     pub server: HubServer,
     pub cache: TempDir,
@@ -42,7 +43,7 @@ pub struct Setting {
 }
 
 /// A server with so many bytes that answers as planned, and a client of it with an empty cache.
-pub fn setting(size: usize, plan: &[Answer]) -> Setting {
+pub fn setting(size: usize, plan: &[ContentResponse]) -> Setting {
     let content = content(size);
     let file = pin(&content);
     let server = HubServer::new(content.clone(), file.sha256, plan);
@@ -51,18 +52,18 @@ pub fn setting(size: usize, plan: &[Answer]) -> Setting {
         endpoint: server.endpoint.clone(),
         token: None,
         proxies: Proxies::default(),
-        cache: cache.path().into(),
+        cache_dir: cache.path().into(),
         offline: false,
-        silence: Duration::from_secs(20),
+        read_timeout: Duration::from_secs(20),
         attempts: 3,
-        pause: Duration::from_millis(10),
+        backoff: Duration::from_millis(10),
     };
     Setting { server, cache, hub, file, content }
 }
 
 impl Setting {
-    /// Fetches, and gives the path or the error, and the notices on the way.
-    pub fn fetch(&self) -> (Result<std::path::PathBuf, String>, Vec<String>) {
+    /// Fetches, and returns the path or the words of the error, and the notices on the way.
+    pub fn fetch(&self) -> (Result<PathBuf, String>, Vec<String>) {
         let (mut notices, mut last) = (Vec::new(), 0);
         let result = self.hub.fetch(&self.file, &mut |event| match event {
             Event::Notice(text) => notices.push(text.to_string()),
@@ -70,13 +71,25 @@ impl Setting {
             Event::Stored(path) => assert!(path.exists()),
         });
         assert!(result.is_err() || [0, self.file.size].contains(&last), "{last} bytes were reported at the end");
-        (result.map_err(|error| format!("{error:#}")), notices)
+        (result.map_err(|error| error.to_string()), notices)
     }
 
-    pub fn blobs(&self) -> std::path::PathBuf {
-        self.cache.path().join("models--liuyao--QLNet/blobs")
+    /// The folder of the repository in the cache.
+    fn repository(&self) -> PathBuf {
+        self.cache.path().join("models--liuyao--QLNet")
     }
 
+    /// The folder of the content in the cache.
+    pub fn blobs(&self) -> PathBuf {
+        self.repository().join("blobs")
+    }
+
+    /// The folder of the revision in the cache.
+    pub fn snapshot(&self) -> PathBuf {
+        self.repository().join("snapshots").join(self.file.revision)
+    }
+
+    /// The names in the folder of the content, sorted.
     pub fn blob_names(&self) -> Vec<String> {
         let entries = std::fs::read_dir(self.blobs()).unwrap();
         let mut names: Vec<_> = entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
@@ -84,10 +97,9 @@ impl Setting {
         names
     }
 
+    /// Asserts that a file lies where it belongs, with nothing besides.
     pub fn assert_complete(&self, path: &Path) {
-        let expected =
-            self.cache.path().join("models--liuyao--QLNet/snapshots").join(self.file.revision).join(self.file.file);
-        assert_eq!(path, expected);
+        assert_eq!(path, self.snapshot().join(self.file.file));
         assert!(std::fs::read(path).unwrap() == self.content);
         assert_eq!(self.blob_names(), [self.file.sha256]);
         #[cfg(unix)]

@@ -3,34 +3,37 @@
 //! ```text
 //! models--owner--name/blobs/<sha256>                    the content
 //! models--owner--name/blobs/<sha256>.incomplete         what has arrived so far
-//! models--owner--name/snapshots/<revision>/<file>       a link to the blob
+//! models--owner--name/snapshots/<revision>/<file>       a link to the blob, or a copy of it
 //! .locks/models--owner--name/<sha256>.lock              held while downloading
 //! ```
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
 use hf_hub::{Cache, Repo, RepoType};
 
-use super::Event;
+use super::link::{LINKS, copy_to_temporary, link_or_copy};
+use super::{Event, temporary};
+use crate::error::{Error, Result};
 use crate::weights::digest::sha256;
 use crate::weights::registry::HubFile;
 
-/// `$HF_HOME`, or where it is unless set.
-pub fn home() -> PathBuf {
+/// What `HF_HOME` names, or where it is unless set.
+pub fn home_dir() -> PathBuf {
     let below_home = |name: &str| dirs::home_dir().unwrap_or_else(std::env::temp_dir).join(name);
-    variable("HF_HOME")
-        .unwrap_or_else(|| variable("XDG_CACHE_HOME").unwrap_or_else(|| below_home(".cache")).join("huggingface"))
+    path_variable("HF_HOME")
+        .unwrap_or_else(|| path_variable("XDG_CACHE_HOME").unwrap_or_else(|| below_home(".cache")).join("huggingface"))
 }
 
-/// `$HF_HUB_CACHE`, or where it is unless set.
-pub fn dir() -> PathBuf {
-    variable("HF_HUB_CACHE").or_else(|| variable("HUGGINGFACE_HUB_CACHE")).unwrap_or_else(|| home().join("hub"))
+/// What `HF_HUB_CACHE` names, or where it is unless set.
+pub fn cache_dir() -> PathBuf {
+    path_variable("HF_HUB_CACHE")
+        .or_else(|| path_variable("HUGGINGFACE_HUB_CACHE"))
+        .unwrap_or_else(|| home_dir().join("hub"))
 }
 
-/// A folder that the environment names; as in Python, `~` is the home directory.
-pub fn variable(name: &str) -> Option<PathBuf> {
+/// A path that the environment names; as in Python, `~` is the home directory.
+pub fn path_variable(name: &str) -> Option<PathBuf> {
     let path = PathBuf::from(std::env::var_os(name).filter(|value| !value.is_empty())?);
     match (path.strip_prefix("~"), dirs::home_dir()) {
         (Ok(rest), Some(home)) => Some(home.join(rest)),
@@ -38,60 +41,68 @@ pub fn variable(name: &str) -> Option<PathBuf> {
     }
 }
 
-/// How hf-hub calls the repository of a file.
-pub fn repo(file: &HubFile) -> Repo {
-    Repo::with_revision(file.repository.into(), RepoType::Model, file.revision.into())
-}
-
-/// Where a file belongs in the cache.
-pub struct Place {
+/// The paths of one file in the cache.
+pub struct CachePaths {
+    /// The content.
     pub blob: PathBuf,
+    /// What has arrived so far.
     pub incomplete: PathBuf,
+    /// The path under the file's own name, which is a link to the blob or a copy of it.
     pub pointer: PathBuf,
+    /// The folder of the blob.
     blobs: PathBuf,
     lock: PathBuf,
+    sha256: &'static str,
 }
 
-impl Place {
+impl CachePaths {
+    /// The paths of a file in the cache in `dir`.
     pub fn new(dir: &Path, file: &HubFile) -> Self {
-        let repo = repo(file);
-        let lock = dir.join(".locks").join(repo.folder_name()).join(format!("{}.lock", file.sha256));
-        let cache = Cache::new(dir.into()).repo(repo);
-        let blob = cache.blob_path(file.sha256);
+        let repo = Repo::with_revision(file.repository.into(), RepoType::Model, file.revision.into());
+        let folder = repo.folder_name();
+        let blobs = dir.join(&folder).join("blobs");
         Self {
-            incomplete: blob.with_file_name(format!("{}.incomplete", file.sha256)),
-            pointer: cache.pointer_path(file.revision).join(file.file),
-            blobs: blob.parent().unwrap_or(dir).into(),
-            blob,
-            lock,
+            blob: blobs.join(file.sha256),
+            incomplete: blobs.join(format!("{}.incomplete", file.sha256)),
+            lock: dir.join(".locks").join(folder).join(format!("{}.lock", file.sha256)),
+            pointer: Cache::new(dir.into()).repo(repo).pointer_path(file.revision).join(file.file),
+            blobs,
+            sha256: file.sha256,
         }
     }
 
-    /// Makes the folder for the content, and waits until no other process downloads the same file.
-    pub fn lock(&self, report: &mut dyn FnMut(Event)) -> Result<File> {
-        fs::create_dir_all(&self.blobs).with_context(|| format!("cannot write {}", self.blobs.display()))?;
-        let failed = || format!("cannot lock {}", self.lock.display());
+    /// Makes the folder of the blob, and waits until no other process downloads the same file. The lock is
+    /// held until the file that is returned is closed. Returns nothing where the file system has no locks:
+    /// two downloads at once would spoil each other there, which the check of the content finds.
+    pub fn lock(&self, report: &mut dyn FnMut(Event)) -> Result<Option<File>> {
+        fs::create_dir_all(&self.blobs).map_err(Error::io("write", &self.blobs))?;
         if let Some(parent) = self.lock.parent() {
-            fs::create_dir_all(parent).with_context(failed)?;
+            fs::create_dir_all(parent).map_err(Error::io("lock", &self.lock))?;
         }
-        let file = OpenOptions::new().create(true).truncate(false).write(true).open(&self.lock).with_context(failed)?;
+        let file = OpenOptions::new().create(true).truncate(false).write(true).open(&self.lock);
+        let file = file.map_err(Error::io("lock", &self.lock))?;
         match file.try_lock() {
-            Ok(()) => {}
+            Ok(()) => Ok(Some(file)),
             Err(TryLockError::WouldBlock) => {
                 report(Event::Notice("another process is downloading the same file; waiting for it"));
-                file.lock().with_context(failed)?;
+                file.lock().map_err(Error::io("lock", &self.lock))?;
+                Ok(Some(file))
             }
-            // A file system without locks. Two downloads at once would spoil each other, which the
-            // check of the content finds.
-            Err(TryLockError::Error(_)) => {}
+            Err(TryLockError::Error(_)) => Ok(None),
         }
-        Ok(file)
+    }
+
+    /// Removes the temporary files of runs that were killed. To be called under the lock.
+    pub fn remove_abandoned(&self) {
+        for dir in [Some(&*self.blobs), self.pointer.parent()].into_iter().flatten() {
+            temporary::remove_abandoned(dir, self.sha256);
+        }
     }
 
     /// Takes over what a Python process that was killed has left, if there is nothing of ours. In
     /// huggingface_hub 2.4 each has a file of its own, `<sha256>.<8 digits>.incomplete`. It is copied: on
     /// file systems whose locks do not work, the process may be alive. Without it the download begins
-    /// at 0, so errors are of no interest.
+    /// at 0, so an error is ignored.
     pub fn adopt(&self) {
         let prefix = format!("{}.", self.blob.file_name().unwrap_or_default().to_string_lossy());
         let is_one = |name: &str| {
@@ -101,55 +112,38 @@ impl Place {
         let (false, Ok(entries)) = (self.incomplete.exists(), fs::read_dir(&self.blobs)) else { return };
         let others = entries.flatten().filter(|entry| is_one(&entry.file_name().to_string_lossy()));
         let largest = others.max_by_key(|entry| entry.metadata().map_or(0, |metadata| metadata.len()));
-        if let Some(largest) = largest {
-            let copy = self.incomplete.with_extension("copy");
-            if fs::copy(largest.path(), &copy).and_then(|_| fs::rename(&copy, &self.incomplete)).is_err() {
-                let _ = fs::remove_file(&copy);
-            }
+        let copy = largest.and_then(|largest| copy_to_temporary(&largest.path(), &self.blobs, self.sha256).ok());
+        if let Some(copy) = copy {
+            let _ = copy.persist(&self.incomplete);
         }
     }
 
-    /// Points the snapshot at the blob. Where links need privileges or do not exist, it gets a copy.
-    pub fn link(&self) -> Result<()> {
-        let failed = || format!("cannot write {}", self.pointer.display());
-        let parent = self.pointer.parent().unwrap_or(&self.blobs);
-        fs::create_dir_all(parent).with_context(failed)?;
-        let made = parent.join(format!(".{}.new", std::process::id()));
-        // A process of that number may have been killed here.
-        let _ = fs::remove_file(&made);
-        // From snapshots/<revision>/<file>, as huggingface_hub links.
-        #[cfg(unix)]
-        let linked =
-            std::os::unix::fs::symlink(Path::new("../../blobs").join(self.blob.file_name().unwrap_or_default()), &made);
-        #[cfg(not(unix))]
-        let linked = fs::hard_link(&self.blob, &made);
-        if linked.is_err() {
-            fs::copy(&self.blob, &made).with_context(failed)?;
-        }
-        fs::rename(&made, &self.pointer).with_context(failed)
+    /// Makes the pointer, once the blob is complete.
+    pub fn link(&self, file: &HubFile) -> Result<()> {
+        link_or_copy(LINKS, &self.blob, &self.pointer, file)
     }
 
-    /// Removes a damaged copy: the blob that the snapshot points at, and the pointer.
+    /// Removes a damaged copy: the pointer, and the blob that it leads to.
     pub fn discard(&self) -> Result<()> {
         let [blob, blobs] = [&self.pointer, &self.blobs].map(|path| path.canonicalize().ok());
         if let (Some(blob), Some(blobs)) = (blob, blobs)
             && blob.starts_with(blobs)
         {
-            fs::remove_file(&blob).with_context(|| format!("cannot remove {}", blob.display()))?;
+            fs::remove_file(&blob).map_err(Error::io("remove", &blob))?;
         }
         if self.pointer.symlink_metadata().is_ok() {
-            fs::remove_file(&self.pointer).with_context(|| format!("cannot remove {}", self.pointer.display()))?;
+            fs::remove_file(&self.pointer).map_err(Error::io("remove", &self.pointer))?;
         }
         Ok(())
     }
 }
 
-/// How a file differs from what its pin says, if it does.
+/// How a file differs from what its pin says, in words, if it does.
 ///
 /// # Errors
 /// If it cannot be read.
-pub fn fault_of(path: &Path, file: &HubFile) -> Result<Option<String>> {
-    let size = fs::metadata(path).with_context(|| format!("cannot read {}", path.display()))?.len();
+pub fn mismatch(path: &Path, file: &HubFile) -> Result<Option<String>> {
+    let size = fs::metadata(path).map_err(Error::io("read", path))?.len();
     if size != file.size {
         return Ok(Some(format!("{} has {size} bytes, expected {}", file.file, file.size)));
     }

@@ -1,4 +1,4 @@
-//! One request to the hub, along its redirects to where the content lies.
+//! One request to the hub, along its redirects to the server that has the content.
 //!
 //! Redirects are followed here and not by ureq, so that an error can name the host that made it, and
 //! the token goes to the hub's own host only.
@@ -8,29 +8,28 @@ use std::io::Read;
 use std::time::Duration;
 
 use ureq::config::IpFamily;
-use ureq::http::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderName, LOCATION};
 use ureq::http::uri::{PathAndQuery, Scheme};
 use ureq::http::{Response, Uri};
 use ureq::tls::{RootCerts, TlsConfig};
 use ureq::{Agent, Body, Proxy};
 
-use super::fault::{CONNECT, Fault, Peer, RESOLVE, without_secrets};
 use super::proxy::Proxies;
+use super::request_error::{CONNECT_TIMEOUT, Peer, RESOLVE_TIMEOUT, RequestError, without_secrets};
 
-/// How long the first attempt waits for a server to begin its answer; each further one waits twice as long,
-/// up to the limit on silence. A proxy that looks for viruses may take its time.
-const ANSWER: Duration = Duration::from_secs(10);
+/// How long the first attempt waits for a server to begin its response; each further one waits twice as long,
+/// up to the read timeout. A proxy that looks for viruses may take its time.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Redirects in a row that are followed; browsers stop at 20.
-const REDIRECTS: usize = 10;
-/// A server that wants a longer pause than this is not waited for.
-const LONGEST_PAUSE: Duration = Duration::from_secs(120);
+const MAX_REDIRECTS: usize = 10;
+/// A server that asks for a longer pause than this is not waited for.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(120);
 
 /// Asks the hub for files.
 pub struct Client {
-    /// The header that says who asks, for the hub's own host.
+    /// The value of the header `Authorization`, for the hub's own host.
     authorization: Option<String>,
     /// A connection that delivers nothing for so long is given up.
-    silence: Duration,
+    read_timeout: Duration,
     proxies: Proxies,
     /// Set once the system turned out to have no certificates of authorities, as bare containers have
     /// none: then Mozilla's, which are compiled in, have to do.
@@ -38,110 +37,72 @@ pub struct Client {
 }
 
 /// The content of a file, or the rest of it.
-pub struct Answer {
-    pub from: Peer,
-    /// Where in the file it begins.
+pub struct Content {
+    /// The server that sends it.
+    pub peer: Peer,
+    /// The position in the file of its first byte.
     pub start: u64,
     body: Box<dyn Read>,
-    silence: Duration,
+    read_timeout: Duration,
 }
 
 impl Client {
-    pub fn new(authorization: Option<String>, proxies: Proxies, silence: Duration) -> Self {
-        Self { authorization, silence, proxies, bundled_roots: Cell::new(false) }
+    pub fn new(authorization: Option<String>, proxies: Proxies, read_timeout: Duration) -> Self {
+        Self { authorization, read_timeout, proxies, bundled_roots: Cell::new(false) }
     }
 
     /// Asks, for the `attempt`th time from 1, for the bytes of a file of `size` bytes from `start` on. The
     /// server may begin at 0 all the same.
-    pub fn open(&self, url: &str, start: u64, size: u64, attempt: u32) -> Result<Answer, Fault> {
-        let patience = self.silence.min(ANSWER * 2u32.saturating_pow(attempt - 1));
-        let mut uri: Uri = url.parse().map_err(|error| Fault::Final(format!("{url} is not an address ({error})")))?;
-        let home = origin(&uri);
+    pub fn open(&self, url: &str, start: u64, size: u64, attempt: u32) -> Result<Content, RequestError> {
+        let response_timeout = self.read_timeout.min(RESPONSE_TIMEOUT * 2u32.saturating_pow(attempt - 1));
+        let mut uri: Uri =
+            url.parse().map_err(|error| RequestError::Permanent(format!("{url} is not an address ({error})")))?;
+        let hub = origin(&uri);
         let range = (start > 0).then(|| format!("bytes={start}-{}", size - 1));
-        for _ in 0..=REDIRECTS {
-            let peer = self.peer(&uri, &home);
-            let response = self.request(&uri, &peer, range.as_deref(), patience)?;
-            let header = |name: HeaderName| response.headers().get(name).and_then(|value| value.to_str().ok());
+        for _ in 0..=MAX_REDIRECTS {
+            let peer = self.peer(&uri, &hub);
+            let response = self.request(&uri, &peer, range.as_deref(), response_timeout)?;
             let status = response.status();
-            let host = &peer.host;
-            if status.is_redirection() {
-                let location = header(LOCATION).unwrap_or_default();
-                uri = follow(&uri, location)
-                    .ok_or_else(|| Fault::Final(format!("{host} redirects to `{location}`, which is no address")))?;
-                continue;
+            if status.is_success() {
+                return self.content(peer, response, url, start, size);
+            } else if !status.is_redirection() {
+                return Err(self.refusal(&peer, &response));
             }
-            if !status.is_success() {
-                return Err(self.refused(&peer, &response));
-            }
-            if header(CONTENT_TYPE).is_some_and(|kind| kind.starts_with("text/html")) {
-                let length = header(CONTENT_LENGTH).map_or(String::new(), |length| format!("{length} bytes of "));
-                return Err(Fault::Final(format!(
-                    "{host} answers with {length}a web page in place of the file, to log in perhaps: open {url} in a \
-                     browser"
-                )));
-            }
-            let begins = match status.as_u16() {
-                206 => range_start(header(CONTENT_RANGE), size).ok_or_else(|| {
-                    Fault::Final(format!("{host} answers with another part of the file than it was asked for"))
-                })?,
-                _ => 0,
-            };
-            if begins > start {
-                return Err(Fault::Final(format!("{host} answers with bytes from {begins} on, not from {start}")));
-            }
-            // Anything else is something else.
-            let length = header(CONTENT_LENGTH).and_then(|length| length.parse::<u64>().ok());
-            if let Some(length) = length.filter(|length| *length != size - begins) {
-                return Err(Fault::Final(format!("{host} answers with {length} bytes, where the file has {size}")));
-            }
-            let body = Box::new(response.into_body().into_reader());
-            return Ok(Answer { from: peer, start: begins, body, silence: self.silence });
+            let location = header(&response, "Location").unwrap_or_default();
+            uri = follow(&uri, location).ok_or_else(|| {
+                RequestError::Permanent(format!("{} redirects to `{location}`, which is no address", peer.host))
+            })?;
         }
-        Err(Fault::Final(format!("{} redirects in a circle (more than {REDIRECTS} times)", host(&uri))))
+        let host = host(&uri);
+        Err(RequestError::Permanent(format!("{host} redirects in a circle (more than {MAX_REDIRECTS} times)")))
     }
 
-    /// Who is asked for `uri`, by a client of the hub at `home`.
-    fn peer(&self, uri: &Uri, home: &str) -> Peer {
+    /// The server at `uri`, for a client of the hub at `hub`.
+    fn peer(&self, uri: &Uri, hub: &str) -> Peer {
         let port = if uri.scheme() == Some(&Scheme::HTTP) { 80 } else { 443 };
         let port = uri.port_u16().unwrap_or(port);
         let proxy = self.proxies.of(uri.scheme_str().unwrap_or_default(), uri.host().unwrap_or_default(), port);
-        Peer { host: host(uri), hub: home.into(), is_hub: origin(uri) == home, proxy: proxy.map(String::from) }
+        Peer { host: host(uri), hub: hub.into(), is_hub: origin(uri) == hub, proxy: proxy.map(String::from) }
     }
 
-    /// One request to one host: over IPv6 or IPv4, and where that does not connect, over IPv4.
+    /// Sends one request to one host: over IPv6 or IPv4, and where that does not connect, over IPv4.
     fn request(
         &self,
         uri: &Uri,
         peer: &Peer,
         range: Option<&str>,
-        patience: Duration,
-    ) -> Result<Response<Body>, Fault> {
+        response_timeout: Duration,
+    ) -> Result<Response<Body>, RequestError> {
         let proxy = match peer.proxy.as_deref().map(Proxy::new).transpose() {
             Ok(proxy) => proxy,
-            Err(error) => return Err(Fault::Final(format!("the proxy's address is not valid ({error})"))),
+            Err(error) => {
+                return Err(RequestError::Permanent(format!("the proxy's address is not valid ({error})")));
+            }
         };
-        let mut slow = None;
+        let mut first_error = None;
         let mut family = IpFamily::Any;
         loop {
-            let roots = if self.bundled_roots.get() { RootCerts::WebPki } else { RootCerts::PlatformVerifier };
-            let agent: Agent = Agent::config_builder()
-                .proxy(proxy.clone())
-                .ip_family(family)
-                .tls_config(TlsConfig::builder().root_certs(roots).build())
-                .user_agent(concat!("qlnet/", env!("CARGO_PKG_VERSION")))
-                // The bytes are to be those of the file.
-                .accept_encoding("identity")
-                .http_status_as_error(false)
-                .max_redirects(0)
-                .max_redirects_will_error(false)
-                .timeout_resolve(Some(RESOLVE))
-                .timeout_connect(Some(CONNECT))
-                .timeout_recv_response(Some(patience))
-                .timeout_per_read(Some(self.silence))
-                .timeout_per_write(Some(self.silence))
-                .build()
-                .into();
-            let mut request = agent.get(uri);
+            let mut request = self.agent(proxy.clone(), family, response_timeout).get(uri);
             if let Some(range) = range {
                 request = request.header("Range", range);
             }
@@ -152,43 +113,115 @@ impl Client {
                 Ok(response) => return Ok(response),
                 Err(error) => error,
             };
-            let text = error.to_string();
-            if text.contains("No CA certificates") && !self.bundled_roots.get() {
-                if let Some(path) = std::env::var_os("SSL_CERT_FILE").or_else(|| std::env::var_os("SSL_CERT_DIR")) {
-                    let path = path.display();
-                    return Err(Fault::Final(format!(
-                        "there are no certificates in {path}, which SSL_CERT_FILE or SSL_CERT_DIR names"
-                    )));
-                }
-                self.bundled_roots.set(true);
+            if error.to_string().contains("No CA certificates") && !self.bundled_roots.get() {
+                self.use_bundled_roots()?;
             } else if matches!(error, ureq::Error::Timeout(ureq::Timeout::Connect)) && family == IpFamily::Any {
                 family = IpFamily::Ipv4Only;
-                slow = Some(error);
+                first_error = Some(error);
             } else {
                 // A host without IPv4 is not one that does not exist.
                 let no_ipv4 = matches!(error, ureq::Error::HostNotFound);
-                return Err(Fault::of(slow.filter(|_| no_ipv4).unwrap_or(error), peer, patience));
+                let error = first_error.filter(|_| no_ipv4).unwrap_or(error);
+                return Err(RequestError::new(&error, peer, response_timeout));
             }
         }
     }
 
-    /// What a status means that is no success.
-    fn refused(&self, peer: &Peer, response: &Response<Body>) -> Fault {
+    /// What makes one connection, and follows no redirect.
+    fn agent(&self, proxy: Option<Proxy>, family: IpFamily, response_timeout: Duration) -> Agent {
+        let roots = if self.bundled_roots.get() { RootCerts::WebPki } else { RootCerts::PlatformVerifier };
+        Agent::config_builder()
+            .proxy(proxy)
+            .ip_family(family)
+            .tls_config(TlsConfig::builder().root_certs(roots).build())
+            .user_agent(concat!("qlnet/", env!("CARGO_PKG_VERSION")))
+            // The bytes are to be those of the file.
+            .accept_encoding("identity")
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            .timeout_resolve(Some(RESOLVE_TIMEOUT))
+            .timeout_connect(Some(CONNECT_TIMEOUT))
+            .timeout_recv_response(Some(response_timeout))
+            .timeout_per_read(Some(self.read_timeout))
+            .timeout_per_write(Some(self.read_timeout))
+            .build()
+            .into()
+    }
+
+    /// Trusts the authorities that are compiled in from now on, because the system names none.
+    ///
+    /// # Errors
+    /// If the user named some, and they are not there.
+    fn use_bundled_roots(&self) -> Result<(), RequestError> {
+        if let Some(path) = std::env::var_os("SSL_CERT_FILE").or_else(|| std::env::var_os("SSL_CERT_DIR")) {
+            let path = path.display();
+            return Err(RequestError::Permanent(format!(
+                "there are no certificates in {path}, which SSL_CERT_FILE or SSL_CERT_DIR names"
+            )));
+        }
+        self.bundled_roots.set(true);
+        Ok(())
+    }
+
+    /// The content that a response with a status of success has, if it is what was asked for.
+    fn content(
+        &self,
+        peer: Peer,
+        response: Response<Body>,
+        url: &str,
+        asked_start: u64,
+        size: u64,
+    ) -> Result<Content, RequestError> {
+        let host = &peer.host;
+        let length = header(&response, "Content-Length");
+        if header(&response, "Content-Type").is_some_and(|kind| kind.starts_with("text/html")) {
+            let length = length.map_or(String::new(), |length| format!("{length} bytes of "));
+            return Err(RequestError::Permanent(format!(
+                "{host} answers with {length}a web page in place of the file, to log in perhaps: open {url} in a \
+                 browser"
+            )));
+        }
+        let start = match response.status().as_u16() {
+            206 => range_start(header(&response, "Content-Range"), size).ok_or_else(|| {
+                RequestError::Permanent(format!("{host} answers with another part of the file than it was asked for"))
+            })?,
+            _ => 0,
+        };
+        if start > asked_start {
+            return Err(RequestError::Permanent(format!(
+                "{host} answers with bytes from {start} on, not from {asked_start}"
+            )));
+        }
+        // Anything else is something else.
+        let length = length.and_then(|length| length.parse::<u64>().ok());
+        if let Some(length) = length.filter(|length| *length != size - start) {
+            return Err(RequestError::Permanent(format!(
+                "{host} answers with {length} bytes, where the file has {size}"
+            )));
+        }
+        let body = Box::new(response.into_body().into_reader());
+        Ok(Content { peer, start, body, read_timeout: self.read_timeout })
+    }
+
+    /// What a status means that is neither success nor a redirect.
+    fn refusal(&self, peer: &Peer, response: &Response<Body>) -> RequestError {
         let Peer { host, hub, is_hub, .. } = peer;
         let status = response.status();
-        let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok());
         if matches!(status.as_u16(), 408 | 429) || status.is_server_error() {
             let problem = format!("{host} answers {status}");
-            let pause = header("Retry-After").and_then(|text| text.parse().ok()).map(Duration::from_secs);
-            return match pause {
-                Some(pause) if pause > LONGEST_PAUSE => {
-                    Fault::Final(format!("{problem} and asks to come back in {} s", pause.as_secs()))
+            let retry_after =
+                header(response, "Retry-After").and_then(|text| text.parse().ok()).map(Duration::from_secs);
+            return match retry_after {
+                Some(pause) if pause > MAX_RETRY_AFTER => {
+                    RequestError::Permanent(format!("{problem} and asks to come back in {} s", pause.as_secs()))
                 }
-                _ => Fault::Passing { problem, pause },
+                retry_after => RequestError::Transient { problem, retry_after },
             };
         }
-        let said =
-            header("X-Error-Message").or(header("X-Error-Code")).map_or(String::new(), |text| format!(" ({text})"));
+        let explanation = header(response, "X-Error-Message")
+            .or(header(response, "X-Error-Code"))
+            .map_or(String::new(), |text| format!(" ({text})"));
         let advice = match (status.as_u16(), is_hub, &self.authorization) {
             (401, true, Some(_)) => format!(
                 ": the token in HF_TOKEN, or that of `hf auth login`, is not valid; get another at \
@@ -203,15 +236,21 @@ impl Client {
             ),
             _ => String::new(),
         };
-        Fault::Final(format!("{host} refuses, with status {status}{said}{advice}"))
+        RequestError::Permanent(format!("{host} refuses, with status {status}{explanation}{advice}"))
     }
 }
 
-impl Answer {
+impl Content {
     /// The next bytes; none at the end.
-    pub fn read(&mut self, buffer: &mut [u8]) -> Result<usize, Fault> {
-        self.body.read(buffer).map_err(|error| Fault::of(ureq::Error::from(error), &self.from, self.silence))
+    pub fn read(&mut self, buffer: &mut [u8]) -> Result<usize, RequestError> {
+        let read = self.body.read(buffer);
+        read.map_err(|error| RequestError::new(&ureq::Error::from(error), &self.peer, self.read_timeout))
     }
+}
+
+/// A header of a response, if it is there and is text.
+fn header<'a>(response: &'a Response<Body>, name: &str) -> Option<&'a str> {
+    response.headers().get(name)?.to_str().ok()
 }
 
 /// `https://host` or `https://host:port`

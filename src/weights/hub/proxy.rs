@@ -1,22 +1,24 @@
 //! Which proxy a request goes through, as curl and Python's requests decide it.
-//!
-//! `HTTPS_PROXY` is for https, `HTTP_PROXY` for http, `ALL_PROXY` for what has none of its own; names in
-//! lower case count before those in upper case. `NO_PROXY` lists, separated by commas, what is asked
-//! directly: a host name with everything below it, an address, a block of addresses (`10.0.0.0/8`), each
-//! perhaps with a port, or `*` for everything.
 
 use std::net::IpAddr;
 
-/// The proxies that the environment names.
-#[derive(Clone, Debug, Default)]
+/// The proxies that requests go through; by default none.
+///
+/// `HTTPS_PROXY` is for https, `HTTP_PROXY` for http, `ALL_PROXY` for what has none of its own; names in
+/// lower case count before those in upper case. `NO_PROXY` lists, separated by commas, what is asked
+/// directly: a host name with everything below it, an address, a block of addresses (`10.0.0.0/8`), each
+/// perhaps with a port, or `*` for everything.
+#[derive(Clone, Default)]
 pub struct Proxies {
     https: Option<String>,
     http: Option<String>,
     all: Option<String>,
+    /// The entries of `NO_PROXY`, in lower case.
     bypass: Vec<String>,
 }
 
 impl Proxies {
+    /// The proxies that the environment names.
     pub fn from_env() -> Self {
         Self::from_variables(|name| std::env::var(name).ok())
     }
@@ -36,7 +38,7 @@ impl Proxies {
     }
 
     /// The address of the proxy for a host, if there is one.
-    pub fn of(&self, scheme: &str, host: &str, port: u16) -> Option<&str> {
+    pub(super) fn of(&self, scheme: &str, host: &str, port: u16) -> Option<&str> {
         let own = if scheme == "https" { &self.https } else { &self.http };
         let proxy = own.as_deref().or(self.all.as_deref())?;
         let host = host.trim_matches(['[', ']']).to_lowercase();
@@ -49,8 +51,8 @@ fn covers(entry: &str, host: &str, port: u16) -> bool {
     if entry == "*" {
         return true;
     }
-    if let (Some(block), Ok(address)) = (Block::parse(entry), host.parse::<IpAddr>()) {
-        return block.contains(address);
+    if let (Some(subnet), Ok(address)) = (Subnet::parse(entry), host.parse::<IpAddr>()) {
+        return subnet.contains(address);
     }
     let (name, wanted) = match entry.rsplit_once(':') {
         Some((name, digits)) if !name.contains(':') || name.ends_with(']') => (name, digits.parse().ok()),
@@ -61,20 +63,20 @@ fn covers(entry: &str, host: &str, port: u16) -> bool {
     below && !name.is_empty() && wanted.is_none_or(|wanted: u16| wanted == port)
 }
 
-/// A block of addresses: those that share the first `length` bits.
-struct Block {
+/// A block of addresses: those that share the first `prefix_length` bits.
+struct Subnet {
     address: IpAddr,
-    length: u32,
+    prefix_length: u32,
 }
 
-impl Block {
+impl Subnet {
     fn parse(text: &str) -> Option<Self> {
         let (address, length) = text.split_once('/')?;
-        Some(Self { address: address.parse().ok()?, length: length.parse().ok()? })
+        Some(Self { address: address.parse().ok()?, prefix_length: length.parse().ok()? })
     }
 
     fn contains(&self, other: IpAddr) -> bool {
-        let length = self.length;
+        let length = self.prefix_length;
         match (self.address, other) {
             (IpAddr::V4(a), IpAddr::V4(b)) => (a.to_bits() ^ b.to_bits()).leading_zeros() >= length.min(32),
             (IpAddr::V6(a), IpAddr::V6(b)) => (a.to_bits() ^ b.to_bits()).leading_zeros() >= length.min(128),

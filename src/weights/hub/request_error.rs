@@ -1,33 +1,34 @@
-//! Who is asked, how long, and what errors of the connection mean, in words for people.
+//! What errors of a connection mean, in words for people.
 
 use std::time::{Duration, SystemTime};
 
-/// How long a connection may take, TLS included. Twice this, over IPv6 and then over IPv4 alone, is how
-/// long a host is tried.
-pub const CONNECT: Duration = Duration::from_secs(6);
+/// How long it may take to connect, TLS included. A host is tried for twice as long: over IPv6 and then over
+/// IPv4 alone.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(6);
 /// How long it may take to look a host's name up.
-pub const RESOLVE: Duration = Duration::from_secs(10);
+pub const RESOLVE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Who is asked.
+/// The server that a request goes to.
 #[derive(Clone, Debug)]
 pub struct Peer {
     /// `host` or `host:port`
     pub host: String,
     /// The address of the hub, `https://host`.
     pub hub: String,
-    /// Whether that is who is asked, and not where it keeps the content.
+    /// Whether this server is the hub, and not the one that keeps the content for it.
     pub is_hub: bool,
+    /// The address of the proxy in between, if there is one.
     pub proxy: Option<String>,
 }
 
-/// Why there is no content, or no more of it.
-pub enum Fault {
-    /// Worth another attempt, after that pause if the server says how long.
-    Passing { problem: String, pause: Option<Duration> },
-    /// No connection to `whom`.
-    Unreachable { whom: String, problem: String },
+/// Why a request brought no content, or no more of it.
+pub enum RequestError {
+    /// Another attempt may succeed, after `retry_after` if the server says how long.
+    Transient { problem: String, retry_after: Option<Duration> },
+    /// There is no connection to the host.
+    Unreachable { host: String, problem: String },
     /// Another attempt would end in the same way.
-    Final(String),
+    Permanent(String),
 }
 
 impl Peer {
@@ -45,53 +46,53 @@ impl Peer {
         }
     }
 
-    fn by_proxy(&self, whom: &str) -> String {
+    fn by_proxy(&self, host: &str) -> String {
         match &self.proxy {
-            Some(proxy) => format!("{whom}, through the proxy {}", without_secrets(proxy)),
-            None => whom.into(),
+            Some(proxy) => format!("{host}, through the proxy {}", without_secrets(proxy)),
+            None => host.into(),
         }
     }
 }
 
-impl Fault {
-    /// Of an error of ureq; `patience` is how long the connection was waited for.
-    pub fn of(error: ureq::Error, peer: &Peer, patience: Duration) -> Self {
+impl RequestError {
+    /// What an error of ureq means; `timeout` is how long the answer was waited for.
+    pub fn new(error: &ureq::Error, peer: &Peer, timeout: Duration) -> Self {
         let text = error.to_string();
         let text = text.trim_start_matches("io: ");
         let host = peer.shown();
-        let passing = |problem| Self::Passing { problem, pause: None };
-        let unreachable = |problem: String| Self::Unreachable { whom: peer.described(), problem };
-        match &error {
+        let transient = |problem| Self::Transient { problem, retry_after: None };
+        let unreachable = |problem: String| Self::Unreachable { host: peer.described(), problem };
+        match error {
             ureq::Error::Timeout(ureq::Timeout::Resolve) => {
-                unreachable(format!("its name was not found within {} s", RESOLVE.as_secs()))
+                unreachable(format!("its name was not found within {} s", RESOLVE_TIMEOUT.as_secs()))
             }
             ureq::Error::Timeout(ureq::Timeout::Connect) => {
-                unreachable(format!("no connection within {} s", 2 * CONNECT.as_secs()))
+                unreachable(format!("no connection within {} s", 2 * CONNECT_TIMEOUT.as_secs()))
             }
-            ureq::Error::Timeout(_) => passing(format!("no answer for {} s from {host}", patience.as_secs_f64())),
+            ureq::Error::Timeout(_) => transient(format!("no answer for {} s from {host}", timeout.as_secs_f64())),
             ureq::Error::HostNotFound => unreachable("there is no host of that name".into()),
             ureq::Error::Io(io) if is_no_connection(io) => unreachable(text.into()),
             // 4xx: it will say the same again.
             ureq::Error::ConnectProxyFailed(_) if !text.contains("responded 4") => {
-                passing(format!("no way to {host}: {text}"))
+                transient(format!("no way to {host}: {text}"))
             }
             ureq::Error::ConnectProxyFailed(_) | ureq::Error::InvalidProxyUrl => {
-                Self::Final(format!("no way to {host}: {text}{}", proxy_advice(text, &peer.hub)))
+                Self::Permanent(format!("no way to {host}: {text}{}", proxy_advice(text, &peer.hub)))
             }
             ureq::Error::Http(_) | ureq::Error::BadUri(_) => {
-                Self::Final(format!("{host} cannot be asked ({text}); look at HF_ENDPOINT and HF_TOKEN"))
+                Self::Permanent(format!("{host} cannot be asked ({text}); look at HF_ENDPOINT and HF_TOKEN"))
             }
-            _ if text.contains("certificate") => Self::Final(untrusted(text, &host)),
+            _ if text.contains("certificate") => Self::Permanent(certificate_problem(text, &host)),
             // In the words of ureq's SOCKS client.
             _ if text.contains("acceptable auth") || text.contains("password authentication") => {
-                Self::Final(format!("no way to {host}: {text}{WANTS_PASSWORD}"))
+                Self::Permanent(format!("no way to {host}: {text}{WANTS_PASSWORD}"))
             }
-            _ => passing(format!("the connection to {host} broke ({text})")),
+            _ => transient(format!("the connection to {host} broke ({text})")),
         }
     }
 }
 
-/// Whether there was no connection at all: no such name, no such way, nobody there.
+/// Whether there was no connection at all: the name is not known, there is no route, or no server listens.
 fn is_no_connection(error: &std::io::Error) -> bool {
     use std::io::ErrorKind::{AddrNotAvailable, ConnectionRefused, HostUnreachable, NetworkDown, NetworkUnreachable};
     // Names that are not found have no kind of their own. WSAHOST_NOT_FOUND to WSANO_DATA.
@@ -114,7 +115,7 @@ fn proxy_advice(text: &str, hub: &str) -> &'static str {
 }
 
 /// What a certificate that is not accepted most likely means. rustls says it in words alone.
-fn untrusted(text: &str, host: &str) -> String {
+fn certificate_problem(text: &str, host: &str) -> String {
     if text.contains("expired") || text.contains("not valid yet") || text.contains("NotValidYet") {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         // A mean year of the Gregorian calendar.
