@@ -15,6 +15,7 @@ use indicatif::{HumanDuration, ProgressBar};
 
 use super::{bar_style, print_and_go_on, say, to_json};
 use crate::cli::arguments::{Eval, LabelArgs, PartArgs};
+use crate::error::Error;
 use crate::eval::classes::class_rows;
 use crate::eval::dataset::{Classes, Dataset, Listing, RealLabels, Selection};
 use crate::eval::predictions::{Shards, Writer, partial};
@@ -112,11 +113,11 @@ fn evaluate_images(args: &Eval, images: &Path) -> Result<ExitCode> {
     let labels = args.labels.labels.as_deref();
     let names = Classes::new(classifier.labels());
     let dataset = Dataset::new(listing, &names, labels, args.labels.class_map.as_deref())?;
-    if let (Some(file), None) = (&dataset.labels_from, labels) {
+    if let (Some(file), None) = (dataset.labels_from(), labels) {
         say("note", &format!("labels from {}", printable(&file.display().to_string())));
     }
     let selection = args.part.selection();
-    let dataset = Arc::new(dataset.select(selection));
+    let dataset = dataset.select(selection);
     let shard = args.part.shard.unwrap_or(Shard::WHOLE);
     let expected = shard.images(dataset.images()).count();
     ensure!(expected > 0, "shard {shard} is empty: there are only {} images", dataset.images());
@@ -156,7 +157,7 @@ fn evaluate_images(args: &Eval, images: &Path) -> Result<ExitCode> {
     let workers = args.workers.unwrap_or_else(rayon::current_num_threads);
     let pipeline = Pipeline { batch_size: args.batch_size, workers, pictures: run.pictures() };
     let mut left = expected - done;
-    evaluate(&classifier, &dataset, shard.images(dataset.images()).skip(done), pipeline, &mut |rows| {
+    evaluate(&classifier, &dataset, shard.images(dataset.images()).skip(done), pipeline, |rows| -> Result<_> {
         for row in &rows {
             tally.add(row, real.as_ref());
             progress.tell(&tally, row);
@@ -200,14 +201,14 @@ fn merge(args: &Eval) -> Result<ExitCode> {
     let files = &args.results.merge;
     let outputs = Outputs::create(args)?;
     let shards = Shards::open(files)?;
-    let run = &shards.run;
+    let run = shards.run();
     let labels = Label::for_outputs(registry::find(&run.model)?.labels(), run.classes);
     let real = match &args.labels.real_labels {
         Some(file) => {
             let mut paths = Vec::new();
-            shards.for_each(&mut |row| {
+            shards.for_each(|row| {
                 paths.push(row.path);
-                Ok(())
+                Ok::<_, Error>(())
             })?;
             Some(RealLabels::open(file, paths.iter().map(String::as_str), run.classes)?)
         }

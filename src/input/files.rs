@@ -27,7 +27,8 @@ pub fn is_image_name(path: &Path) -> bool {
 pub enum Links {
     /// Links to directories are passed over: they may lead in circles.
     NotFollowed,
-    /// Links to directories are followed, and one that leads in a circle is an error.
+    /// Links to directories are followed, and one that leads in a circle is an error. A directory with an
+    /// image's name is found as an image, so that reading it says what is wrong.
     Followed,
 }
 
@@ -35,10 +36,11 @@ pub enum Links {
 /// is an error in its place; the search goes on behind it. Images that are links, also such as lead nowhere,
 /// are found either way.
 pub fn images_below(directory: &Path, links: Links) -> impl Iterator<Item = Result<PathBuf>> {
-    let walk = WalkDir::new(directory).follow_links(links == Links::Followed).sort_by_file_name();
-    walk.into_iter().filter_map(|entry| match entry {
+    let follow = links == Links::Followed;
+    let walk = WalkDir::new(directory).min_depth(1).follow_links(follow).sort_by_file_name();
+    walk.into_iter().filter_map(move |entry| match entry {
         Ok(entry) => {
-            let image = is_image_name(entry.path()) && !entry.file_type().is_dir();
+            let image = is_image_name(entry.path()) && (follow || !entry.file_type().is_dir());
             image.then(|| Ok(entry.into_path()))
         }
         // Found out when it is read: here it is only a name.
