@@ -179,6 +179,8 @@ pub enum DatasetProblem {
     Image,
     /// There are folders that are no classes of the model, and it is not said which they are.
     UnknownFolders,
+    /// The class folders are in a folder of this one, which the words name.
+    FolderAbove,
     /// There are images both in class folders and beside them.
     MixedForms,
     /// Images are not in class folders, and no file has their labels.
@@ -190,7 +192,7 @@ pub enum DatasetProblem {
 }
 
 /// What is wrong with a file of predictions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PredictionsProblem {
     /// Its name says no format.
@@ -200,15 +202,21 @@ pub enum PredictionsProblem {
     /// A row is damaged; it can be continued without this one and what follows.
     Damaged,
     /// It holds the predictions of a run that was interrupted.
-    Interrupted,
+    Interrupted {
+        /// The name that the file will have when it is complete.
+        file: PathBuf,
+    },
     /// It is of another run.
     OtherRun,
-    /// Rows that are needed are not there.
+    /// Rows at its end are missing: the run that writes it has not finished.
     Incomplete,
-    /// Files do not make up one run: one is there twice, or they are of different runs.
+    /// Files do not make up one run: one is missing or there twice, they are of different runs, or their
+    /// rows are not those that the run wrote.
     Mixture,
     /// Another process writes it.
     InUse,
+    /// It cannot be written further, for want of space for example; it can be continued.
+    NotWritten,
 }
 
 impl Error {

@@ -16,6 +16,7 @@ pub fn with_advice(error: &anyhow::Error) -> String {
 /// What to do, if there is anything to say: it follows the error's line.
 pub fn advice(error: &Error) -> Option<String> {
     let words: &str = match error.root() {
+        Error::TooLargeToAudit { .. } => "leave out --model and --weights to take a network that is made for it",
         Error::UnknownModel { .. } => "for a file of your own use --weights",
         Error::Download { file, url, .. } => {
             return Some(format!(
@@ -43,7 +44,10 @@ pub fn advice(error: &Error) -> Option<String> {
         },
         Error::Predictions { problem, .. } => match problem {
             PredictionsProblem::Damaged => "without that row and what follows, --resume can go on",
-            PredictionsProblem::Interrupted => "go on with it by --resume in place of --predictions, or delete it",
+            PredictionsProblem::Interrupted { file } => {
+                return Some(format!("; go on with it by --resume {}, or delete it", file.display()));
+            }
+            PredictionsProblem::NotWritten => "--resume can go on with it",
             PredictionsProblem::OtherRun => "give the same options as before, or begin another file with --predictions",
             PredictionsProblem::Incomplete => "finish it with --resume",
             _ => return None,

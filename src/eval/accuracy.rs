@@ -5,14 +5,19 @@ use serde::Serialize;
 /// A proportion with its 95 % interval, all in 0..1.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Accuracy {
+    /// The proportion itself.
     pub value: f64,
+    /// Lower end of the interval.
     pub low: f64,
+    /// Upper end of the interval.
     pub high: f64,
 }
 
 impl Accuracy {
-    /// `None` of nothing. The interval is Wilson's: it stays within 0..1 and is right for few images
-    /// too (Brown, Cai, DasGupta, "Interval Estimation for a Binomial Proportion", 2001).
+    /// The proportion of `right` among `all` images; `None` if there is no image.
+    ///
+    /// The interval is Wilson's: it stays within 0..1 and is right for few images too (Brown, Cai,
+    /// DasGupta, "Interval Estimation for a Binomial Proportion", 2001).
     pub fn new(right: u64, all: u64) -> Option<Self> {
         /// The normal distribution's 97.5th percentile.
         const Z: f64 = 1.959_963_984_540_054;
@@ -27,6 +32,7 @@ impl Accuracy {
         Some(Self { value, low: (centre - half).max(0.0), high: (centre + half).min(1.0) })
     }
 
+    /// Lower and upper end of the interval.
     pub fn interval(&self) -> [f64; 2] {
         [self.low, self.high]
     }

@@ -8,22 +8,33 @@ use crate::weights::registry::Label;
 /// What came out for the images of one class.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ClassRow {
+    /// The model's output for this class.
     pub index: u32,
+    /// WordNet id, where the model's classes have one.
     pub wnid: Option<String>,
+    /// The name of the class.
     pub label: String,
+    /// The number of images that show it.
     pub images: u64,
-    /// Shares of the images, in 0..1.
+    /// Share of these for which it is the most likely class, in 0..1.
     pub top1: f64,
+    /// Share of these for which it is one of the five most likely classes, in 0..1.
     pub top5: f64,
-    /// The class that was found most often in its place, and how often; of equally frequent ones that
-    /// with the lowest index.
+    /// The class that was found most often in its place; of equally frequent ones that with the lowest
+    /// index.
     pub confused_with: Option<u32>,
+    /// That class's WordNet id.
     pub confused_with_wnid: Option<String>,
+    /// That class's name.
     pub confused_with_label: Option<String>,
+    /// How often it was found.
     pub confused: u64,
 }
 
 /// The classes that images show, by index.
+///
+/// # Panics
+/// If there are fewer labels than the model that was evaluated has classes.
 pub fn class_rows(tally: &Tally, labels: &[Label]) -> Vec<ClassRow> {
     let mut worst = std::collections::HashMap::new();
     for ((label, predicted), confusion) in tally.most_confused() {

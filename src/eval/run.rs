@@ -1,8 +1,8 @@
-//! What an evaluation is of.
+//! What tells one evaluation from another.
 
-use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
 
+use super::Shard;
 use crate::eval::dataset::{Dataset, Fingerprint, Selection};
 use crate::input::decode::{JPEG_DECODER, Options};
 use crate::input::preprocess::Preprocess;
@@ -10,32 +10,40 @@ use crate::network::classifier::Classifier;
 use crate::network::device;
 use crate::weights::registry::Model;
 
-/// What was evaluated by what: enough to tell whether two files of predictions belong together.
+/// What was evaluated, and how: enough to tell whether two files of predictions belong together.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Run {
     /// The version of this program.
     pub qlnet: String,
     /// The registered model that gave labels and preprocessing.
     pub model: String,
-    /// Of the file that the weights came from.
+    /// SHA-256 of the file that the weights came from, in hexadecimal.
     pub weights_sha256: String,
+    /// The number of the model's classes.
     pub classes: usize,
+    /// How images were resized and cropped.
     pub preprocess: Preprocess,
     /// As [`crate::input::decode::JPEG_DECODER`].
     pub jpeg_decoder: String,
-    /// Whether damaged files were refused, and from how many pixels on.
+    /// Whether damaged files were refused where all of their pixels could be decoded.
     pub strict: bool,
+    /// Images with more pixels were refused.
     pub max_pixels: u64,
+    /// The element type that was computed in, such as `f32`.
     pub dtype: String,
+    /// The device that computed, such as `cpu`; of shards that were put together, all of them.
     pub device: String,
+    /// Which part of the dataset was evaluated.
     pub selection: Selection,
+    /// The images of that part, and their labels.
     pub data: Fingerprint,
+    /// Which of those images this process evaluates.
     pub shard: Shard,
 }
 
 impl Run {
-    /// The run of a classifier over (a shard of) a selection of a dataset. `model` gave labels and
-    /// preprocessing.
+    /// The run of a classifier over a shard of a dataset, which is a selection of a larger one. `model` gave
+    /// labels and preprocessing; `weights_sha256` is the SHA-256 of the file of weights, in hexadecimal.
     pub fn new(
         model: &Model,
         weights_sha256: String,
@@ -62,19 +70,17 @@ impl Run {
         }
     }
 
-    /// How its pictures were taken.
+    /// How image files were taken.
     pub fn pictures(&self) -> Options {
         Options { exif: false, strict: self.strict, max_pixels: self.max_pixels }
     }
 
-    /// Refuses what no run can be of.
-    pub(super) fn validate(&self) -> Result<()> {
-        self.preprocess.validate()?;
-        ensure!((1..=1 << 24).contains(&self.classes), "{} classes", self.classes);
-        Ok(())
+    /// Whether the values are possible, for one that was read from a file.
+    pub(super) fn is_valid(&self) -> bool {
+        self.preprocess.validate().is_ok() && (1..=1 << 24).contains(&self.classes)
     }
 
-    /// What makes predictions of `other` something else, if anything does.
+    /// Why the predictions of `other` cannot be compared with those of this run, unless they can.
     pub(super) fn difference(&self, other: &Self) -> Option<String> {
         let hash = |hash: &str| hash.get(..12).unwrap_or(hash).to_string();
         let data = |data: &Fingerprint| format!("{} images, {} bytes, {}", data.images, data.bytes, hash(&data.sha256));
@@ -94,65 +100,5 @@ impl Run {
         let (ours, theirs) = (facts(self), facts(other));
         let (ours, theirs) = ours.into_iter().zip(theirs).find(|(ours, theirs)| ours != theirs)?;
         Some(format!("other {} ({} there, {} here)", ours.0, ours.1, theirs.1))
-    }
-}
-
-/// Part `index` of `of`, from 1: of every `of` images the `index`th.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct Shard {
-    pub(super) index: usize,
-    pub(super) of: usize,
-}
-
-impl Shard {
-    /// All of it.
-    pub const WHOLE: Self = Self { index: 1, of: 1 };
-    /// The most parts: the files of all are open at once when they are put together.
-    const MOST: usize = 1000;
-
-    /// # Errors
-    /// If there is no such part, or there are more than a thousand.
-    pub fn new(index: usize, of: usize) -> Result<Self> {
-        ensure!((1..=of).contains(&index) && of <= Self::MOST, "there is no shard {index}/{of}");
-        Ok(Self { index, of })
-    }
-
-    /// The numbers of its images among so many.
-    pub fn images(self, images: usize) -> impl Iterator<Item = usize> + Clone {
-        (self.index - 1..images).step_by(self.of)
-    }
-}
-
-impl std::fmt::Display for Shard {
-    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
-        write!(f, "{}/{}", self.index, self.of)
-    }
-}
-
-impl std::str::FromStr for Shard {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let parse = |text: &str| text.parse().ok();
-        match text.split_once('/').map(|(index, of)| (parse(index), parse(of))) {
-            Some((Some(index), Some(of))) => Self::new(index, of).ok(),
-            _ => None,
-        }
-        .ok_or_else(|| format!("expected I/N with I from 1 to N, such as 1/8, and N at most {}", Self::MOST))
-    }
-}
-
-impl TryFrom<String> for Shard {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        text.parse()
-    }
-}
-
-impl From<Shard> for String {
-    fn from(shard: Shard) -> Self {
-        shard.to_string()
     }
 }

@@ -1,4 +1,4 @@
-//! What an evaluation comes to.
+//! The result of an evaluation in few numbers.
 
 use std::time::Duration;
 
@@ -12,31 +12,40 @@ use crate::text::thousands;
 /// for is `null`.
 #[derive(Clone, Debug, Serialize)]
 pub struct Summary<'a> {
-    /// Images that were scored, and images that could not be.
+    /// Images that were scored.
     pub images: u64,
+    /// Images that could not be scored.
     pub errors: u64,
     /// Images that were scored although something is wrong with the file.
     pub warnings: u64,
+    /// Share of the images whose label is the most likely class.
     pub top1: Option<f64>,
-    /// Lower and upper end of the 95 % interval.
+    /// Lower and upper end of its 95 % interval.
     pub top1_interval: Option<[f64; 2]>,
+    /// Share of the images whose label is one of the five most likely classes.
     pub top5: Option<f64>,
+    /// Lower and upper end of its 95 % interval.
     pub top5_interval: Option<[f64; 2]>,
-    /// Of the images that have labels in ImageNet-ReaL.
+    /// Share of the images whose most likely class is one of their labels in ImageNet-ReaL.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub real: Option<f64>,
+    /// Lower and upper end of its 95 % interval.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub real_interval: Option<[f64; 2]>,
+    /// Images that have labels in ImageNet-ReaL.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub real_images: Option<u64>,
     /// Mean cross-entropy, in nats.
     pub loss: Option<f64>,
+    /// Expected calibration error, as [`Tally::calibration_error`].
     pub calibration_error: Option<f64>,
-    /// Of this process, without loading the model; and how long that took.
+    /// Speed of this process, without loading the model.
     pub images_per_second: Option<f64>,
+    /// How long the images took that this process evaluated.
     pub seconds: Option<f64>,
     /// Whether all images were evaluated that were to be.
     pub complete: bool,
+    /// What was evaluated, and how.
     #[serde(flatten)]
     pub run: &'a Run,
     /// The first thousand images without scores.
@@ -44,7 +53,7 @@ pub struct Summary<'a> {
 }
 
 impl<'a> Summary<'a> {
-    /// `timing` says how many images were evaluated just now, and how long that took.
+    /// From the sums of a run. `timing` says how many images were evaluated just now, and how long that took.
     pub fn new(tally: &'a Tally, run: &'a Run, timing: Option<(u64, Duration)>) -> Self {
         let value = |accuracy: Option<Accuracy>| accuracy.map(|accuracy| accuracy.value);
         let interval = |accuracy: Option<Accuracy>| accuracy.map(|accuracy| accuracy.interval());

@@ -20,18 +20,21 @@ const NAMED: usize = 1000;
 pub struct Tally {
     /// Images that were scored.
     pub images: u64,
-    /// Images that could not be, because they cannot be read or overflow half precision.
+    /// Images that could not be scored, because they cannot be read or overflow half precision.
     pub errors: u64,
-    /// The first of those.
+    /// The first thousand of those.
     pub failed: Vec<Failed>,
     /// Images that were scored although something is wrong with the file.
     pub warnings: u64,
-    /// Images whose label is the most likely class, and one of the five most likely.
+    /// Images whose label is the most likely class.
     pub top1: u64,
+    /// Images whose label is one of the five most likely classes.
     pub top5: u64,
+    /// Sum of the cross-entropies.
     loss: f64,
-    /// Images that have labels in ImageNet-ReaL, and whose most likely class is one of them.
+    /// Images that have labels in ImageNet-ReaL.
     pub real_images: u64,
+    /// Images whose most likely class is one of their labels in ImageNet-ReaL.
     pub real: u64,
     /// By label.
     pub classes: HashMap<u32, ClassTally>,
@@ -46,21 +49,27 @@ pub struct Tally {
 /// An image without scores.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct Failed {
+    /// As [`Row::path`].
     pub path: String,
+    /// Why it has none.
     pub error: String,
 }
 
 /// The images of one class.
 #[derive(Clone, Copy, Default)]
 pub struct ClassTally {
+    /// Images that were scored.
     pub images: u64,
+    /// Of these, images for which it is the most likely class.
     pub top1: u64,
+    /// Of these, images for which it is one of the five most likely classes.
     pub top5: u64,
 }
 
 /// Images of one class that were taken for another.
 #[derive(Default)]
 pub struct Confusion {
+    /// How many they are.
     pub count: u64,
     /// The paths of the most confident ones, with the confidence.
     pub examples: Vec<(f32, String)>,
@@ -69,8 +78,11 @@ pub struct Confusion {
 /// Predictions of similar confidence.
 #[derive(Clone, Copy, Default)]
 pub struct Bin {
+    /// Images that were scored with such a confidence.
     pub images: u64,
+    /// Of these, images whose label is the most likely class.
     pub right: u64,
+    /// Sum over these images.
     confidence: f64,
 }
 
@@ -85,16 +97,21 @@ impl Bin {
 /// A wrong prediction.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Mistake {
+    /// As [`Row::path`].
     pub path: String,
+    /// The class that the image shows by its label.
     pub label: u32,
+    /// The most likely class.
     pub predicted: u32,
+    /// The probability of that class.
     pub confidence: f32,
     /// The probability of the label.
     pub label_probability: f32,
 }
 
 impl Tally {
-    /// Adds an image. In another order, the last bits of the loss may differ, and which of equals is kept.
+    /// Adds an image, with its labels in ImageNet-ReaL if they are known. In another order of the images, the
+    /// last bits of the loss may differ, and which of equally confident mistakes is kept.
     pub fn add(&mut self, row: &Row, real: Option<&RealLabels>) {
         let scores = match &row.scores {
             Ok(scores) => scores,
@@ -147,26 +164,29 @@ impl Tally {
         }
     }
 
+    /// Share of the images whose label is the most likely class; `None` if there is no image.
     pub fn top1(&self) -> Option<Accuracy> {
         Accuracy::new(self.top1, self.images)
     }
 
+    /// Share of the images whose label is one of the five most likely classes; `None` if there is no image.
     pub fn top5(&self) -> Option<Accuracy> {
         Accuracy::new(self.top5, self.images)
     }
 
-    /// Share of the images with labels in ImageNet-ReaL that were taken for one of them.
+    /// Share of the images with labels in ImageNet-ReaL that were taken for one of them; `None` if there is
+    /// no such image.
     pub fn real(&self) -> Option<Accuracy> {
         Accuracy::new(self.real, self.real_images)
     }
 
-    /// Mean cross-entropy, in nats.
+    /// Mean cross-entropy, in nats; `None` if there is no image.
     pub fn loss(&self) -> Option<f64> {
         (self.images > 0).then(|| self.loss / self.images as f64)
     }
 
     /// Expected calibration error: how far confidence and accuracy are apart, on average over
-    /// [`BINS`] bins weighted by their images.
+    /// [`BINS`] bins weighted by their images; `None` if there is no image.
     pub fn calibration_error(&self) -> Option<f64> {
         let gap = |bin: &Bin| bin.means().map_or(0.0, |(confidence, right)| (confidence - right).abs());
         let sum: f64 = self.bins.iter().map(|bin| bin.images as f64 * gap(bin)).sum();

@@ -8,7 +8,6 @@ mod table;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -18,6 +17,7 @@ pub use self::arguments::Eval;
 use self::outputs::Outputs;
 use self::progress::{Progress, interruption};
 use super::print::{print_and_go_on, say, to_json};
+use crate::error::Error;
 use crate::eval::dataset::{Classes, Dataset, Listing, RealLabels};
 use crate::eval::predictions::{Shards, Writer, partial};
 use crate::eval::{Pipeline, Row, Run, Shard, Summary, Tally, evaluate};
@@ -45,7 +45,7 @@ fn evaluate_images(args: &Eval, images: &Path) -> Result<ExitCode> {
     };
     let dataset = labelled(args, listing, &classifier)?;
     let selection = args.part.selection();
-    let dataset = Arc::new(dataset.select(selection));
+    let dataset = dataset.select(selection);
     let shard = args.part.shard.unwrap_or(Shard::WHOLE);
     let expected = shard.images(dataset.images()).count();
     ensure!(expected > 0, "shard {shard} is empty: there are only {} images", dataset.images());
@@ -74,7 +74,7 @@ fn labelled(args: &Eval, listing: Listing, classifier: &Classifier) -> Result<Da
     let labels = args.labels.labels.as_deref();
     let names = Classes::new(classifier.labels());
     let dataset = Dataset::new(listing, &names, labels, args.labels.class_map.as_deref())?;
-    if let (Some(file), None) = (&dataset.labels_from, labels) {
+    if let (Some(file), None) = (dataset.labels_from(), labels) {
         say("note", &format!("labels from {}", printable(&file.display().to_string())));
     }
     Ok(dataset)
@@ -121,7 +121,7 @@ impl Evaluation {
         args: &Eval,
         run: &Run,
         classifier: &Classifier,
-        dataset: &Arc<Dataset>,
+        dataset: &Dataset,
         expected: usize,
     ) -> Result<(u64, Duration)> {
         let before = self.done;
@@ -130,7 +130,7 @@ impl Evaluation {
         let workers = args.workers.unwrap_or_else(rayon::current_num_threads);
         let pipeline = Pipeline { batch_size: args.batch_size, workers, pictures: run.pictures() };
         let images = run.shard.images(dataset.images()).skip(before);
-        evaluate(classifier, dataset, images, pipeline, &mut |rows| {
+        evaluate(classifier, dataset, images, pipeline, |rows| -> Result<_> {
             for row in &rows {
                 self.tally.add(row, self.real.as_ref());
                 progress.tell(&self.tally, row);
@@ -166,14 +166,14 @@ fn merge(args: &Eval) -> Result<ExitCode> {
     let files = &args.results.merge;
     let outputs = Outputs::create(args)?;
     let shards = Shards::open(files)?;
-    let run = &shards.run;
+    let run = shards.run();
     let labels = Label::for_outputs(registry::find(&run.model)?.labels(), run.classes);
     let real = match &args.labels.real_labels {
         Some(file) => {
             let mut paths = Vec::new();
-            shards.for_each(&mut |row| {
+            shards.for_each(|row| {
                 paths.push(row.path);
-                Ok(())
+                Ok::<_, Error>(())
             })?;
             Some(RealLabels::open(file, paths.iter().map(String::as_str), run.classes)?)
         }

@@ -1,25 +1,20 @@
-//! Finds the images of a directory or an archive.
+//! The images of a directory or an archive, and their bytes.
 
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
-use std::path::{Component, Path, PathBuf};
+use std::io::{Seek, SeekFrom};
+use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
-
-use crate::input::files::{is_image_name, read_bounded};
+use super::archive;
+use crate::error::{Context, DatasetProblem, Error, Reason, Result, bail, ensure};
+use crate::input::files::{Links, images_below, read_bounded};
 
 /// The images of a directory or an archive, in the order of their paths, before anything is known of
 /// what they show.
 pub struct Listing {
     pub(super) path: PathBuf,
-    container: Container,
+    is_archive: bool,
+    /// In the order of their paths, each path once.
     pub(super) entries: Vec<Entry>,
-}
-
-/// What holds the images.
-enum Container {
-    Directory(PathBuf),
-    Tar(PathBuf),
 }
 
 /// An image file that was found.
@@ -51,27 +46,37 @@ impl Listing {
     /// Nothing is decoded.
     ///
     /// # Errors
-    /// If it cannot be read, the archive is compressed or cut short, or there is no image.
+    /// [`Error::Io`] if it cannot be read; [`Error::Dataset`] if the archive is compressed or cut short, if
+    /// there is no image, or an image has a name that cannot be used.
     pub fn new(path: &Path) -> Result<Self> {
         let shown = path.display();
-        let metadata = path.metadata().with_context(|| shown.to_string())?;
-        let (container, mut entries) = if metadata.is_dir() {
-            let mut entries = Vec::new();
-            search(path, "", 0, &mut entries)?;
-            (Container::Directory(path.to_path_buf()), entries)
+        let is_archive = !path.metadata().map_err(Error::io("read", path))?.is_dir();
+        let mut entries = if is_archive {
+            let file = File::open(path).map_err(Error::io("read", path))?;
+            archive::images_of(file).context(&shown).map_err(DatasetProblem::Archive.because())?
         } else {
-            (Container::Tar(path.to_path_buf()), archived(path).with_context(|| shown.to_string())?)
+            images_of_directory(path)?
         };
-        ensure!(!entries.is_empty(), "{shown}: no images here (known by their extension, such as .JPEG or .png)");
+        if entries.is_empty() {
+            return Err(DatasetProblem::NoImages
+                .error(format!("{shown}: no images here (known by their extension, such as .JPEG or .png)")));
+        }
         entries.sort_by(|a, b| a.path.cmp(&b.path));
         // Files of predictions have an image a line.
         if let Some(odd) = entries.iter().find(|entry| entry.path.contains(char::is_control)) {
-            bail!("{shown}: rename {:?}: a control character in a name", odd.path);
+            return Err(
+                DatasetProblem::Image.error(format!("{shown}: rename {:?}: a control character in a name", odd.path))
+            );
         }
         if let Some(pair) = entries.windows(2).find(|pair| pair[0].path == pair[1].path) {
-            bail!("{shown}: {} is in the archive twice", pair[0].path);
+            return Err(DatasetProblem::Archive.error(format!("{shown}: {} is in the archive twice", pair[0].path)));
         }
-        Ok(Self { path: path.to_path_buf(), container, entries })
+        Ok(Self { path: path.to_path_buf(), is_archive, entries })
+    }
+
+    /// The number of images.
+    pub fn images(&self) -> usize {
+        self.entries.len()
     }
 
     /// The paths of all images, in order.
@@ -79,6 +84,10 @@ impl Listing {
         self.entries.iter().map(|entry| &*entry.path)
     }
 
+    /// The path of an image below the directory, or in the archive; `/` separates the parts.
+    ///
+    /// # Panics
+    /// If there are not so many images.
     pub fn path(&self, image: usize) -> &str {
         &self.entries[image].path
     }
@@ -92,120 +101,58 @@ impl Listing {
     ///
     /// # Errors
     /// If it cannot be read. The message does not name it.
+    ///
+    /// # Panics
+    /// If there are not so many images.
     pub fn read(&self, image: usize) -> Result<Vec<u8>> {
         let entry = &self.entries[image];
-        match &self.container {
-            Container::Directory(root) => {
-                let path = root.join(&*entry.path);
-                let metadata = match path.metadata() {
-                    Err(_) if path.is_symlink() => bail!("a link that leads nowhere"),
-                    metadata => metadata?,
-                };
-                ensure!(!metadata.is_dir(), "a directory, not an image");
-                ensure!(metadata.is_file(), "not a regular file");
-                Ok(read_bounded(File::open(path)?)?)
-            }
-            Container::Tar(file) => {
-                ensure!(entry.regular, "a directory or a link in the archive, not an image");
-                let mut file = File::open(file)?;
-                file.seek(SeekFrom::Start(entry.offset))?;
-                let bytes = read_bounded(file.take(entry.size))?;
-                ensure!(bytes.len() as u64 == entry.size, "the archive has become shorter");
-                Ok(bytes)
-            }
-        }
+        let bytes = if self.is_archive { self.read_from_archive(entry) } else { self.read_from_directory(entry) };
+        bytes.map_err(DatasetProblem::Image.because())
     }
-}
 
-/// Adds what lies in a directory and below. Links are followed: a subset of ImageNet is often a
-/// folder of them.
-fn search(directory: &Path, prefix: &str, depth: usize, entries: &mut Vec<Entry>) -> Result<()> {
-    let shown = directory.display();
-    ensure!(depth < 16, "{shown}: more than 16 folders deep; does a link lead in a circle?");
-    let found = std::fs::read_dir(directory).and_then(Iterator::collect::<std::io::Result<Vec<_>>>);
-    for item in found.with_context(|| format!("cannot read {shown}"))? {
-        let name = item.file_name();
-        // What macOS leaves beside files on other file systems.
-        if name.as_encoded_bytes().starts_with(b"._") {
-            continue;
-        }
-        let image = is_image_name(Path::new(&name));
-        // An image that is a link that leads nowhere is found out when it is read. Another one might be
-        // a class.
-        let metadata = match item.path().metadata() {
-            Err(error) if !image => bail!("{}: {error}; mend it or remove it", item.path().display()),
-            metadata => metadata.ok(),
+    fn read_from_directory(&self, entry: &Entry) -> Result<Vec<u8>, Reason> {
+        let path = self.path.join(&*entry.path);
+        let metadata = match path.metadata() {
+            Err(_) if path.is_symlink() => bail!("a link that leads nowhere"),
+            metadata => metadata?,
         };
-        if !image && !metadata.as_ref().is_some_and(|metadata| metadata.is_dir()) {
-            continue;
-        }
-        let name = name.to_str().with_context(|| format!("{}: rename it to UTF-8", item.path().display()))?;
-        let path = format!("{prefix}{name}");
-        if image {
-            let size = metadata.map_or(0, |metadata| metadata.len());
-            entries.push(Entry { path: path.into(), size, offset: 0, regular: true });
-        } else {
-            search(&item.path(), &format!("{path}/"), depth + 1, entries)?;
-        }
+        ensure!(!metadata.is_dir(), "a directory, not an image");
+        ensure!(metadata.is_file(), "not a regular file");
+        Ok(read_bounded(File::open(path)?)?)
     }
-    Ok(())
+
+    fn read_from_archive(&self, entry: &Entry) -> Result<Vec<u8>, Reason> {
+        ensure!(entry.regular, "a directory or a link in the archive, not an image");
+        let mut file = File::open(&self.path)?;
+        file.seek(SeekFrom::Start(entry.offset))?;
+        let bytes = read_bounded(std::io::Read::take(file, entry.size))?;
+        ensure!(bytes.len() as u64 == entry.size, "the archive has become shorter");
+        Ok(bytes)
+    }
 }
 
-/// The images of a tar archive.
-fn archived(path: &Path) -> Result<Vec<Entry>> {
-    let mut file = File::open(path)?;
-    let length = file.metadata()?.len();
-    let mut start = Vec::new();
-    file.by_ref().take(512).read_to_end(&mut start)?;
-    let compressed = [&b"\x1f\x8b"[..], b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd", b"PK\x03\x04"];
-    ensure!(
-        !compressed.iter().any(|magic| start.starts_with(magic)),
-        "this is compressed; only a plain tar archive can be read in place: unpack it first"
-    );
-    ensure!(start.len() == 512, "neither a directory nor a tar archive");
-    file.seek(SeekFrom::Start(0))?;
-
-    let mut archive = tar::Archive::new(&file);
-    let mut entries = Vec::new();
-    let mut end = 0;
-    for entry in archive.entries_with_seek()? {
-        let entry = entry.map_err(|_| match end {
-            0 => anyhow!("neither a directory nor a tar archive"),
-            _ => anyhow!("the archive is damaged or cut short after {end} bytes"),
-        })?;
-        let (offset, size) = (entry.raw_file_position(), entry.size());
-        end = offset.saturating_add(size).next_multiple_of(512);
-        let name = entry.path()?.into_owned();
-        ensure!(offset.saturating_add(size) <= length, "the archive is cut short in {}", name.display());
-        if !is_image_name(&name) {
-            continue;
-        }
-        let parts = name.components().filter_map(|part| match part {
-            Component::Normal(part) => Some(part.to_str().with_context(|| format!("{}: not UTF-8", name.display()))),
-            _ => None,
-        });
-        let path = parts.collect::<Result<Vec<_>>>()?.join("/");
-        let kind = entry.header().entry_type();
-        let regular = kind.is_file() || kind.is_contiguous();
-        entries.push(Entry { path: path.into(), size, offset, regular });
-    }
-    // Two blocks of zeros, of which a reader needs to see one.
-    let mut mark = [1; 512];
-    file.seek(SeekFrom::Start(end))?;
-    let marked = file.read_exact(&mut mark).is_ok() && mark == [0; 512];
-    ensure!(marked, "the archive is cut short: it has no end mark after {end} bytes");
-    strip_common_folder(&mut entries);
-    Ok(entries)
-}
-
-/// Removes a folder around all class folders, as `tar cf val.tar val` puts it there.
-fn strip_common_folder(entries: &mut [Entry]) {
-    let common = |entries: &[Entry]| {
-        let first = entries.first()?.folder()?.to_string();
-        let inside = |entry: &Entry| entry.folder() == Some(&first) && entry.path.matches('/').count() > 1;
-        entries.iter().all(inside).then_some(first.len() + 1)
+/// The images in a directory and below. Links are followed: a subset of ImageNet is often a folder of them.
+fn images_of_directory(root: &Path) -> Result<Vec<Entry>> {
+    let image = |path: Result<PathBuf>| {
+        let path = path.map_err(explain_link)?;
+        let below = path.strip_prefix(root).unwrap_or(&path);
+        let parts = below.iter().map(|part| part.to_str()).collect::<Option<Vec<_>>>();
+        let parts = parts
+            .ok_or_else(|| DatasetProblem::Image.error(format!("{}: rename it to UTF-8", path.display())))?
+            .join("/");
+        // What is wrong with a file is found out when it is read.
+        let size = path.metadata().map_or(0, |metadata| metadata.len());
+        Ok(Entry { path: parts.into(), size, offset: 0, regular: true })
     };
-    while let Some(length) = common(entries) {
-        entries.iter_mut().for_each(|entry| entry.path = entry.path[length..].into());
+    images_below(root, Links::Followed).map(image).collect()
+}
+
+/// A link that leads nowhere, or in a circle, may stand for a class: that is an error, with words of its own.
+fn explain_link(error: Error) -> Error {
+    match &error {
+        Error::Io { path, cause, .. } if path.is_symlink() => {
+            DatasetProblem::Image.error(format!("{}: {cause}; mend it or remove it", path.display()))
+        }
+        _ => error,
     }
 }

@@ -8,6 +8,7 @@
 //! ILSVRC2012_img_val.tar        either of them in an archive, which is read where it is
 //! ```
 
+mod archive;
 mod labels;
 mod listing;
 mod real;
@@ -16,7 +17,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
 pub use labels::Classes;
@@ -24,26 +24,31 @@ use listing::Entry;
 pub use listing::Listing;
 pub use real::RealLabels;
 
+use crate::error::{DatasetProblem, Error, Reason, Result};
 use crate::random;
 use crate::weights::digest::sha256_of;
 
 /// Images with the class of each, in the order of their paths.
 pub struct Dataset {
     listing: Listing,
+    /// As many as there are images.
     labels: Vec<u32>,
-    /// The file that the labels were read from, where folders do not tell them.
-    pub labels_from: Option<PathBuf>,
+    labels_from: Option<PathBuf>,
 }
 
 /// Which part of a dataset to take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Selection {
+    /// All images.
     All,
+    /// So many from the beginning, in the order of their paths.
     First(usize),
     /// So many, each as likely as every other.
     Random {
+        /// How many, or all if there are not so many.
         count: usize,
+        /// With the same seed, the same images are chosen.
         seed: u64,
     },
 }
@@ -58,10 +63,11 @@ impl fmt::Display for Selection {
     }
 }
 
-/// What a dataset is, in few bytes: two with the same have the same paths and labels, and as many
-/// bytes. The images' content is not looked at.
+/// Identifies a dataset in few bytes: two datasets with the same fingerprint have the same paths and
+/// labels, and as many bytes. It says nothing of the images' content.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fingerprint {
+    /// The number of images.
     pub images: usize,
     /// Of all image files together.
     pub bytes: u64,
@@ -89,7 +95,8 @@ impl Dataset {
     /// folder's name, the first of class 0, as timm's.
     ///
     /// # Errors
-    /// If an image has no class, or none of the model's; the message names it and the way on.
+    /// [`Error::Dataset`] if an image has no class, or none of the model's; [`Error::Io`] if a file of labels
+    /// cannot be read.
     pub fn new(listing: Listing, classes: &Classes, labels: Option<&Path>, class_map: Option<&Path>) -> Result<Self> {
         let Listing { path, entries, .. } = &listing;
         let folders = entries.iter().filter(|entry| entry.folder().is_some()).count();
@@ -101,46 +108,59 @@ impl Dataset {
         let flat = around.is_some() && class_map.is_none() && labels::find_beside(path).is_some();
         let by_folder = labels.is_none() && folders > 0 && !flat;
         if by_folder && folders < entries.len() {
-            bail!("{shown}: {}", both_forms(entries, folders));
+            return Err(DatasetProblem::MixedForms.error(format!("{shown}: {}", both_forms(entries, folders))));
         }
-        ensure!(by_folder || class_map.is_none(), "{shown}: --class-map is for class folders, and there are none");
+        if !by_folder && class_map.is_some() {
+            return Err(DatasetProblem::ClassMapWithoutFolders
+                .error(format!("{shown}: there are no class folders that a class map could name")));
+        }
         let (labels, labels_from) = if by_folder {
             (labels::by_folder(path, entries, classes, class_map)?, None)
         } else {
-            let file = match labels {
-                Some(file) => file.to_path_buf(),
-                None => labels::find_beside(path).with_context(|| {
-                    format!(
-                        "{shown}: the images are not in class folders, and there is no LOC_val_solution.csv and no \
-                         list of labels beside them; name one with --labels"
-                    )
-                })?,
-            };
+            let file = labels.map(Path::to_path_buf).or_else(|| labels::find_beside(path)).ok_or_else(|| {
+                DatasetProblem::NoLabels.error(format!(
+                    "{shown}: the images are not in class folders, and there is no LOC_val_solution.csv and no list \
+                     of labels beside them"
+                ))
+            })?;
             (labels::by_file(path, entries, classes, &file)?, Some(file))
         };
         Ok(Self { listing, labels, labels_from })
     }
 
+    /// The number of images.
     pub fn images(&self) -> usize {
         self.labels.len()
     }
 
     /// The path of an image below the dataset's folder, or in its archive; `/` separates the parts.
+    ///
+    /// # Panics
+    /// If there are not so many images.
     pub fn path(&self, image: usize) -> &str {
         self.listing.path(image)
     }
 
     /// Index of the class that an image shows.
+    ///
+    /// # Panics
+    /// If there are not so many images.
     pub fn label(&self, image: usize) -> u32 {
         self.labels[image]
     }
 
-    /// What is there, whatever it shows.
+    /// The images, without their labels.
     pub fn listing(&self) -> &Listing {
         &self.listing
     }
 
+    /// The file that the labels were read from; `None` if the folders' names told them.
+    pub fn labels_from(&self) -> Option<&Path> {
+        self.labels_from.as_deref()
+    }
+
     /// Keeps a part, in the same order.
+    #[must_use]
     pub fn select(mut self, selection: Selection) -> Self {
         match selection {
             Selection::All => {}
@@ -160,6 +180,7 @@ impl Dataset {
         self
     }
 
+    /// Identifies the images and their labels.
     pub fn fingerprint(&self) -> Fingerprint {
         let images = self.listing.entries.iter().zip(&self.labels);
         let text: String = images.map(|(entry, label)| Fingerprint::line(&entry.path, *label)).collect();
@@ -171,7 +192,7 @@ impl Dataset {
     }
 }
 
-/// What to say of images beside class folders: which of them should count?
+/// What to say of images both in class folders and beside them.
 fn both_forms(entries: &[Entry], folders: usize) -> String {
     let mut names: BTreeMap<&str, usize> = BTreeMap::new();
     for entry in entries {
@@ -179,9 +200,17 @@ fn both_forms(entries: &[Entry], folders: usize) -> String {
     }
     let twice = names.values().filter(|count| **count > 1).count();
     let twice = if twice > 0 { format!(", {twice} names in both") } else { String::new() };
-    format!(
-        "there are images both in class folders ({folders}) and beside them ({}{twice}); keep one form, or name the \
-         labels of all with --labels",
-        entries.len() - folders
-    )
+    format!("there are images both in class folders ({folders}) and beside them ({}{twice})", entries.len() - folders)
+}
+
+impl DatasetProblem {
+    /// This problem in words.
+    pub(crate) fn error(self, words: String) -> Error {
+        Error::Dataset { problem: self, reason: Reason::new(words) }
+    }
+
+    /// Makes an error of this problem, for `map_err`.
+    pub(crate) fn because(self) -> impl FnOnce(Reason) -> Error {
+        move |reason| Error::Dataset { problem: self, reason }
+    }
 }

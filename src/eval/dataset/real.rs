@@ -6,15 +6,15 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use anyhow::{Context, Result, ensure};
+use crate::error::{Context, DatasetProblem, Error, Reason, Result, bail, ensure};
 
-/// Every class that an image shows.
+/// The classes that each image shows, of which there may be none or several.
 pub struct RealLabels {
     lists: Vec<Vec<u32>>,
     order: Order,
 }
 
-/// Which list is whose.
+/// How an image finds its list.
 enum Order {
     /// By the number in the image's name, from 1.
     Numbers,
@@ -28,26 +28,30 @@ impl RealLabels {
     /// file names.
     ///
     /// # Errors
-    /// If the file is something else, is too short, or names a class that the model does not have.
+    /// [`Error::Io`] if the file cannot be read; [`Error::Dataset`] if it is something else, is too short, or
+    /// names a class that the model does not have.
     pub fn open<'a>(file: &Path, paths: impl Iterator<Item = &'a str>, classes: usize) -> Result<Self> {
+        let bytes = std::fs::read(file).map_err(Error::io("read", file))?;
+        Self::parse(&bytes, file, paths.collect(), classes).map_err(DatasetProblem::Labels.because())
+    }
+
+    fn parse(bytes: &[u8], file: &Path, mut paths: Vec<&str>, classes: usize) -> Result<Self, Reason> {
         let shown = file.display();
-        let bytes = std::fs::read(file).with_context(|| format!("cannot read {shown}"))?;
-        let lists: Vec<Vec<u32>> = serde_json::from_slice(&bytes)
+        let lists: Vec<Vec<u32>> = serde_json::from_slice(bytes)
             .with_context(|| format!("{shown}: not a list of lists of class indices, as real.json is"))?;
         if let Some(wrong) = lists.iter().flatten().find(|index| **index as usize >= classes) {
-            anyhow::bail!("{shown}: class {wrong} is none of the model's {classes}");
+            bail!("{shown}: class {wrong} is none of the model's {classes}");
         }
-        let mut paths: Vec<&str> = paths.collect();
         let count = lists.len();
         let numbers: Vec<usize> = paths.iter().filter_map(|path| number(path)).collect();
         if numbers.len() == paths.len() {
             if let Some(number) = numbers.into_iter().find(|number| *number > count) {
-                anyhow::bail!("{shown} has {count} lists, and there is an image with the number {number}");
+                bail!("{shown} has {count} lists, and there is an image with the number {number}");
             }
             return Ok(Self { lists, order: Order::Numbers });
         }
         if let Some(odd) = paths.iter().find(|path| number(path).is_none()).filter(|_| !numbers.is_empty()) {
-            anyhow::bail!("{odd} has no number in its name as the others have, so {shown} has no list for it");
+            bail!("{odd} has no number in its name as the others have, so {shown} has no list for it");
         }
         let images = paths.len();
         ensure!(count == images, "{shown} has {count} lists for {images} images");

@@ -1,5 +1,7 @@
 //! The report: one HTML page that needs nothing else.
 
+mod charts;
+
 use std::fmt::Write;
 use std::io::Cursor;
 
@@ -8,9 +10,9 @@ use base64::prelude::BASE64_STANDARD;
 use image::RgbImage;
 use image::codecs::jpeg::JpegEncoder;
 
-use super::classes::{ClassRow, class_rows};
-use super::tally::{BINS, Bin};
-use super::{Accuracy, Mistake, Run, Tally};
+use self::charts::{class_bars, class_curve, reliability};
+use super::classes::class_rows;
+use super::{BINS, Mistake, Run, Tally};
 use crate::input::resample::{Interpolation, Rect, resize_crop};
 use crate::text::{percent, thousands};
 use crate::weights::registry::Label;
@@ -30,9 +32,11 @@ const THUMBNAIL: u32 = 160;
 
 /// An evaluation, and what is needed to show it.
 pub struct Report<'a> {
+    /// What was evaluated, and how.
     pub run: &'a Run,
+    /// Its result.
     pub tally: &'a Tally,
-    /// Of the model's outputs.
+    /// What the model's outputs mean.
     pub labels: &'a [Label],
     /// What to call the evaluated images.
     pub data: &'a str,
@@ -119,7 +123,7 @@ impl Report<'_> {
         let mut table = String::new();
         for row in &rows {
             let other = row.confused_with_label.as_deref().map_or(String::new(), |label| {
-                format!("{} <small>({} of {})</small>", escape(short(label)), row.confused, row.images)
+                format!("{} <small>({} of {})</small>", escape(first_synonym(label)), row.confused, row.images)
             });
             let _ = writeln!(
                 table,
@@ -253,8 +257,9 @@ impl Report<'_> {
         )
     }
 
+    /// What a class is called, as HTML.
     fn name(&self, class: u32) -> String {
-        self.labels.get(class as usize).map_or_else(|| class.to_string(), |label| escape(short(&label.text)))
+        self.labels.get(class as usize).map_or_else(|| class.to_string(), |label| escape(first_synonym(&label.text)))
     }
 
     /// The image as the network sees it, small, in the page itself.
@@ -277,147 +282,12 @@ impl Report<'_> {
     }
 }
 
-/// A bar with a name and a number for each class.
-fn class_bars(rows: &[ClassRow]) -> String {
-    let mut bars = String::new();
-    for row in rows {
-        let taken = row
-            .confused_with_label
-            .as_deref()
-            .map_or(String::new(), |label| format!("; {} taken for {}", row.confused, short(label)));
-        let _ = writeln!(
-            bars,
-            "<div class=\"bar\" title=\"{}: {} images, top-5 {}{}\"><span>{}</span><i><u style=\"width:{:.2}%\"></u></i><em>{}</em></div>",
-            escape(&row.label),
-            row.images,
-            percent(row.top5),
-            escape(&taken),
-            escape(short(&row.label)),
-            100.0 * row.top1,
-            percent(row.top1)
-        );
-    }
-    format!("<div class=\"bars\">\n{bars}</div>\n")
-}
-
-/// All classes side by side, with the accuracy over all images as a line.
-fn class_curve(rows: &[ClassRow], mean: Option<Accuracy>) -> String {
-    let (width, height) = (960.0, 220.0);
-    let mut svg = format!(
-        "<svg viewBox=\"-44 -12 1010 244\" role=\"img\" aria-label=\"top-1 of every class, sorted\">\n{}",
-        grid(width, height)
-    );
-    let step = width / rows.len() as f64;
-    for (place, row) in rows.iter().enumerate() {
-        let _ = writeln!(
-            svg,
-            "<rect class=\"fill\" x=\"{:.2}\" y=\"{:.2}\" width=\"{:.2}\" height=\"{:.2}\"><title>{}: {}</title></rect>",
-            place as f64 * step,
-            height * (1.0 - row.top1),
-            // Without a gap when there are too many to tell apart.
-            if step > 4.0 { step - 1.0 } else { step + 0.6 },
-            height * row.top1,
-            escape(short(&row.label)),
-            percent(row.top1)
-        );
-    }
-    if let Some(mean) = mean {
-        let y = height * (1.0 - mean.value);
-        let _ = writeln!(
-            svg,
-            "<line class=\"mean\" x1=\"0\" x2=\"{width}\" y1=\"{y:.1}\" y2=\"{y:.1}\"/>\
-             <text class=\"mean-text\" x=\"{width}\" y=\"{:.1}\" text-anchor=\"end\">all images {}</text>",
-            y - 5.0,
-            percent(mean.value)
-        );
-    }
-    svg + "</svg>\n"
-}
-
-/// Accuracy against confidence, and below it how many predictions have that confidence.
-fn reliability(bins: &[Bin; BINS]) -> String {
-    /// Between the two charts, for a line of text.
-    const GAP: f64 = 40.0;
-    let (width, height, below) = (420.0, 280.0, 70.0);
-    let most = bins.iter().map(|bin| bin.images).max().unwrap_or(0).max(1) as f64;
-    let mut svg = format!(
-        "<svg class=\"narrow\" viewBox=\"-44 -28 490 462\" role=\"img\" aria-label=\"accuracy against confidence\">\n{}",
-        grid(width, height)
-    );
-    let step = width / BINS as f64;
-    for (place, bin) in bins.iter().enumerate() {
-        let x = place as f64 * step;
-        let (low, high) = (place as f64 / BINS as f64, (place + 1) as f64 / BINS as f64);
-        if let Some((confidence, right)) = bin.means() {
-            let title = format!(
-                "{} to {}: {} predictions, {} sure, {} right",
-                percent(low),
-                percent(high),
-                thousands(bin.images),
-                percent(confidence),
-                percent(right)
-            );
-            let tall = height * right;
-            let _ = writeln!(
-                svg,
-                "<rect class=\"fill{}\" x=\"{:.1}\" y=\"{:.1}\" width=\"{:.1}\" height=\"{tall:.1}\"><title>{title}</title></rect>\
-                 <circle class=\"dot\" cx=\"{:.1}\" cy=\"{:.1}\" r=\"3\"><title>{title}</title></circle>",
-                if bin.images < FEW { " few" } else { "" },
-                x + 1.0,
-                height - tall,
-                step - 2.0,
-                width * confidence,
-                height - tall,
-            );
-        }
-        let tall = below * bin.images as f64 / most;
-        let _ = writeln!(
-            svg,
-            "<rect class=\"count\" x=\"{:.1}\" y=\"{:.1}\" width=\"{:.1}\" height=\"{tall:.1}\"><title>{} predictions</title></rect>",
-            x + 1.0,
-            height + GAP + below - tall,
-            step - 2.0,
-            thousands(bin.images)
-        );
-    }
-    let base = height + GAP + below;
-    let _ = writeln!(
-        svg,
-        "<line class=\"mean\" x1=\"0\" y1=\"{height}\" x2=\"{width}\" y2=\"0\"/>\
-         <line class=\"axis\" x1=\"0\" x2=\"{width}\" y1=\"{base}\" y2=\"{base}\"/>\
-         <text x=\"0\" y=\"-12\">share that is right</text>\
-         <text x=\"4\" y=\"{}\">how many (most: {})</text>",
-        height + 26.0,
-        thousands(most as u64)
-    );
-    for part in 0..=4 {
-        let x = width * f64::from(part) / 4.0;
-        let _ = writeln!(svg, "<text x=\"{x}\" y=\"{}\" text-anchor=\"middle\">{} %</text>", base + 16.0, 25 * part);
-    }
-    let _ = writeln!(svg, "<text x=\"{}\" y=\"{}\" text-anchor=\"middle\">confidence</text>", width / 2.0, base + 32.0);
-    svg + "</svg>\n"
-}
-
-/// Horizontal lines at each quarter, labelled in per cent.
-fn grid(width: f64, height: f64) -> String {
-    let mut lines = String::new();
-    for part in 0..=4 {
-        let y = height * (1.0 - f64::from(part) / 4.0);
-        let _ = writeln!(
-            lines,
-            "<line class=\"axis\" x1=\"0\" x2=\"{width}\" y1=\"{y}\" y2=\"{y}\"/><text x=\"-6\" y=\"{}\" text-anchor=\"end\">{} %</text>",
-            y + 4.0,
-            25 * part
-        );
-    }
-    lines
-}
-
 /// The first of several synonyms.
-fn short(label: &str) -> &str {
+fn first_synonym(label: &str) -> &str {
     label.split(',').next().unwrap_or(label)
 }
 
+/// Text as HTML shows it, also in an attribute.
 fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;").replace('\'', "&#39;")
 }

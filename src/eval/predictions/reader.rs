@@ -1,0 +1,96 @@
+//! Reads the rows of a file of predictions.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+
+use super::Format;
+use super::record::{COLUMNS, Record};
+use crate::error::{Error, PredictionsProblem, Reason, Result};
+use crate::eval::{Row, Run};
+
+/// Reads the rows of a file, one after the other, up to where it ends or a row was not written to its
+/// end.
+pub struct Reader {
+    path: PathBuf,
+    format: Format,
+    file: BufReader<File>,
+    position: Position,
+}
+
+/// How far a file was read.
+#[derive(Clone, Copy, Default)]
+pub struct Position {
+    lines: usize,
+    pub bytes: u64,
+}
+
+impl Reader {
+    /// Reads of which run the file is; `None` if not even the first row is there.
+    pub fn open(path: &Path, file: File) -> Result<Option<(Self, Run)>> {
+        let mut reader = Self::at(Position::default(), path, file)?;
+        if let Format::Csv = reader.format {
+            let Some(header) = reader.line()? else { return Ok(None) };
+            if header != COLUMNS.as_bytes() {
+                return Err(PredictionsProblem::Format
+                    .error(format!("{}: not a file of predictions: other columns", path.display())));
+            }
+        }
+        let rows = reader.position;
+        let Some(first) = reader.record()? else { return Ok(None) };
+        let run = first.run.as_deref().and_then(|run| serde_json::from_str(run).ok()).filter(Run::is_valid);
+        let run = run.ok_or_else(|| {
+            PredictionsProblem::Format.error(format!("{}: its first row does not say what it is of", path.display()))
+        })?;
+        reader.seek(rows)?;
+        Ok(Some((reader, run)))
+    }
+
+    /// Goes on reading where another reader of the file was.
+    pub fn at(position: Position, path: &Path, file: File) -> Result<Self> {
+        let (format, file) = (Format::of(path)?, BufReader::new(file));
+        let mut reader = Self { path: path.to_path_buf(), format, file, position };
+        reader.seek(position)?;
+        Ok(reader)
+    }
+
+    /// Where the next row begins.
+    pub fn position(&self) -> Position {
+        self.position
+    }
+
+    fn seek(&mut self, position: Position) -> Result<()> {
+        self.file.seek(SeekFrom::Start(position.bytes)).map_err(Error::io("read", &self.path))?;
+        self.position = position;
+        Ok(())
+    }
+
+    /// The next line, without its end; `None` if it has none.
+    pub fn line(&mut self) -> Result<Option<Vec<u8>>> {
+        let mut line = Vec::new();
+        self.file.read_until(b'\n', &mut line).map_err(Error::io("read", &self.path))?;
+        if line.pop() != Some(b'\n') {
+            return Ok(None);
+        }
+        self.position.lines += 1;
+        self.position.bytes += line.len() as u64 + 1;
+        Ok(Some(line))
+    }
+
+    fn record(&mut self) -> Result<Option<Record>> {
+        let Some(line) = self.line()? else { return Ok(None) };
+        Record::from_line(&line, self.format).map(Some).map_err(|reason| self.damaged(reason))
+    }
+
+    /// The next row, of a model with so many classes.
+    pub fn row(&mut self, classes: usize) -> Result<Option<Row>> {
+        let Some(record) = self.record()? else { return Ok(None) };
+        record.into_row(classes).map(Some).map_err(|reason| self.damaged(reason))
+    }
+
+    /// The error of the line that was read last.
+    pub fn damaged(&self, reason: Reason) -> Error {
+        let place = format!("{}, line {}: damaged", self.path.display(), self.position.lines);
+        PredictionsProblem::Damaged.error(format!("{place}: {reason}"))
+    }
+}
