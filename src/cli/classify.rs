@@ -22,7 +22,7 @@ use crate::text::{one_line, printable};
 struct Record<'a> {
     image: &'a str,
     model: &'a str,
-    predictions: &'a [Prediction<'a>],
+    predictions: &'a [Prediction],
     #[serde(skip_serializing_if = "Option::is_none")]
     warning: Option<&'a str>,
 }
@@ -70,12 +70,12 @@ pub fn run(args: &Classify) -> Result<ExitCode> {
             }
         }
         if !good.is_empty() {
-            let outcomes = classifier.classify(&good, args.top_k)?;
+            let outcomes = classifier.classify_crops(&good, args.top_k)?;
             for ((image, warning), predictions) in names.iter().zip(&warnings).zip(outcomes) {
                 let predictions = match predictions {
                     Ok(predictions) => predictions,
                     Err(error) => {
-                        report(&bar, &error.context(image.clone()));
+                        report(&bar, &anyhow::Error::new(error).context(image.clone()));
                         continue;
                     }
                 };
@@ -159,7 +159,7 @@ fn table(image: &str, predictions: &[Prediction], first: bool) -> String {
     let mut text = if first { String::new() } else { "\n".to_string() };
     text.push_str(&printable(image));
     for p in predictions {
-        let wnid = p.wnid.map_or(String::new(), |wnid| format!("{wnid}  "));
+        let wnid = p.wnid.as_ref().map_or(String::new(), |wnid| format!("{wnid}  "));
         let _ = write!(text, "\n  {:6.2} %  {}  {wnid}{}", 100.0 * p.probability, bar(p.probability), p.label);
     }
     text

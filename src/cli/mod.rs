@@ -70,7 +70,7 @@ impl ModelArgs {
     fn load(&self, preprocess: Preprocess) -> Result<Classifier> {
         let model = self.registered()?;
         let device = self.device.open()?;
-        Classifier::new(&self.weights()?, model.labels(), preprocess, device, self.dtype())
+        Ok(Classifier::new(&self.weights()?, model.labels(), preprocess, device, self.dtype())?)
     }
 
     fn weights(&self) -> Result<Weights> {

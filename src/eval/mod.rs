@@ -85,7 +85,7 @@ pub fn evaluate(
 ) -> Result<()> {
     let Pipeline { batch_size, workers, pictures } = pipeline;
     ensure!(batch_size > 0 && workers > 0, "a batch of at least one image and a worker are needed");
-    let preprocess = classifier.preprocess;
+    let preprocess = classifier.preprocess();
     let decoders = ThreadPoolBuilder::new()
         .num_threads(workers)
         .thread_name(|index| format!("decode {index}"))
@@ -163,7 +163,7 @@ fn score(
             Ok(Ok(Scores::new(&logits, label)))
         }
         // No later image will fare better.
-        Err(error) if classifier.dtype == DType::F32 => Err(error).context(dataset.path(*image).to_string()),
+        Err(error) if classifier.dtype() == DType::F32 => Err(error).context(dataset.path(*image).to_string()),
         Err(error) => Ok(Err(error.to_string())),
     });
     scores.collect()
