@@ -2,7 +2,8 @@
 //! beside those of the `gemm` crate.
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use qlnet::network::cpu::matmul::{Panels, Rows, accumulate, gate};
+use qlnet::network::cpu::matmul::{Rows, accumulate, gate};
+use qlnet::network::cpu::panels::Panels;
 use std::hint::black_box;
 
 fn matmul(c: &mut Criterion) {

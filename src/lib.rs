@@ -30,8 +30,8 @@
 //!     candle_core::DType::F32,
 //! )?;
 //! let bytes = std::fs::read("samples/digits/3-45.png")?;
-//! let crop = classifier.preprocess.crop_of(&bytes, "3-45.png".as_ref(), Options::default())?;
-//! let predictions = classifier.classify(&[crop.pixels], 1)?.remove(0)?;
+//! let crop = classifier.preprocess().crop_of(&bytes, "3-45.png".as_ref(), Options::default())?;
+//! let predictions = classifier.classify_crops(&[crop.pixels], 1)?.remove(0)?;
 //! assert_eq!(predictions[0].label, "3");
 //! # anyhow::Ok(())
 //! ```

@@ -26,6 +26,7 @@ pub fn level() -> Level {
     })
 }
 
+/// The best level that this CPU has.
 #[cfg(target_arch = "x86_64")]
 fn detected() -> Level {
     let avx512 = is_x86_feature_detected!("avx512f")
@@ -47,7 +48,7 @@ fn detected() -> Level {
 }
 
 /// Defines a function whose body is compiled once for each [`Level`]; a call runs the version for
-/// [`level`]. The body vectorises by itself or not at all: it is plain Rust.
+/// [`level`]. The body is plain Rust, and the compiler makes vectors of it where it can.
 macro_rules! vectorised {
     (
         $(#[$meta:meta])*

@@ -4,6 +4,7 @@ mod support;
 
 use candle_core::{DType, Device, Tensor};
 use qlnet::network::model::QLNet;
+use qlnet::random;
 use qlnet::weights::checkpoint::Checkpoint;
 use qlnet::weights::config::Config;
 use qlnet::weights::fold::Weights;
@@ -19,6 +20,12 @@ const FIXTURES: [(&str, &str); 5] = [
 
 fn weights(file: &str) -> Weights {
     Weights::from_checkpoint(&Checkpoint::open(&fixture(file)).unwrap()).unwrap()
+}
+
+/// Noise of a seed, which the harness shows if the test fails.
+fn noise(shape: impl Into<candle_core::Shape>, seed: u64) -> Tensor {
+    println!("noise of seed {seed}");
+    random::normal(shape, &mut random::stream(seed, random::IMAGES)).unwrap()
 }
 
 #[test]
@@ -58,7 +65,7 @@ fn every_step_equals_pytorch() {
 fn half_precision_stays_near() {
     let model = qlnet::weights::registry::find("qlnet-digits").unwrap();
     let weights = qlnet::weights::from_model(model, &mut |_| {}).unwrap();
-    let input = Tensor::randn(0f32, 1.0, (2, 3, 64, 64), &Device::Cpu).unwrap();
+    let input = noise((2, 3, 64, 64), 1);
     let exact = QLNet::from_weights(&weights, DType::F32, &Device::Cpu).unwrap().forward(&input).unwrap();
     for (dtype, tolerance) in [(DType::F16, 1e-2), (DType::BF16, 8e-2)] {
         let net = QLNet::from_weights(&weights, dtype, &Device::Cpu).unwrap();
@@ -74,7 +81,7 @@ fn half_precision_stays_near() {
 fn a_batch_is_its_images_one_by_one() {
     let net =
         QLNet::from_weights(&Weights::random(&Config::qlnet_50_v0(), 1).unwrap(), DType::F32, &Device::Cpu).unwrap();
-    let images = Tensor::randn(0f32, 1., (19, 3, 64, 64), &Device::Cpu).unwrap();
+    let images = noise((19, 3, 64, 64), 1);
     let steps = |images: &Tensor| {
         let mut steps = Vec::new();
         let logits = net.forward_observed(images, &mut |step, x| steps.push((step.to_string(), x.clone()))).unwrap();
@@ -90,6 +97,28 @@ fn a_batch_is_its_images_one_by_one() {
                 assert!(same, "{step}, image {i} of {n}");
             }
         }
+    }
+}
+
+#[test]
+fn features_are_the_pooled_values_that_the_logits_are_made_of() {
+    let config = Config::qlnet_50_v0();
+    let weights = Weights::random(&config, 1).unwrap();
+    // More images than run together.
+    let images = noise((3, 3, 512, 512), 1);
+    for dtype in [DType::F32, DType::F64] {
+        let net = QLNet::from_weights(&weights, dtype, &Device::Cpu).unwrap();
+        let images = images.to_dtype(dtype).unwrap();
+        let features = net.features(&images).unwrap();
+        assert_eq!(features.dims(), [3, config.num_features()]);
+        let mut last = None;
+        let logits = net.forward_observed(&images, &mut |_, x| last = Some(x.clone())).unwrap();
+        let pooled = last.unwrap().mean((1, 2)).unwrap();
+        assert!(relative_difference(&features, &pooled) < 1e-6);
+        let [weight, bias] = ["fc.weight", "fc.bias"].map(|name| weights.tensors[name].to_dtype(dtype).unwrap());
+        let expected = features.matmul(&weight.t().unwrap()).unwrap().broadcast_add(&bias).unwrap();
+        assert!(relative_difference(&logits, &expected) < 1e-5);
+        assert!(relative_difference(&net.forward(&images).unwrap(), &logits) < 1e-12);
     }
 }
 
@@ -144,7 +173,7 @@ fn fused_blocks_equal_plain_ones_at_full_width() {
         let fused = QLNet::from_weights(&weights, DType::F32, &Device::Cpu).unwrap();
         let plain = QLNet::new_plain(&config, weights.var_builder(DType::F32, &Device::Cpu)).unwrap();
         for (height, width) in [(224, 224), (97, 130), (225, 33)] {
-            let x = Tensor::randn(0f32, 1.0, (images, 3, height, width), &Device::Cpu).unwrap();
+            let x = noise((images, 3, height, width), 1);
             let mut expected = Vec::new();
             plain.forward_observed(&x, &mut |step, x| expected.push((step.to_string(), x.clone()))).unwrap();
             let mut expected = expected.into_iter();
@@ -168,7 +197,7 @@ fn the_number_of_threads_changes_nothing() {
     let net = QLNet::from_weights(&weights, DType::F32, &Device::Cpu).unwrap();
     let plain = QLNet::new_plain(&config, weights.var_builder(DType::F32, &Device::Cpu)).unwrap();
     for images in [1, 5] {
-        let x = Tensor::randn(0f32, 1.0, (images, 3, 96, 65), &Device::Cpu).unwrap();
+        let x = noise((images, 3, 96, 65), 1);
         let expected = plain.forward(&x).unwrap();
         for threads in [1, 3, 16, 64] {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();

@@ -73,7 +73,7 @@ impl ModelArgs {
     /// If the weights cannot be had, or the device cannot be used.
     pub fn load(&self, preprocess: Preprocess) -> Result<Classifier> {
         let device = self.device.open()?;
-        Classifier::new(&self.weights()?, self.registered().labels(), preprocess, device, self.dtype())
+        Ok(Classifier::new(&self.weights()?, self.registered().labels(), preprocess, device, self.dtype())?)
     }
 
     /// Loads the weights, and shows how that goes.

@@ -55,8 +55,8 @@ pub fn run(args: &Bench) -> Result<ExitCode> {
         print(&format!(
             "{}, {crop}x{crop}, {} on {}, {} threads",
             args.model.shown_name(),
-            classifier.dtype.as_str(),
-            device::name(&classifier.device),
+            classifier.dtype().as_str(),
+            device::name(classifier.device()),
             rayon::current_num_threads()
         ))?;
     }

@@ -63,7 +63,7 @@ struct Answer<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     image_base64: Option<String>,
     model: &'a str,
-    predictions: &'a [Prediction<'a>],
+    predictions: &'a [Prediction],
     #[serde(skip_serializing_if = "Option::is_none")]
     warning: Option<&'a str>,
 }
@@ -80,9 +80,8 @@ pub fn run(args: &Classify) -> Result<ExitCode> {
     if images.is_empty() {
         return Ok(ExitCode::FAILURE);
     }
-    let classifier = args.model.load(preprocess)?;
     let mut session = Session {
-        classifier: &classifier,
+        classifier: args.model.load(preprocess)?,
         preprocess,
         options: args.pictures.options(!args.no_exif),
         model: args.model.shown_name(),
@@ -146,8 +145,8 @@ fn add_images(path: &Path, images: &mut Vec<PathBuf>) -> bool {
 }
 
 /// What all batches of a run have in common.
-struct Session<'a> {
-    classifier: &'a Classifier,
+struct Session {
+    classifier: Classifier,
     preprocess: Preprocess,
     options: Options,
     /// What the model is called in results.
@@ -161,7 +160,7 @@ struct Session<'a> {
     first: bool,
 }
 
-impl Session<'_> {
+impl Session {
     /// Loads the images, runs them through the network together, and prints what it says of each.
     ///
     /// # Errors
@@ -184,11 +183,11 @@ impl Session<'_> {
         if pixels.is_empty() {
             return Ok(());
         }
-        let classifier = self.classifier;
-        for ((path, warning), predictions) in loaded.into_iter().zip(classifier.classify(&pixels, self.top_k)?) {
+        let outcomes = self.classifier.classify_crops(&pixels, self.top_k)?;
+        for ((path, warning), predictions) in loaded.into_iter().zip(outcomes) {
             match predictions {
                 Ok(predictions) => self.print(path, &predictions, warning.as_deref())?,
-                Err(error) => self.report(&error.context(path.display().to_string())),
+                Err(error) => self.report(&anyhow::Error::new(error).context(path.display().to_string())),
             }
         }
         Ok(())
@@ -238,7 +237,7 @@ fn table(image: &str, predictions: &[Prediction], first: bool) -> String {
     let mut text = if first { String::new() } else { "\n".to_string() };
     text.push_str(&printable(image));
     for p in predictions {
-        let wnid = p.wnid.map_or(String::new(), |wnid| format!("{wnid}  "));
+        let wnid = p.wnid.as_ref().map_or(String::new(), |wnid| format!("{wnid}  "));
         let _ = write!(text, "\n  {:6.2} %  {}  {wnid}{}", 100.0 * p.probability, bar(p.probability), p.label);
     }
     text

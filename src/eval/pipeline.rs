@@ -63,7 +63,7 @@ pub fn evaluate<E: From<Error>>(
         let mut crops = Crops {
             scope,
             dataset,
-            preprocess: classifier.preprocess,
+            preprocess: classifier.preprocess(),
             pipeline,
             stopped: &stopped,
             images: images.into_iter().fuse(),
@@ -200,7 +200,7 @@ fn score(
             Ok(Ok(Scores::new(&logits, label)))
         }
         // No later image will fare better.
-        Err(error) if classifier.dtype == DType::F32 => Err(error).at(dataset.path(*image)),
+        Err(error) if classifier.dtype() == DType::F32 => Err(error).at(dataset.path(*image)),
         Err(error) => Ok(Err(error.to_string())),
     });
     scores.collect()

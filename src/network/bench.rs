@@ -2,11 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
 use candle_core::Tensor;
 use serde::Serialize;
 
+use crate::error::Result;
 use crate::network::classifier::Classifier;
+use crate::random;
 
 /// How long to measure.
 #[derive(Clone, Copy, Debug)]
@@ -22,9 +23,11 @@ pub struct Effort {
 /// The forward pass at one batch size.
 #[derive(Clone, Debug, Serialize)]
 pub struct Timing {
+    /// Images that go through the network together.
     pub batch_size: usize,
     /// Median over the counted passes.
     pub ms_per_image: f64,
+    /// By the same median.
     pub images_per_second: f64,
     /// Number of counted passes.
     pub repetitions: usize,
@@ -36,7 +39,7 @@ pub struct Timing {
 /// # Errors
 /// If the network cannot run.
 pub fn time(classifier: &Classifier, batch_size: usize, effort: &Effort) -> Result<Timing> {
-    let images = noise(batch_size, classifier.preprocess.crop as usize)?;
+    let images = noise(batch_size, classifier.preprocess().crop as usize)?;
     let mut times = Vec::new();
     repeat(effort, |counted| {
         let pass = Instant::now();
@@ -71,8 +74,8 @@ pub struct StepTiming {
 /// # Errors
 /// If the network cannot run.
 pub fn time_steps(classifier: &Classifier, batch_size: usize, effort: &Effort) -> Result<Vec<StepTiming>> {
-    let images = noise(batch_size, classifier.preprocess.crop as usize)?;
-    let images = images.to_device(&classifier.device)?.to_dtype(classifier.dtype)?;
+    let images = noise(batch_size, classifier.preprocess().crop as usize)?;
+    let images = images.to_device(classifier.device())?.to_dtype(classifier.dtype())?;
     let mut steps: Vec<(String, Vec<f64>)> = Vec::new();
     repeat(effort, |counted| {
         let mut laps = Vec::new();
@@ -81,7 +84,7 @@ pub fn time_steps(classifier: &Classifier, batch_size: usize, effort: &Effort) -
             laps.push((step.to_string(), last.elapsed().as_secs_f64()));
             last = Instant::now();
         };
-        classifier.net.forward_observed(&images, &mut |step, _| lap(step))?;
+        classifier.net().forward_observed(&images, &mut |step, _| lap(step))?;
         lap("head");
         if counted {
             steps.resize(laps.len(), Default::default());
@@ -118,17 +121,7 @@ fn median(times: &mut [f64]) -> f64 {
     (times[(times.len() - 1) / 2] + times[times.len() / 2]) / 2.0
 }
 
-/// `[n, 3, side, side]`, uniform in -2..2, the range of normalised images; the same on every run.
+/// `[n, 3, side, side]`, normally distributed as normalised images are; the same on every run.
 fn noise(n: usize, side: usize) -> Result<Tensor> {
-    let mut state = 1u32;
-    let values: Vec<f32> = (0..n * 3 * side * side)
-        .map(|_| {
-            // Marsaglia's xorshift.
-            state ^= state << 13;
-            state ^= state >> 17;
-            state ^= state << 5;
-            state as f32 / u32::MAX as f32 * 4.0 - 2.0
-        })
-        .collect();
-    Ok(Tensor::from_vec(values, (n, 3, side, side), &candle_core::Device::Cpu)?)
+    Ok(random::normal((n, 3, side, side), &mut random::stream(1, random::IMAGES))?)
 }

@@ -2,17 +2,20 @@
 
 use std::str::FromStr;
 
-use anyhow::{Context, Result, ensure};
 use candle_core::{Device, utils};
+
+use crate::error::{Error, Result};
 
 /// What `--device` asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeviceChoice {
     /// CUDA or Metal where this build has it and the machine too, else the CPU.
     Auto,
+    /// The CPU.
     Cpu,
     /// The CUDA device of that number.
     Cuda(usize),
+    /// The Metal device.
     Metal,
 }
 
@@ -38,23 +41,23 @@ impl DeviceChoice {
     /// Opens the device.
     ///
     /// # Errors
-    /// If this build does not support it (the message says how to build one that does), or the
-    /// machine does not have it.
+    /// [`Error::UnsupportedDevice`] if this build does not support it, and [`Error::Device`] if the machine does
+    /// not have it.
     pub fn open(self) -> Result<Device> {
-        let without = |name: &str, feature: &str| {
-            format!(
-                "this build has no {name} support; build one with `cargo install --locked --path . --features {feature}`"
-            )
-        };
+        let failed = |device: String| move |error: candle_core::Error| Error::Device { device, reason: error.into() };
         match self {
             Self::Cpu => Ok(Device::Cpu),
             Self::Cuda(number) => {
-                ensure!(utils::cuda_is_available(), without("CUDA", "cuda"));
-                Device::new_cuda(number).with_context(|| format!("cannot open CUDA device {number}"))
+                if !utils::cuda_is_available() {
+                    return Err(Error::UnsupportedDevice { device: "CUDA", feature: "cuda" });
+                }
+                Device::new_cuda(number).map_err(failed(format!("cuda:{number}")))
             }
             Self::Metal => {
-                ensure!(utils::metal_is_available(), without("Metal", "metal"));
-                Device::new_metal(0).context("cannot open the Metal device")
+                if !utils::metal_is_available() {
+                    return Err(Error::UnsupportedDevice { device: "Metal", feature: "metal" });
+                }
+                Device::new_metal(0).map_err(failed("metal".into()))
             }
             Self::Auto => {
                 let cuda = utils::cuda_is_available().then(|| Device::new_cuda(0).ok()).flatten();
@@ -82,8 +85,19 @@ mod tests {
     fn names_are_read() {
         assert_eq!("cuda:3".parse(), Ok(DeviceChoice::Cuda(3)));
         assert_eq!("auto".parse(), Ok(DeviceChoice::Auto));
+        assert_eq!("cuda".parse(), Ok(DeviceChoice::Cuda(0)));
         for wrong in ["gpu", "cuda:x", "metal:1", ""] {
             assert!(wrong.parse::<DeviceChoice>().is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_build_without_support_says_which_feature_adds_it() {
+        if !utils::cuda_is_available() {
+            let error = DeviceChoice::Cuda(1).open().unwrap_err();
+            assert!(matches!(error, Error::UnsupportedDevice { feature: "cuda", .. }), "{error}");
+            assert_eq!(error.to_string(), "this build has no CUDA support");
+        }
+        assert!(DeviceChoice::Cpu.open().unwrap().is_cpu());
     }
 }

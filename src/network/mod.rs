@@ -1,14 +1,15 @@
 //! The network, from normalised images to named predictions.
 //!
-//! In come folded weights and images `[n, 3, h, w]`; out go logits, and what they mean. May use `weights`
-//! and `input`.
+//! In come folded weights, and images: as a file's bytes, as pixels, or as tensors `[n, 3, h, w]`. Out go
+//! logits, features, and named predictions. May use `weights` and `input`, and `random` and `simd`; knows nothing
+//! of datasets, symmetries and the program.
 //!
 //! ```text
+//! classifier    the network with its preprocessing and the names of its outputs: the face of the library
 //! model         the network: reads like the paper
 //! ops           its operations, in candle's, which every device runs
 //! cpu           the fast ones for the CPU
 //! device        where it runs
-//! classifier    the network with its preprocessing and the names of its outputs
 //! bench         how long it takes
 //! ```
 

@@ -1,5 +1,5 @@
 //! QLNet, as in Liu, Shao, Bai, "A Novel Convolutional Neural Network Architecture with a
-//! Continuous Symmetry" (arXiv 2308.01621), on folded weights.
+//! Continuous Symmetry" (arXiv 2308.01621), on folded weights. Its errors are candle's.
 
 use candle_core::{DType, Device, Result, Tensor};
 use candle_nn::VarBuilder;
@@ -8,24 +8,44 @@ use crate::network::ops::{self, Depthwise};
 use crate::weights::config::{BlockConfig, Config};
 use crate::weights::fold::Weights;
 
-/// How many of a batch's images run together. On the CPU, so many that every thread has work, and not
-/// many more: their activations would need more memory and leave the cache. Elsewhere, so many that
-/// tensors stay below 2^32 elements, which is as far as candle's kernels count.
-fn batch(images: &Tensor) -> Result<usize> {
+/// How many images of this size run together on a CPU: so many that every thread has work, and not many more,
+/// because their activations would need more memory and leave the cache.
+fn images_at_once_on_cpu(height: usize, width: usize, threads: usize) -> usize {
     /// Four images of 224x224.
     const PIXELS: usize = 4 * 224 * 224;
-    let (_, _, height, width) = images.dims4()?;
-    Ok(if images.device().is_cpu() {
-        let threads = rayon::current_num_threads();
-        (PIXELS / (height * width).max(1)).max(1).next_multiple_of(threads)
-    } else {
-        256
-    })
+    (PIXELS / (height * width).max(1)).max(1).next_multiple_of(threads)
+}
+
+/// How many images of this size run together on a GPU: 256, or fewer where a tensor would have 2^31 elements
+/// or more, which 32 bits with a sign do not count. An image that is larger still runs alone.
+fn images_at_once_on_gpu(config: &Config, height: usize, width: usize) -> usize {
+    (i32::MAX as usize / largest_tensor(config, height, width).max(1)).clamp(1, 256)
+}
+
+/// Elements of the largest tensor that the plain operations make of one image, those inside candle's
+/// convolution included.
+fn largest_tensor(config: &Config, height: usize, width: usize) -> usize {
+    let halved = |(h, w): (usize, usize), stride: usize| (h.div_ceil(stride), w.div_ceil(stride));
+    let mut size = halved((height, width), 2);
+    // candle's `conv2d` copies the 7x7 window under every output pixel (im2col).
+    let mut largest = size.0 * size.1 * config.stem_channels.max(3 * 7 * 7);
+    size = halved(size, 2);
+    for block in config.layers.iter().flatten() {
+        let &BlockConfig { in_channels, hidden_channels: hidden, filters, out_channels, stride, .. } = block;
+        let (h, w) = size;
+        size = halved(size, stride);
+        let (oh, ow) = size;
+        // conv1's output, conv2's input with its padding, and conv2's output or what leaves the block.
+        let padded = stride * (oh + 2) * stride * (ow + 2) * hidden.max(in_channels);
+        largest = largest.max(h * w * 2 * hidden).max(padded).max(oh * ow * (filters * hidden).max(out_channels));
+    }
+    largest
 }
 
 /// The network. Activations between the stem and the head are NHWC.
 #[derive(Clone, Debug)]
 pub struct QLNet {
+    config: Config,
     stem: Affine,
     layers: Vec<Vec<Block>>,
     fc: Affine,
@@ -72,13 +92,15 @@ impl Affine {
 /// One block: `y = skip(x) + conv3(conv2(a * b))`, where `a` and `b` are the halves of `conv1(x)`.
 #[derive(Clone, Debug)]
 enum Block {
-    Plain(Parts),
+    /// Operation by operation, on every device.
+    Plain(PlainBlock),
     /// The same in one pass, on the CPU.
     Fused(Box<ops::FusedBlock>),
 }
 
+/// The parameters of a block.
 #[derive(Clone, Debug)]
-struct Parts {
+struct PlainBlock {
     conv1: Affine,
     conv2: Depthwise,
     conv3: Affine,
@@ -102,7 +124,7 @@ impl Block {
             return ops::FusedBlock::new(config, conv1, conv2, conv3, skip_conv.as_ref().map(Affine::pair))
                 .map(|block| Self::Fused(Box::new(block)));
         }
-        Ok(Self::Plain(Parts {
+        Ok(Self::Plain(PlainBlock {
             conv1,
             conv2: Depthwise::new(&conv2.weight, &conv2.bias, filters, stride)?,
             conv3: Affine { weight: Depthwise::reorder_columns(&conv3.weight, filters)?, ..conv3 },
@@ -114,22 +136,22 @@ impl Block {
 
     /// `[n, h, w, c]` to `[n, ceil(h / stride), ceil(w / stride), o]`.
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let Parts { conv1, conv2, conv3, skip, hardball, stride } = match self {
-            Self::Plain(parts) => parts,
+        let PlainBlock { conv1, conv2, conv3, skip, hardball, stride } = match self {
+            Self::Plain(block) => block,
             Self::Fused(block) => return block.forward(x),
         };
         let hidden = ops::gate(&conv1.product(x)?, &conv1.bias)?;
         let y = conv3.forward(&ops::depthwise(&hidden, conv2)?)?;
         let y = match skip {
             None => y + x,
-            Some(skip) => y + skip.forward(&every(x, *stride)?)?,
+            Some(skip) => y + skip.forward(&subsample(x, *stride)?)?,
         }?;
         if *hardball { ops::hardball(&y) } else { Ok(y) }
     }
 }
 
 /// Every `stride`-th row and column of `[n, h, w, c]`: what a strided 1x1 convolution reads.
-fn every(x: &Tensor, stride: usize) -> Result<Tensor> {
+fn subsample(x: &Tensor, stride: usize) -> Result<Tensor> {
     if stride == 1 {
         return Ok(x.clone());
     }
@@ -164,6 +186,7 @@ impl QLNet {
             blocks.iter().enumerate().map(|(j, block)| Block::new(block, fuse, vb.pp(j))).collect()
         });
         Ok(Self {
+            config: config.clone(),
             stem: Affine::new(&[config.stem_channels, 3, 7, 7], vb.pp("stem"))?,
             layers: layers.collect::<Result<_>>()?,
             fc: Affine::new(&[config.num_classes, config.num_features()], vb.pp("fc"))?,
@@ -171,26 +194,53 @@ impl QLNet {
     }
 
     /// Builds the network from folded weights, on a device and in an element type.
+    ///
+    /// # Errors
+    /// As [`Self::new`], or if the device fails.
     pub fn from_weights(weights: &Weights, dtype: DType, device: &Device) -> Result<Self> {
         Self::new(&weights.config, weights.var_builder(dtype, device))
     }
 
     /// Logits `[n, classes]` of normalised images `[n, 3, h, w]`, in the network's element type.
+    ///
+    /// # Errors
+    /// If the images are not of this shape and element type, or the device fails.
     pub fn forward(&self, images: &Tensor) -> Result<Tensor> {
-        let (n, batch) = (images.dim(0)?, batch(images)?);
-        if n <= batch {
-            return self.forward_observed(images, &mut |_, _| {});
+        self.head(&self.features(images)?)
+    }
+
+    /// Features `[n, num_features]` of normalised images `[n, 3, h, w]`: each channel's mean over all pixels of
+    /// the last activation, of which the logits are an affine function.
+    ///
+    /// # Errors
+    /// As [`Self::forward`].
+    pub fn features(&self, images: &Tensor) -> Result<Tensor> {
+        let (n, _, height, width) = images.dims4()?;
+        let at_once = if images.device().is_cpu() {
+            images_at_once_on_cpu(height, width, rayon::current_num_threads())
+        } else {
+            images_at_once_on_gpu(&self.config, height, width)
+        };
+        if n <= at_once {
+            return self.features_observed(images, &mut |_, _| {});
         }
-        let parts = (0..n).step_by(batch).map(|start| {
-            let part = images.narrow(0, start, batch.min(n - start))?;
-            self.forward_observed(&part, &mut |_, _| {})
+        let parts = (0..n).step_by(at_once).map(|start| {
+            let part = images.narrow(0, start, at_once.min(n - start))?;
+            self.features_observed(&part, &mut |_, _| {})
         });
         Tensor::cat(&parts.collect::<Result<Vec<_>>>()?, 0)
     }
 
-    /// [`Self::forward`] that shows the output of every step, `stem`, `layer1.0`, ..., `act`, on
-    /// its way. They are NHWC.
+    /// [`Self::forward`] that shows the output of every step, `stem`, `layer1.0`, ..., `act`, on its way. They
+    /// are NHWC. All images run together, however many.
+    ///
+    /// # Errors
+    /// As [`Self::forward`].
     pub fn forward_observed(&self, images: &Tensor, observe: &mut dyn FnMut(&str, &Tensor)) -> Result<Tensor> {
+        self.head(&self.features_observed(images, observe)?)
+    }
+
+    fn features_observed(&self, images: &Tensor, observe: &mut dyn FnMut(&str, &Tensor)) -> Result<Tensor> {
         let mut x = ops::stem(images, &self.stem.weight, &self.stem.bias)?;
         observe("stem", &x);
         for (i, blocks) in self.layers.iter().enumerate() {
@@ -201,13 +251,59 @@ impl QLNet {
         }
         x = ops::hardball(&x)?;
         observe("act", &x);
-        let features = x.flatten(1, 2)?.mean(1)?;
+        x.flatten(1, 2)?.mean(1)
+    }
+
+    /// Features `[n, num_features]` to logits `[n, classes]`.
+    fn head(&self, features: &Tensor) -> Result<Tensor> {
         if !features.device().is_cpu() {
-            return self.fc.forward(&features);
+            return self.fc.forward(features);
         }
         // How a product of several rows is rounded depends on their number, and an image's logits must
         // not depend on its batch: one row at a time.
         let logits = (0..features.dim(0)?).map(|image| self.fc.forward(&features.narrow(0, image, 1)?));
         Tensor::cat(&logits.collect::<Result<Vec<_>>>()?, 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn batches_on_a_gpu_stay_below_the_limit_of_elements() {
+        const LIMIT: usize = 1 << 31;
+        for config in [Config::qlnet_50_v0(), Config::qlnet_10m(), Config::qlnet_digits()] {
+            for side in (1..=4096).step_by(9).chain([224, 677, 4096]) {
+                let images = images_at_once_on_gpu(&config, side, side);
+                let elements = largest_tensor(&config, side, side);
+                assert!((1..=256).contains(&images));
+                assert!(images * elements < LIMIT, "{images} images of {side}x{side}");
+                assert!(images == 256 || (images + 1) * elements >= LIMIT, "only {images} images of {side}x{side}");
+            }
+        }
+        let images = |height, width| images_at_once_on_gpu(&Config::qlnet_50_v0(), height, width);
+        assert_eq!(images(224, 224), 256);
+        assert!(images(677, 677) < 256);
+        assert_eq!(images(4096, 1024), images(1024, 4096));
+        // Too large for any batch: they run one by one.
+        assert_eq!(images(1 << 14, 1 << 14), 1);
+    }
+
+    #[test]
+    fn the_largest_tensor_of_a_small_image_is_in_layer_1_or_the_windows_of_the_stem() {
+        // 147 values in the window of each of 112x112 pixels, or 512 channels of each of 56x56.
+        assert_eq!(largest_tensor(&Config::qlnet_50_v0(), 224, 224), 112 * 112 * 147);
+        let mut wide = Config::qlnet_50_v0();
+        wide.layers[0][1].hidden_channels *= 4;
+        assert_eq!(largest_tensor(&wide, 224, 224), 56 * 56 * 2 * 1024);
+    }
+
+    #[test]
+    fn batches_on_a_cpu_give_every_thread_work() {
+        assert_eq!(images_at_once_on_cpu(224, 224, 2), 4);
+        assert_eq!(images_at_once_on_cpu(224, 224, 16), 16);
+        assert_eq!(images_at_once_on_cpu(64, 64, 2), 50);
+        assert_eq!(images_at_once_on_cpu(4096, 4096, 3), 3);
     }
 }

@@ -23,22 +23,28 @@
 use super::buffer::Buffer;
 use super::depthwise::{self, Filters};
 use super::hardball::project;
-use super::matmul::{Panels, Rows, accumulate, gate, gate_column};
+use super::matmul::{Rows, accumulate, gate};
+use super::panels::{Panels, gate_column};
 use super::segments;
 use super::vector::lanes;
 use crate::weights::config::BlockConfig;
 
-/// The folded parameters of a block in PyTorch's order, `conv1.weight` [2w, c] and so on.
+/// The folded parameters of a block in PyTorch's order, for `c` channels, `w` hidden ones with `f` filters
+/// each, and `o` output channels.
 pub struct Parameters<'a> {
+    /// Weight `[2w, c, 1, 1]` and bias.
     pub conv1: (&'a [f32], &'a [f32]),
+    /// Weight `[f * w, 1, 3, 3]` and bias.
     pub conv2: (&'a [f32], &'a [f32]),
+    /// Weight `[o, f * w, 1, 1]` and bias.
     pub conv3: (&'a [f32], &'a [f32]),
+    /// Weight `[o, c, 1, 1]` and bias, where the skip is a convolution.
     pub skip: Option<(&'a [f32], &'a [f32])>,
 }
 
 /// A block with its weights packed.
 #[derive(Clone, Debug)]
-pub struct Block {
+pub struct PackedBlock {
     config: BlockConfig,
     conv1: Panels,
     conv1_bias: Buffer,
@@ -52,10 +58,21 @@ pub struct Block {
 /// Bytes that the intermediates of a strip may take: half of a common second-level cache.
 const STRIP: usize = 1 << 20;
 
-impl Block {
+impl PackedBlock {
+    /// Packs the parameters of a block.
+    ///
+    /// # Panics
+    /// If one of them does not have as many values as the configuration says.
     pub fn new(config: &BlockConfig, p: &Parameters) -> Self {
         let &BlockConfig { in_channels: input, hidden_channels: hidden, filters, out_channels: output, stride, .. } =
             config;
+        let check = |(weight, bias): (&[f32], &[f32]), outputs: usize, inputs: usize| {
+            assert!(weight.len() == outputs * inputs && bias.len() == outputs, "parameters of another block");
+        };
+        check(p.conv1, 2 * hidden, input);
+        check(p.conv2, filters * hidden, 9);
+        check(p.conv3, output, filters * hidden);
+        p.skip.inspect(|skip| check(*skip, output, input));
         let channels = hidden.next_multiple_of(lanes());
         // conv1's rows by packed column; channels that only pad are zero.
         let row = |j: usize| {
@@ -67,22 +84,7 @@ impl Block {
         for (j, bias) in conv1_bias.as_mut_slice().iter_mut().enumerate().take(2 * channels) {
             *bias = row(j).map_or(0.0, |row| p.conv1.1[row]);
         }
-        let mut conv2 = Filters {
-            weight: Buffer::zeros(filters * 9 * channels),
-            bias: Buffer::zeros(filters * channels),
-            filters,
-            channels,
-            stride,
-        };
-        for filter in 0..filters {
-            for channel in 0..hidden {
-                let row = channel * filters + filter;
-                conv2.bias.as_mut_slice()[filter * channels + channel] = p.conv2.1[row];
-                for tap in 0..9 {
-                    conv2.weight.as_mut_slice()[(filter * 9 + tap) * channels + channel] = p.conv2.0[row * 9 + tap];
-                }
-            }
-        }
+        let conv2 = Filters::new(p.conv2.0, p.conv2.1, filters, stride);
         let conv3 = Panels::new(filters * channels, output, |i, j| {
             let (filter, channel) = (i / channels, i % channels);
             if channel < hidden { p.conv3.0[(j * hidden + channel) * filters + filter] } else { 0.0 }
@@ -95,16 +97,20 @@ impl Block {
         Self { config: config.clone(), conv1, conv1_bias, conv2, conv3, skip, bias }
     }
 
+    /// The block's dimensions.
     pub fn config(&self) -> &BlockConfig {
         &self.config
     }
 
     /// `[n, h, w, c]` to `[n, ceil(h / stride), ceil(w / stride), o]`, on rayon's threads.
+    ///
+    /// # Panics
+    /// If `x` does not have so many values.
     pub fn forward(&self, x: &[f32], n: usize, height: usize, width: usize) -> Vec<f32> {
-        let shape = Shape::new(&self.config, height, width);
-        let mut y = vec![0.0; n * shape.out_height * shape.out_row];
+        let shape = BlockShape::new(&self.config, height, width);
         let image = height * shape.row;
         assert_eq!(x.len(), n * image, "another number of values than the images have");
+        let mut y = vec![0.0; n * shape.out_height * shape.out_row];
         let parts = parts(n, shape.out_height, rayon::current_num_threads());
         let rows = shape.out_height.div_ceil(parts);
         segments::for_each(x, image, &mut y, (shape.out_height, shape.out_row), rows, |x, first, y, scratch| {
@@ -114,14 +120,14 @@ impl Block {
     }
 
     /// The output rows from `first` on, as many as `y` has room for, of the image `x`.
-    fn segment(&self, x: &[f32], shape: &Shape, first: usize, y: &mut [f32], [hidden, spread]: &mut [Buffer; 2]) {
+    fn segment(&self, x: &[f32], shape: &BlockShape, first: usize, y: &mut [f32], [hidden, spread]: &mut [Buffer; 2]) {
         let s = self.config.stride;
         let rows = y.len() / shape.out_row;
         let strips = rows.div_ceil(shape.strip);
         let strip = rows.div_ceil(strips);
         let ring = ((strip - 1) * s + 3).min(shape.height);
-        let hidden = hidden.take(ring * shape.hidden_row);
-        let spread = spread.take(strip * shape.spread_row);
+        let hidden = hidden.grow_to(ring * shape.hidden_row);
+        let spread = spread.grow_to(strip * shape.spread_row);
         // The next row of the hidden activation that the ring does not have yet.
         let mut next = (first * s).saturating_sub(1);
         for (start, y) in (first..first + rows).step_by(strip).zip(y.chunks_mut(strip * shape.out_row)) {
@@ -158,7 +164,7 @@ impl Block {
     }
 
     /// The skip and all biases, of the output rows from `start` on.
-    fn skip(&self, x: &[f32], shape: &Shape, start: usize, y: &mut [f32]) {
+    fn skip(&self, x: &[f32], shape: &BlockShape, start: usize, y: &mut [f32]) {
         let (input, output, s) = (self.config.in_channels, self.config.out_channels, self.config.stride);
         let Some(skip) = &self.skip else {
             let x = &x[start * shape.row..][..y.len()];
@@ -189,7 +195,7 @@ fn parts(n: usize, height: usize, threads: usize) -> usize {
 }
 
 /// Sizes in pixels and in values.
-struct Shape {
+struct BlockShape {
     height: usize,
     width: usize,
     out_height: usize,
@@ -206,7 +212,7 @@ struct Shape {
     strip: usize,
 }
 
-impl Shape {
+impl BlockShape {
     fn new(config: &BlockConfig, height: usize, width: usize) -> Self {
         let (out_height, out_width) = (height.div_ceil(config.stride), width.div_ceil(config.stride));
         let channels = config.hidden_channels.next_multiple_of(lanes());

@@ -6,35 +6,74 @@
 //! multiply-adds. A second filter finds the inputs in the first-level cache.
 
 use super::buffer::Buffer;
-use super::vector::{Vector, for_each_vector};
+use super::extent;
+use super::vector::{Vector, for_each_vector, lanes};
 
-/// Depthwise filters for `channels` channels, a multiple of the vector's lanes.
+/// Depthwise filters, for a number of channels that is a multiple of the vector's lanes.
 #[derive(Clone, Debug)]
 pub struct Filters {
     /// `[filters, 9, channels]`
-    pub weight: Buffer,
+    weight: Buffer,
     /// `[filters, channels]`
-    pub bias: Buffer,
-    pub filters: usize,
-    pub channels: usize,
-    pub stride: usize,
+    bias: Buffer,
+    /// Filters of each channel.
+    filters: usize,
+    channels: usize,
+    stride: usize,
+}
+
+impl Filters {
+    /// From PyTorch's weight `[channels * filters, 1, 3, 3]` and bias `[channels * filters]`, in which output
+    /// `filters * c + k` is filter `k` of channel `c`. Channels that are zero fill up the last vector.
+    ///
+    /// # Panics
+    /// If `filters` or `stride` is zero, or weight and bias do not have these lengths.
+    pub fn new(weight: &[f32], bias: &[f32], filters: usize, stride: usize) -> Self {
+        assert!(filters > 0 && stride > 0, "depthwise filters need a filter and a stride");
+        assert!(bias.len().is_multiple_of(filters), "{} biases are no multiple of {filters}", bias.len());
+        let (taps, rest) = weight.as_chunks::<9>();
+        assert!(taps.len() == bias.len() && rest.is_empty(), "depthwise filters need nine weights for every bias");
+        let channels = (bias.len() / filters).next_multiple_of(lanes());
+        let mut packed = Self {
+            weight: Buffer::zeros(filters * 9 * channels),
+            bias: Buffer::zeros(filters * channels),
+            filters,
+            channels,
+            stride,
+        };
+        let (weight, biases) = (packed.weight.as_mut_slice(), packed.bias.as_mut_slice());
+        for (row, (taps, bias)) in taps.iter().zip(bias).enumerate() {
+            let (channel, filter) = (row / filters, row % filters);
+            biases[filter * channels + channel] = *bias;
+            for (tap, value) in taps.iter().enumerate() {
+                weight[(filter * 9 + tap) * channels + channel] = *value;
+            }
+        }
+        packed
+    }
 }
 
 /// A row of outputs: from the rows above, at and below its centre (`None` outside the image), each
-/// `width` pixels of `pixel` values, to `out`, `ceil(width / stride)` pixels of `out_pixel` values,
-/// filter by filter.
+/// `width` pixels that begin `pixel` values apart, to `out`, `ceil(width / stride)` pixels that begin
+/// `out_pixel` values apart, filter by filter.
 ///
 /// # Panics
-/// If a slice is too short.
+/// If a slice is too short, or a pixel has not as many values as the filters read or write.
 pub fn row(f: &Filters, rows: [Option<&[f32]>; 3], width: usize, pixel: usize, out: &mut [f32], out_pixel: usize) {
-    assert!(width > 0 && pixel >= f.channels && out_pixel >= f.filters * f.channels);
-    assert!(rows.iter().flatten().all(|row| row.len() >= (width - 1) * pixel + f.channels), "too short a row");
-    assert!(out.len() >= (width.div_ceil(f.stride) - 1) * out_pixel + f.filters * f.channels, "too little room");
-    // SAFETY: the assertions are what the kernel needs.
+    let outputs = f.filters * f.channels;
+    assert!(pixel >= f.channels && out_pixel >= outputs, "pixels of too few values");
+    let needed = extent(width, pixel, f.channels);
+    assert!(rows.iter().flatten().all(|row| row.len() >= needed), "too short a row");
+    assert!(out.len() >= extent(width.div_ceil(f.stride), out_pixel, outputs), "too little room");
+    // SAFETY: the assertions are what the kernel asks for.
     unsafe { row_any(f, rows.map(|row| row.map(<[f32]>::as_ptr)), width, pixel, out.as_mut_ptr(), out_pixel) }
 }
 
 for_each_vector! {
+    /// [`row_with`] for the CPU at hand.
+    ///
+    /// # Safety
+    /// As [`row_with`].
     unsafe fn row_any(
         f: &Filters,
         rows: [Option<*const f32>; 3],
@@ -48,6 +87,13 @@ for_each_vector! {
 /// Output pixels that are made together.
 const PIXELS: usize = 4;
 
+/// [`row`], whatever the rows per register tile.
+///
+/// # Safety
+/// The function must be inlined into one that enables the instructions of `V`, and `V` must have [`lanes`]
+/// lanes. Each of `rows` must have `width` pixels of `f.channels` values, `pixel` values apart; `out` must have
+/// `ceil(width / stride)` pixels of `f.filters * f.channels` values, `out_pixel` values apart, that may be
+/// written.
 #[inline(always)]
 unsafe fn row_with<V: Vector, const ROWS: usize>(
     f: &Filters,
@@ -60,7 +106,8 @@ unsafe fn row_with<V: Vector, const ROWS: usize>(
     let outputs = width.div_ceil(f.stride);
     let mut x = 0;
     while x < outputs {
-        // SAFETY: the caller vouches for the rows; `x` and its neighbours stay below `outputs`.
+        // SAFETY: `x` and the pixels that are made with it stay below `outputs`, and for these the caller
+        // vouches. Without a width, all inputs lie inside the rows: that is what `inside` says.
         unsafe {
             let out = out.add(x * out_pixel);
             // All inputs of these four pixels lie inside the row.
@@ -86,6 +133,10 @@ unsafe fn row_with<V: Vector, const ROWS: usize>(
 
 /// `N` output pixels from `x` on. Inputs outside a row of the given width count as zero; without
 /// one, all lie inside.
+///
+/// # Safety
+/// As [`row_with`], for the inputs under these pixels; `out` is the first of them. Without a width, the columns
+/// from `x * stride - 1` to `(x + N - 1) * stride + 1` must lie inside the rows.
 #[inline(always)]
 #[allow(clippy::too_many_arguments, reason = "the operands of a convolution")]
 unsafe fn pixels<V: Vector, const N: usize>(
@@ -100,7 +151,9 @@ unsafe fn pixels<V: Vector, const N: usize>(
 ) {
     for channel in (0..f.channels).step_by(V::LANES) {
         for filter in 0..f.filters {
-            // SAFETY: the caller vouches for the rows; the filters are whole by construction.
+            // SAFETY: `Filters::new` makes whole vectors of channels for each filter and tap, and nothing changes
+            // them. Columns outside a row are left out if there is a width; otherwise the caller vouches for
+            // them, as it does for the output.
             unsafe {
                 let weight = f.weight.as_slice().as_ptr().add(filter * 9 * f.channels + channel);
                 let bias = f.bias.as_slice().as_ptr().add(filter * f.channels + channel);
@@ -123,5 +176,98 @@ unsafe fn pixels<V: Vector, const N: usize>(
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::panic_of;
+    use super::*;
+    use crate::random::tests::{test_stream, uniform};
+
+    /// The same with loops; `rows` are whole, `[width, channels]`, in PyTorch's order of outputs.
+    fn plain(weight: &[f32], bias: &[f32], filters: usize, stride: usize, rows: &[Option<Vec<f32>>; 3]) -> Vec<f32> {
+        let channels = bias.len() / filters;
+        let width = rows.iter().flatten().next().unwrap().len() / channels;
+        let mut out = Vec::new();
+        for x in 0..width.div_ceil(stride) {
+            for (output, bias) in bias.iter().enumerate() {
+                let mut sum = *bias;
+                for (ky, row) in rows.iter().enumerate() {
+                    let Some(row) = row else { continue };
+                    for kx in 0..3 {
+                        let column = x * stride + kx;
+                        if (1..=width).contains(&column) {
+                            sum += weight[output * 9 + ky * 3 + kx] * row[(column - 1) * channels + output / filters];
+                        }
+                    }
+                }
+                out.push(sum);
+            }
+        }
+        out
+    }
+
+    #[test]
+    fn rows_are_those_of_plain_loops() {
+        let rng = &mut test_stream(1);
+        for (channels, filters, stride, width) in
+            [(16, 2, 1, 9), (16, 1, 2, 9), (21, 2, 2, 14), (5, 3, 1, 1), (16, 1, 3, 7)]
+        {
+            let weight = uniform(channels * filters * 9, -1.0..1.0, rng);
+            let bias = uniform(channels * filters, -1.0..1.0, rng);
+            let rows = [Some(0), None, Some(1)].map(|row| row.map(|_| uniform(width * channels, -1.0..1.0, rng)));
+            let expected = plain(&weight, &bias, filters, stride, &rows);
+
+            let packed = Filters::new(&weight, &bias, filters, stride);
+            let (pixel, out_pixel) = (packed.channels + 3, filters * packed.channels + 1);
+            let spread = rows.map(|row| {
+                row.map(|row| {
+                    let mut spread = vec![0.0; width * pixel];
+                    for (to, from) in spread.chunks_exact_mut(pixel).zip(row.chunks_exact(channels)) {
+                        to[..channels].copy_from_slice(from);
+                    }
+                    spread
+                })
+            });
+            let mut out = vec![f32::NAN; width.div_ceil(stride) * out_pixel];
+            row(&packed, spread.each_ref().map(|row| row.as_deref()), width, pixel, &mut out, out_pixel);
+            for (x, pixel) in out.chunks_exact(out_pixel).enumerate() {
+                for output in 0..channels * filters {
+                    let found = pixel[output % filters * packed.channels + output / filters];
+                    let wanted = expected[x * channels * filters + output];
+                    assert!((found - wanted).abs() < 1e-5, "{channels}x{filters}, stride {stride}: {found} {wanted}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn filters_of_other_sizes_are_refused() {
+        for (weight, bias, filters, stride) in
+            [(9 * 8 - 1, 8, 1, 1), (9 * 8 + 9, 8, 1, 1), (9 * 8, 8, 3, 1), (9 * 8, 8, 0, 1), (9 * 8, 8, 1, 0)]
+        {
+            let message = panic_of(|| drop(Filters::new(&vec![0.0; weight], &vec![0.0; bias], filters, stride)));
+            assert!(message.contains("filters") || message.contains("multiple"), "{message}");
+        }
+    }
+
+    #[test]
+    fn short_rows_are_refused() {
+        let filters = Filters::new(&[1.0; 9 * 16], &[1.0; 16], 1, 1);
+        let input = vec![1.0; 5 * 16];
+        let check = |words: &str, width, pixel, len, out_len| {
+            let mut out = vec![7.0; 5 * 16];
+            let message = panic_of(|| {
+                row(&filters, [None, Some(&input[..len]), None], width, pixel, &mut out[..out_len], 16);
+            });
+            assert_eq!(message, words);
+            assert!(out.iter().all(|value| *value == 7.0), "{words}: something was written");
+        };
+        check("too short a row", 5, 16, 79, 80);
+        check("too little room", 5, 16, 80, 79);
+        check("pixels of too few values", 5, 15, 80, 80);
+        check("at least one row", 0, 16, 80, 80);
+        check("a matrix larger than the memory", usize::MAX / 16 + 2, 16, 80, 80);
     }
 }

@@ -4,6 +4,9 @@ use crate::simd::vectorised;
 
 vectorised! {
     /// Projects every pixel of `channels` values onto the ball of radius `sqrt(channels)`.
+    ///
+    /// # Panics
+    /// If `channels` is zero.
     pub fn project(pixels: &mut [f32], channels: usize) {
         let radius = (channels as f32).sqrt();
         for pixel in pixels.chunks_exact_mut(channels) {

@@ -1,10 +1,47 @@
-//! The fast path on the CPU, in float32.
+//! The fast path on the CPU, in float32: slices of values in, vectors of values out.
+//!
+//! It knows nothing of candle. [`crate::network::ops`] calls it, and tests it against the same operations in
+//! candle's own.
+//!
+//! ```text
+//! block          one block of the network in one pass
+//! stem           the first convolution, ReLU and pool
+//! hardball       the projection of pixels onto a ball
+//! depthwise      the 3x3 convolution of one row
+//! matmul         products of pixels with packed weights
+//! panels         how the weights of a product are packed
+//! microkernel    one register tile of a product
+//! segments       how images are split between threads
+//! buffer         memory that is aligned to cache lines
+//! vector         vector registers of every instruction set
+//! ```
 
 pub(crate) mod block;
 pub(crate) mod buffer;
 pub(crate) mod depthwise;
 pub mod hardball;
 pub mod matmul;
+mod microkernel;
+pub mod panels;
 pub(crate) mod segments;
 pub(crate) mod stem;
 pub(crate) mod vector;
+
+/// How many values `rows` rows of `len` values take up where they begin `stride` values apart.
+///
+/// # Panics
+/// If `rows` is zero, or if no memory has so many values.
+fn extent(rows: usize, stride: usize, len: usize) -> usize {
+    let last = rows.checked_sub(1).expect("at least one row");
+    last.checked_mul(stride).and_then(|start| start.checked_add(len)).expect("a matrix larger than the memory")
+}
+
+/// The words of the panic that a call ends in.
+#[cfg(test)]
+fn panic_of(call: impl FnOnce()) -> String {
+    let payload = std::panic::catch_unwind(std::panic::AssertUnwindSafe(call)).expect_err("a panic");
+    match payload.downcast::<String>() {
+        Ok(words) => *words,
+        Err(payload) => payload.downcast::<&str>().expect("a panic with words").to_string(),
+    }
+}

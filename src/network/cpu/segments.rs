@@ -6,9 +6,9 @@ use rayon::prelude::*;
 
 use super::buffer::Buffer;
 
-/// Calls `make(x, first, y, scratch)` for every segment: `x` is an image of `image` values, and `y`
-/// the rows from `first` on, at most `rows` of them, of the `height` that it becomes, `row` values
-/// each. The scratch buffers belong to the thread, grow to what the largest work takes, and stay.
+/// Calls `make(x, first, y, scratch)` for every segment: `x` is an image of `image` values, and `y` its
+/// output rows from `first` on, at most `rows` of them. An image has `height` output rows of `row` values.
+/// The scratch buffers belong to the thread; they grow to what the largest segment takes, and are kept.
 pub fn for_each(
     x: &[f32],
     image: usize,

@@ -1,13 +1,14 @@
 //! The stem: a 7x7 convolution of stride 2, ReLU and a 3x3 max pool of stride 2, from NCHW to NHWC.
 //!
-//! The convolution is a product whose "pixel" is a window of the image: the register tile of
+//! The convolution is a product whose "pixel" is a window of the image: the microkernel of
 //! [`super::matmul`] broadcasts single values from wherever they are, so that a table of the 147
 //! offsets inside a window takes the place of an explicit im2col. A tile of pooled rows is one task:
 //! the image rows under it are copied with a border of zeros, convolved into a scratch buffer, and
 //! pooled from there. The weight is small and is packed at every call.
 
 use super::buffer::Buffer;
-use super::matmul::{Panels, accumulate_windows};
+use super::matmul::accumulate_windows;
+use super::panels::Panels;
 use super::segments;
 use crate::simd::vectorised;
 
@@ -21,13 +22,16 @@ const TILE: usize = 14;
 
 /// Images `[n, channels, height, width]` to `[n, pooled height, pooled width, outputs]`; `weight` is
 /// `[outputs, channels, 7, 7]`.
+///
+/// # Panics
+/// If a size is zero, or a slice does not have as many values as its sizes say.
 pub fn forward(
     x: &[f32],
     (n, channels, height, width): (usize, usize, usize, usize),
     weight: &[f32],
     bias: &[f32],
 ) -> Vec<f32> {
-    let shape = Shape::new(channels, height, width, bias.len());
+    let shape = StemShape::new(channels, height, width, bias.len());
     let window = channels * SIDE * SIDE;
     let weight = Panels::new(window, shape.outputs, |i, j| weight[j * window + i]);
     let row = shape.pooled.1 * shape.outputs;
@@ -41,7 +45,8 @@ pub fn forward(
     y
 }
 
-struct Shape {
+/// Sizes of an image on its way.
+struct StemShape {
     channels: usize,
     height: usize,
     width: usize,
@@ -52,7 +57,7 @@ struct Shape {
     pooled: (usize, usize),
 }
 
-impl Shape {
+impl StemShape {
     fn new(channels: usize, height: usize, width: usize, outputs: usize) -> Self {
         let convolved = (height.div_ceil(2), width.div_ceil(2));
         let pooled = (convolved.0.div_ceil(2), convolved.1.div_ceil(2));
@@ -63,7 +68,7 @@ impl Shape {
 /// The pooled rows from `first` on, as many as `out` has room for.
 fn pooled_rows(
     x: &[f32],
-    s: &Shape,
+    s: &StemShape,
     weight: &Panels,
     bias: &[f32],
     first: usize,
@@ -77,7 +82,7 @@ fn pooled_rows(
 
     // The image rows under them, 2 from - 3 to 2 (to - 1) + 3, with zeros around.
     let (lines, line) = (2 * (to - from) + SIDE - 2, s.width + 2 * BORDER);
-    let image = image.take(s.channels * lines * line);
+    let image = image.grow_to(s.channels * lines * line);
     image.fill(0.0);
     for (channel, image) in image.chunks_exact_mut(lines * line).enumerate() {
         for (i, image) in image.chunks_exact_mut(line).enumerate() {
@@ -92,7 +97,7 @@ fn pooled_rows(
     let offsets: Vec<usize> = (0..s.channels * SIDE * SIDE)
         .map(|i| (i / (SIDE * SIDE) * lines + i / SIDE % SIDE) * line + i % SIDE)
         .collect();
-    let convolved = convolved.take((to - from) * s.convolved.1 * s.outputs);
+    let convolved = convolved.grow_to((to - from) * s.convolved.1 * s.outputs);
     convolved.chunks_exact_mut(s.outputs).for_each(|pixel| pixel.copy_from_slice(bias));
     for (row, convolved) in convolved.chunks_exact_mut(s.convolved.1 * s.outputs).enumerate() {
         accumulate_windows(s.convolved.1, &image[2 * row * line..], &offsets, weight, convolved, s.outputs);
@@ -102,7 +107,7 @@ fn pooled_rows(
 
 vectorised! {
     /// ReLU and max pool of the convolved rows from `from` on, to the pooled rows from `first` on.
-    fn pool(out: &mut [f32], convolved: &[f32], first: usize, from: usize, s: &Shape) {
+    fn pool(out: &mut [f32], convolved: &[f32], first: usize, from: usize, s: &StemShape) {
         let (height, width) = s.convolved;
         for (p, out) in out.chunks_exact_mut(s.pooled.1 * s.outputs).enumerate() {
             let p = first + p;

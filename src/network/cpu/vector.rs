@@ -11,21 +11,48 @@ use std::arch::x86_64::*;
 /// A vector register of float32.
 ///
 /// # Safety
-/// The methods may only be called, and are only fast, where they are inlined into a function that
-/// enables the instructions of the implementation.
+/// [`Self::LANES`] is at most 16; `load` reads and `store` writes exactly so many values.
+///
+/// The methods may only be called where the CPU has the instructions of the implementation. They are fast
+/// only where they are inlined into a function that enables these.
 pub unsafe trait Vector: Copy {
+    /// The number of values in the register.
     const LANES: usize;
+
     /// Broadcasts one value.
+    ///
+    /// # Safety
+    /// The CPU must have the instructions.
     unsafe fn splat(value: f32) -> Self;
-    /// Loads [`Self::LANES`] values.
+
+    /// Loads [`Self::LANES`] values, aligned or not.
+    ///
+    /// # Safety
+    /// The CPU must have the instructions, and the values must be readable.
     unsafe fn load(from: *const f32) -> Self;
-    /// Stores [`Self::LANES`] values.
+
+    /// Stores [`Self::LANES`] values, aligned or not.
+    ///
+    /// # Safety
+    /// The CPU must have the instructions, and the values must be writable.
     unsafe fn store(self, to: *mut f32);
+
+    /// `self * other`, lane by lane.
+    ///
+    /// # Safety
+    /// The CPU must have the instructions.
     unsafe fn mul(self, other: Self) -> Self;
-    /// `self * a + b`; fused where the CPU can.
+
+    /// `self * a + b`, lane by lane; fused where the CPU can.
+    ///
+    /// # Safety
+    /// The CPU must have the instructions.
     unsafe fn mul_add(self, a: Self, b: Self) -> Self;
 
     /// Loads `count` values, fewer than [`Self::LANES`]; the other lanes are zero.
+    ///
+    /// # Safety
+    /// The CPU must have the instructions, and `count` values must be readable.
     #[inline(always)]
     unsafe fn load_part(from: *const f32, count: usize) -> Self {
         let mut values = [0.0; 16];
@@ -37,6 +64,9 @@ pub unsafe trait Vector: Copy {
     }
 
     /// Stores the first `count` values, fewer than [`Self::LANES`].
+    ///
+    /// # Safety
+    /// The CPU must have the instructions, and `count` values must be writable.
     #[inline(always)]
     unsafe fn store_part(self, to: *mut f32, count: usize) {
         let mut values = [0.0; 16];
@@ -49,6 +79,7 @@ pub unsafe trait Vector: Copy {
 }
 
 /// Four lanes in plain Rust, for CPUs that have none of the vectors below.
+// SAFETY: four values are read and written.
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 unsafe impl Vector for [f32; 4] {
     const LANES: usize = 4;
@@ -58,10 +89,12 @@ unsafe impl Vector for [f32; 4] {
     }
     #[inline(always)]
     unsafe fn load(from: *const f32) -> Self {
+        // SAFETY: the caller vouches for four values.
         unsafe { from.cast::<Self>().read_unaligned() }
     }
     #[inline(always)]
     unsafe fn store(self, to: *mut f32) {
+        // SAFETY: the caller vouches for room for four values.
         unsafe { to.cast::<Self>().write_unaligned(self) }
     }
     #[inline(always)]
@@ -74,29 +107,36 @@ unsafe impl Vector for [f32; 4] {
     }
 }
 
+/// Implements [`Vector`] by the intrinsics of an instruction set.
 macro_rules! impl_vector {
     ($Vector:ty, $lanes:literal, $splat:ident, $load:ident, $store:ident, $mul:ident, |$x:ident, $a:ident, $b:ident| $fma:expr) => {
+        // SAFETY: a register has so many values, and its intrinsics read and write all of them.
         unsafe impl Vector for $Vector {
             const LANES: usize = $lanes;
             #[inline(always)]
             unsafe fn splat(value: f32) -> Self {
+                // SAFETY: the caller vouches for the instructions.
                 unsafe { $splat(value) }
             }
             #[inline(always)]
             unsafe fn load(from: *const f32) -> Self {
+                // SAFETY: the caller vouches for the instructions and the values.
                 unsafe { $load(from) }
             }
             #[inline(always)]
             unsafe fn store(self, to: *mut f32) {
+                // SAFETY: the caller vouches for the instructions and the room.
                 unsafe { $store(to, self) }
             }
             #[inline(always)]
             unsafe fn mul(self, other: Self) -> Self {
+                // SAFETY: the caller vouches for the instructions.
                 unsafe { $mul(self, other) }
             }
             #[inline(always)]
             unsafe fn mul_add(self, $a: Self, $b: Self) -> Self {
                 let $x = self;
+                // SAFETY: the caller vouches for the instructions.
                 unsafe { $fma }
             }
         }
@@ -133,20 +173,26 @@ pub fn lanes() -> usize {
 
 /// Defines a function that calls a kernel `$kernel::<V, ROWS>` with the vector of the CPU at hand,
 /// and with as many rows per register tile as its registers hold: of 32 (AVX-512, NEON), 24 keep a
-/// tile of 12 x 2 vectors; of 16, 12 keep one of 6 x 2.
+/// tile of 12 x 2 vectors; of 16, 12 keep one of 6 x 2. The vector has [`lanes`] lanes.
 macro_rules! for_each_vector {
     ($(#[$meta:meta])* $vis:vis unsafe fn $name:ident($($arg:ident: $Type:ty),* $(,)?) = $kernel:ident) => {
         $(#[$meta])*
         $vis unsafe fn $name($($arg: $Type),*) {
+            /// # Safety
+            /// As the kernel; and the CPU must have these instructions.
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl")]
             unsafe fn avx512($($arg: $Type),*) {
+                // SAFETY: the caller's promise about the arguments is passed on.
                 unsafe { $kernel::<std::arch::x86_64::__m512, 12>($($arg),*) }
             }
 
+            /// # Safety
+            /// As the kernel; and the CPU must have these instructions.
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx2,fma")]
             unsafe fn avx2($($arg: $Type),*) {
+                // SAFETY: the caller's promise about the arguments is passed on.
                 unsafe { $kernel::<std::arch::x86_64::__m256, 6>($($arg),*) }
             }
 

@@ -1,14 +1,14 @@
-//! A whole block as one operation, on the CPU in float32. It is tested against the block's parts.
+//! A whole block as one operation, on the CPU in float32. Tests compare it with the block's parts.
 
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 
 use super::slice;
-use crate::network::cpu::block::{Block, Parameters};
+use crate::network::cpu::block::{PackedBlock, Parameters};
 use crate::weights::config::BlockConfig;
 
 /// A block with its weights packed.
 #[derive(Clone, Debug)]
-pub struct FusedBlock(Block);
+pub struct FusedBlock(PackedBlock);
 
 impl FusedBlock {
     /// Packs the folded parameters of a block, weight and bias of each convolution in PyTorch's
@@ -16,6 +16,9 @@ impl FusedBlock {
     ///
     /// # Errors
     /// If one of them is not in float32 on the CPU.
+    ///
+    /// # Panics
+    /// If one of them does not have as many values as the configuration says.
     pub fn new(
         config: &BlockConfig,
         conv1: (&Tensor, &Tensor),
@@ -33,7 +36,7 @@ impl FusedBlock {
         }
         let parameters =
             Parameters { conv1: view(&conv1), conv2: view(&conv2), conv3: view(&conv3), skip: skip.as_ref().map(view) };
-        Ok(Self(Block::new(config, &parameters)))
+        Ok(Self(PackedBlock::new(config, &parameters)))
     }
 
     /// `[n, h, w, c]` to `[n, ceil(h / stride), ceil(w / stride), o]`.

@@ -5,6 +5,9 @@ use candle_core::{D, DType, Result, Tensor};
 
 /// `x`, or `x * r / |x|` where a pixel's norm exceeds `r = sqrt(n)`; `n` is the last dimension of
 /// `[..., n]`. Half precision takes the norm in float32: the sum of squares leaves float16's range.
+///
+/// # Errors
+/// If the device fails.
 pub fn hardball(x: &Tensor) -> Result<Tensor> {
     let radius = (x.dim(D::Minus1)? as f64).sqrt();
     let wide = match x.dtype() {
@@ -21,13 +24,15 @@ pub fn hardball(x: &Tensor) -> Result<Tensor> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::random::tests::{test_stream, uniform};
     use candle_core::Device;
 
     #[test]
     fn pixels_outside_the_ball_are_projected() {
         // Norms from well inside to well outside the ball.
-        let x = Tensor::randn(0f32, 1.0, (3, 4, 5, 21), &Device::Cpu).unwrap();
-        let scale = Tensor::rand(0.2f32, 3.0, (3, 4, 5, 1), &Device::Cpu).unwrap();
+        let rng = &mut test_stream(1);
+        let x = crate::random::normal((3, 4, 5, 21), rng).unwrap();
+        let scale = Tensor::from_vec(uniform(60, 0.2..3.0, rng), (3, 4, 5, 1), &Device::Cpu).unwrap();
         let x = x.broadcast_mul(&scale).unwrap();
         let projected = hardball(&x).unwrap();
         let norm = |t: &Tensor| {

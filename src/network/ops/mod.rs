@@ -1,6 +1,9 @@
 //! The operations of the network, one a file, in candle's operations, which every device runs. Where
-//! the CPU has a faster way ([`crate::network::cpu`], and [`depthwise`]'s own kernel), it is tested against
+//! the CPU has a faster way ([`crate::network::cpu`], and [`depthwise`]'s own kernel), tests compare it with
 //! the plain one.
+//!
+//! In come tensors, out go tensors; errors are candle's. Of the program it may use `cpu`, and the configuration
+//! of a block from `weights`.
 //!
 //! Activations are NHWC: a 1x1 convolution is then one matrix product, and everything else works
 //! on contiguous channels.
@@ -55,13 +58,20 @@ fn slice<'a, T: WithDType>(storage: &'a CpuStorage, layout: &Layout) -> Result<&
 #[cfg(test)]
 mod tests {
     use super::*;
-    use candle_core::{Device, Var};
+    use crate::random::tests::test_stream;
+    use candle_core::{Device, Shape, Var};
+    use rand_distr::{Distribution, StandardNormal};
 
     /// The operations that a derivative goes through give what the kernels give, and the derivative is that
     /// of differences.
     #[test]
     fn tracked_operations_have_values_and_derivatives() {
-        let normal = |shape: &[usize]| Tensor::randn(0f64, 1.0, shape, &Device::Cpu).unwrap();
+        let mut rng = test_stream(1);
+        let mut normal = |shape: &[usize]| {
+            let count = Shape::from(shape).elem_count();
+            let values: Vec<f64> = StandardNormal.sample_iter(&mut rng).take(count).collect();
+            Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
+        };
         let (weight, bias) = (normal(&[5, 3, 7, 7]), normal(&[5]));
         let (filters, filter_bias) = (normal(&[10, 1, 3, 3]), normal(&[10]));
         // Odd sizes: of even ones candle cannot derive a convolution with a stride.

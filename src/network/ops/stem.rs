@@ -8,6 +8,9 @@ use crate::network::cpu;
 
 /// Images `[n, 3, h, w]`, a weight `[o, 3, 7, 7]` and a bias `[o]` make `[n, h', w', o]`, where
 /// `h'` is `h` halved twice, rounding up.
+///
+/// # Errors
+/// If the shapes do not fit, or the device fails.
 pub fn stem(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
     if x.device().is_cpu() && x.dtype() != DType::F64 && !is_tracked([x, weight, bias]) {
         on_cpu(x, [weight, bias], |x, [weight, bias]| x.apply_op3_no_bwd(weight, bias, &Stem))
@@ -18,6 +21,9 @@ pub fn stem(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
 
 /// [`stem`] in candle's own operations. The pool pads with zeros where PyTorch pads with `-inf`:
 /// after ReLU no value is below zero, so neither ever wins.
+///
+/// # Errors
+/// As [`stem`].
 pub fn stem_plain(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
     let y = x.conv2d(weight, 3, 2, 1, 1)?;
     let y = y.broadcast_add(&bias.reshape((1, (), 1, 1))?)?.relu()?;
@@ -78,12 +84,13 @@ impl CustomOp3 for Stem {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use candle_core::Device;
+    use crate::random::{normal, tests::test_stream};
 
     #[test]
     fn fast_and_plain_agree() {
+        let rng = &mut test_stream(1);
         for (h, w) in [(64, 64), (33, 47), (8, 5), (1, 1), (7, 120)] {
-            let random = |shape: &[usize]| Tensor::randn(0f32, 1.0, shape, &Device::Cpu).unwrap();
+            let mut random = |shape: &[usize]| normal(shape, rng).unwrap();
             let (x, weight, bias) = (random(&[2, 3, h, w]), random(&[12, 3, 7, 7]), random(&[12]));
             let (fast, plain) = (stem(&x, &weight, &bias).unwrap(), stem_plain(&x, &weight, &bias).unwrap());
             assert_eq!(fast.dims(), plain.dims());
