@@ -9,7 +9,7 @@ use plotters::prelude::*;
 use plotters::style::{FontStyle, register_font};
 
 use super::path::Step;
-use crate::error::{Context, Error, Reason, Result, bail, ensure};
+use crate::error::{Context, Error, Reason, Result, bail};
 
 const SIZE: (u32, u32) = (960, 600);
 const BLUE: RGBColor = RGBColor(31, 90, 190);
@@ -103,7 +103,9 @@ fn paint<B: DrawingBackend>(
     tolerance: f64,
 ) -> Result<(), Reason> {
     let end = path.last().map_or(0.0, |step| step.t);
-    ensure!(end > 0.0, "the path goes nowhere");
+    if !end.is_finite() || end <= 0.0 {
+        bail!("the path goes nowhere");
+    }
     area.fill(&WHITE).map_err(failed)?;
     let mut chart: Chart<B> = ChartBuilder::on(area)
         .caption(caption(title), ("sans-serif", 22))
