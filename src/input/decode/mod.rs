@@ -7,7 +7,7 @@
 //! Alpha is dropped, grey and palettes are expanded to RGB, and of 16 bits the upper 8 are kept. (Pillow does so
 //! with 16-bit colour; in 16-bit grey it turns every value above 255 into white, which nobody wants.)
 //!
-//! Each format has a file, with a [`Decoder`] that reads the header first and the rows later:
+//! Each format has a file, with a `Decoder` that reads the header first and the rows later:
 //!
 //! ```text
 //! format          which format a file has

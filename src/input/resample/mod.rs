@@ -19,9 +19,9 @@ use taps::Taps;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Interpolation {
-    /// A triangle: weights that fall linearly with the distance.
+    /// Weights that fall linearly with the distance.
     Bilinear,
-    /// Cubic convolution with a = -1/2: sharper, over twice as many pixels.
+    /// Cubic convolution with a = -1/2, over twice as many pixels; sharper.
     Bicubic,
 }
 
