@@ -19,13 +19,13 @@ use indicatif::ProgressStyle;
 use serde::Serialize;
 
 use crate::cli::arguments::{Cli, Command, DTypeChoice, ModelArgs, PreprocessArgs, Preset};
+use crate::error::Error;
 use crate::input::preprocess::Preprocess;
 use crate::network::classifier::Classifier;
 use crate::text::{one_line, printable};
 use crate::weights::digest::{sha256, sha256_of};
-use crate::weights::fold::Weights;
-use crate::weights::registry::{self, MODELS, Model, Source};
-use crate::weights::{self, DownloadError};
+use crate::weights::registry::{self, MODELS, Model, WeightsSource};
+use crate::weights::{self, Weights};
 
 /// Runs a command.
 ///
@@ -44,7 +44,7 @@ pub fn run(cli: &Cli) -> Result<ExitCode> {
 impl ModelArgs {
     /// The registered model that gives preprocessing and labels, and the weights if no file does.
     fn registered(&self) -> Result<&'static Model> {
-        registry::find(self.model_name())
+        Ok(registry::find(self.model_name())?)
     }
 
     /// The name of that model.
@@ -60,9 +60,9 @@ impl ModelArgs {
     /// The SHA-256 of the file that the weights come from.
     fn weights_sha256(&self) -> Result<String> {
         match (&self.weights, &self.registered()?.source) {
-            (Some(file), _) => sha256(file),
-            (None, Source::Hub(file)) => Ok(file.sha256.to_string()),
-            (None, Source::Embedded(bytes)) => Ok(sha256_of(bytes)),
+            (Some(file), _) => Ok(sha256(file)?),
+            (None, WeightsSource::Hub(file)) => Ok(file.sha256.to_string()),
+            (None, WeightsSource::Embedded(bytes)) => Ok(sha256_of(bytes)),
         }
     }
 
@@ -75,14 +75,16 @@ impl ModelArgs {
 
     fn weights(&self) -> Result<Weights> {
         match &self.weights {
-            Some(file) => loading::shown(&file.display().to_string(), 0, |report| weights::from_file(file, report)),
+            Some(file) => {
+                loading::shown(&file.display().to_string(), 0, |report| Ok(weights::from_file(file, report)?))
+            }
             None => {
                 let model = self.registered()?;
                 let size = match &model.source {
-                    Source::Hub(file) => file.size,
-                    Source::Embedded(_) => 0,
+                    WeightsSource::Hub(file) => file.size,
+                    WeightsSource::Embedded(_) => 0,
                 };
-                loading::shown(model.name, size, |report| weights::from_model(model, report))
+                loading::shown(model.name, size, |report| Ok(weights::from_model(model, report)?))
             }
         }
     }
@@ -115,12 +117,11 @@ impl PreprocessArgs {
 /// Tells what ended the program, and where a download failed, the ways round it.
 pub fn tell(error: &anyhow::Error) {
     let mut text = one_line(error);
-    if let Some(DownloadError { file, url, .. }) = error.downcast_ref() {
+    if let Some(Error::Download { file, url, .. }) = error.downcast_ref::<Error>().map(Error::root) {
         let _ = write!(
             text,
-            "\n  fetch {url} by hand, and name it: --weights {}\n  or do without a download: --model qlnet-digits is \
-             built in",
-            file.file
+            "\n  fetch {url} by hand, and name it: --weights {file}\n  or do without a download: --model qlnet-digits is \
+             built in"
         );
     }
     say("error", &text);
