@@ -32,7 +32,7 @@ fn every_step_equals_pytorch() {
             let net = if fused {
                 QLNet::from_weights(&weights, dtype, &Device::Cpu).unwrap()
             } else {
-                QLNet::new_plain(&weights.config, weights.var_builder(dtype, &Device::Cpu)).unwrap()
+                QLNet::new_plain(weights.config(), weights.var_builder(dtype, &Device::Cpu)).unwrap()
             };
             let input = expected["input"].to_dtype(dtype).unwrap();
             let mut seen = vec!["input".to_string()];

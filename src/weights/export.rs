@@ -35,12 +35,12 @@ impl Weights {
 
     fn state_dict(&self) -> Result<Vec<u8>, Reason> {
         ensure!(
-            !self.config.has_explicit_skips(),
+            !self.config().has_explicit_skips(),
             "a network with explicit skips has no state_dict: PyTorch's class has none there"
         );
         let folded = self.rounded()?;
         let mut state = BTreeMap::new();
-        for conv in self.config.convs() {
+        for conv in self.config().convs() {
             let [weight, bias] = ["weight", "bias"].map(|part| folded[&format!("{}.{part}", conv.name)].clone());
             state.insert(Naming::StateDict.weight(&conv.name), weight);
             let Some(norm) = Naming::StateDict.batch_norm(&conv.name) else {
@@ -59,7 +59,7 @@ impl Weights {
     /// The tensors in float32, after a check that all values are finite.
     fn rounded(&self) -> Result<BTreeMap<String, Tensor>, Reason> {
         let mut rounded = BTreeMap::new();
-        for (name, tensor) in &self.tensors {
+        for (name, tensor) in self.tensors() {
             let tensor = tensor.to_dtype(DType::F32)?;
             let finite = tensor.flatten_all()?.to_vec1::<f32>()?.into_iter().all(f32::is_finite);
             ensure!(finite, "`{name}` overflows float32 and cannot be saved");
@@ -79,10 +79,10 @@ mod tests {
         let weights = Weights::random(&Config::qlnet_digits(), 3).unwrap();
         for bytes in [weights.to_safetensors().unwrap(), weights.to_state_dict().unwrap()] {
             let again = Weights::from_bytes(&bytes).unwrap();
-            assert_eq!(again.config, weights.config);
-            for (name, tensor) in &weights.tensors {
+            assert_eq!(again.config(), weights.config());
+            for (name, tensor) in weights.tensors() {
                 let elements = |t: &Tensor| t.flatten_all().unwrap().to_vec1::<f32>().unwrap();
-                assert!(elements(tensor) == elements(&again.tensors[name]), "{name}");
+                assert!(elements(tensor) == elements(&again.tensors()[name]), "{name}");
             }
         }
         let state = Weights::random(&Config::qlnet_50_v0(), 3).unwrap().to_state_dict().unwrap();

@@ -172,11 +172,11 @@ mod tests {
     #[test]
     fn folded_weights_fold_to_themselves() {
         let once = fold(&digits()).unwrap();
-        let twice = fold(&once.tensors).unwrap();
-        assert_eq!(once.config, twice.config);
-        for (name, tensor) in &once.tensors {
+        let twice = fold(once.tensors()).unwrap();
+        assert_eq!(once.config(), twice.config());
+        for (name, tensor) in once.tensors() {
             let elements = |t: &Tensor| t.flatten_all().unwrap().to_vec1::<f32>().unwrap();
-            assert_eq!(elements(tensor), elements(&twice.tensors[name]), "{name}");
+            assert_eq!(elements(tensor), elements(&twice.tensors()[name]), "{name}");
         }
     }
 }

@@ -15,8 +15,8 @@ use crate::weights::config::{Config, Skip};
 /// lie on the CPU; they are float32 unless [`Self::to_dtype`] has changed that.
 #[derive(Clone, Debug)]
 pub struct Weights {
-    pub config: Config,
-    pub tensors: BTreeMap<String, Tensor>,
+    pub(crate) config: Config,
+    pub(crate) tensors: BTreeMap<String, Tensor>,
 }
 
 impl Weights {

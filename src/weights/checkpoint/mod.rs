@@ -25,7 +25,7 @@ use crate::error::{At, Error, Reason, Result, ensure};
 
 /// The floating-point tensors of a checkpoint, by name, on the CPU. There is at least one.
 pub struct Checkpoint {
-    pub tensors: BTreeMap<String, Tensor>,
+    tensors: BTreeMap<String, Tensor>,
 }
 
 impl Checkpoint {
