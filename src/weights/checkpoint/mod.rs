@@ -2,9 +2,9 @@
 //!
 //! | form | recognised by | read by |
 //! |---|---|---|
-//! | `torch.save` of a training state with the weights under `state_dict` (timm's `.pth.tar`) | zip magic | [`torch`] |
-//! | `torch.save` of a bare `state_dict` | zip magic | [`torch`] |
-//! | safetensors | JSON header | [`mod@safetensors`] |
+//! | `torch.save` of a training state with the weights under `state_dict` (timm's `.pth.tar`) | zip magic | `torch` |
+//! | `torch.save` of a bare `state_dict` | zip magic | `torch` |
+//! | safetensors | JSON header | `safetensors` |
 //!
 //! Tensors keep the element type of the file. Integer tensors (batch norm's `num_batches_tracked`)
 //! carry nothing that inference needs and are left out. The prefix `module.`, which PyTorch's
