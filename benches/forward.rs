@@ -8,8 +8,8 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use qlnet::network::model::QLNet;
 use qlnet::network::ops::{self, Depthwise, FusedBlock};
 use qlnet::random;
+use qlnet::weights::Weights;
 use qlnet::weights::config::Config;
-use qlnet::weights::fold::Weights;
 
 fn noise(shape: &[usize], scale: f64) -> Tensor {
     (random::normal(shape, &mut random::stream(1, random::IMAGES)).unwrap() * scale).unwrap()
@@ -18,7 +18,7 @@ fn noise(shape: &[usize], scale: f64) -> Tensor {
 fn network(c: &mut Criterion) {
     let weights = Weights::random(&Config::qlnet_50_v0(), 1).unwrap();
     let net = QLNet::from_weights(&weights, DType::F32, &Device::Cpu).unwrap();
-    let plain = QLNet::new_plain(&weights.config, weights.var_builder(DType::F32, &Device::Cpu)).unwrap();
+    let plain = QLNet::new_plain(weights.config(), weights.var_builder(DType::F32, &Device::Cpu)).unwrap();
     let mut group = c.benchmark_group("forward 224x224");
     group.sample_size(10);
     for batch in [1, 8, 32] {
@@ -44,7 +44,7 @@ fn blocks(c: &mut Criterion) {
             }
             let pair = |part: &str| {
                 let name = |kind: &str| format!("layer{}.{j}.{part}.{kind}", i + 1);
-                (&weights.tensors[&name("weight")], &weights.tensors[&name("bias")])
+                (&weights.tensors()[&name("weight")], &weights.tensors()[&name("bias")])
             };
             let skip = block.skip.is_convolution().then(|| pair("skip"));
             let fused = FusedBlock::new(block, pair("conv1"), pair("conv2"), pair("conv3"), skip).unwrap();

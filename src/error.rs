@@ -161,10 +161,6 @@ pub enum Error {
         /// What happened there.
         error: Box<Error>,
     },
-
-    /// What has not been given a variant yet.
-    #[error("{0:#}")]
-    Other(#[from] anyhow::Error),
 }
 
 /// What is wrong with a dataset.

@@ -5,9 +5,9 @@ mod support;
 use candle_core::{DType, Device, Tensor};
 use qlnet::network::model::QLNet;
 use qlnet::random;
+use qlnet::weights::Weights;
 use qlnet::weights::checkpoint::Checkpoint;
 use qlnet::weights::config::Config;
-use qlnet::weights::fold::Weights;
 use support::{fixture, nchw, reference_dir, relative_difference, tensors};
 
 const FIXTURES: [(&str, &str); 5] = [
@@ -39,7 +39,7 @@ fn every_step_equals_pytorch() {
             let net = if fused {
                 QLNet::from_weights(&weights, dtype, &Device::Cpu).unwrap()
             } else {
-                QLNet::new_plain(&weights.config, weights.var_builder(dtype, &Device::Cpu)).unwrap()
+                QLNet::new_plain(weights.config(), weights.var_builder(dtype, &Device::Cpu)).unwrap()
             };
             let input = expected["input"].to_dtype(dtype).unwrap();
             let mut seen = vec!["input".to_string()];
@@ -64,7 +64,7 @@ fn every_step_equals_pytorch() {
 #[test]
 fn half_precision_stays_near() {
     let model = qlnet::weights::registry::find("qlnet-digits").unwrap();
-    let weights = qlnet::weights::from_model(model, &mut |_| {}).unwrap();
+    let weights = Weights::from_model("qlnet-digits").unwrap();
     let input = noise((2, 3, 64, 64), 1);
     let exact = QLNet::from_weights(&weights, DType::F32, &Device::Cpu).unwrap().forward(&input).unwrap();
     for (dtype, tolerance) in [(DType::F16, 1e-2), (DType::BF16, 8e-2)] {
@@ -115,7 +115,7 @@ fn features_are_the_pooled_values_that_the_logits_are_made_of() {
         let logits = net.forward_observed(&images, &mut |_, x| last = Some(x.clone())).unwrap();
         let pooled = last.unwrap().mean((1, 2)).unwrap();
         assert!(relative_difference(&features, &pooled) < 1e-6);
-        let [weight, bias] = ["fc.weight", "fc.bias"].map(|name| weights.tensors[name].to_dtype(dtype).unwrap());
+        let [weight, bias] = ["fc.weight", "fc.bias"].map(|name| weights.tensors()[name].to_dtype(dtype).unwrap());
         let expected = features.matmul(&weight.t().unwrap()).unwrap().broadcast_add(&bias).unwrap();
         assert!(relative_difference(&logits, &expected) < 1e-5);
         assert!(relative_difference(&net.forward(&images).unwrap(), &logits) < 1e-12);

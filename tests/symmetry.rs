@@ -13,9 +13,9 @@ use qlnet::symmetry::audit::{audit, small};
 use qlnet::symmetry::balance::balance;
 use qlnet::symmetry::check::{FAR, Subject, distance, noise};
 use qlnet::symmetry::{Element, FAMILIES, Family, Side, draw};
+use qlnet::weights::Weights;
 use qlnet::weights::checkpoint::Checkpoint;
 use qlnet::weights::config::{Config, Skip};
-use qlnet::weights::fold::Weights;
 use serde_json::Value;
 use support::program::{DIGITS, Qlnet, assert_error, stderr, stdout};
 use support::{fixture, reference_dir};
@@ -107,7 +107,7 @@ fn a_full_size_network_keeps_its_logits() {
         let (mut dimensions, mut elements) = (0, Vec::new());
         for family in FAMILIES {
             let element = draw(family, subject.weights(), None, None, 3).unwrap();
-            let own = family.dimensions(&weights.config, None);
+            let own = family.dimensions(weights.config(), None);
             let outcome = subject.outcome(family.name(), family.group(), own, std::slice::from_ref(&element)).unwrap();
             assert!(outcome.passed && outcome.change.logit_change <= most, "{dtype:?} {outcome:?}");
             assert!(outcome.control_logit_change >= 1e-2, "{dtype:?} {outcome:?}");
@@ -145,10 +145,10 @@ fn a_layer_keeps_to_itself() {
     let weights = Weights::random(&Config::qlnet_digits(), 1).unwrap().to_dtype(DType::F64).unwrap();
     for family in FAMILIES {
         let moved = apply(&weights, &draw(family, &weights, Some(3), None, 1).unwrap());
-        for (name, tensor) in &weights.tensors {
+        for (name, tensor) in weights.tensors() {
             // What layer 4 and the head read of layer 3 changes too.
             let near = name.starts_with("layer3") || name.starts_with("layer4.0");
-            assert!(near || moved.tensors[name].id() == tensor.id(), "{} {name}", family.name());
+            assert!(near || moved.tensors()[name].id() == tensor.id(), "{} {name}", family.name());
         }
     }
 }
@@ -174,8 +174,9 @@ fn the_list_of_families_is_complete_and_none_can_be_left_out() {
 fn a_ball_that_no_pixel_is_inside_adds_a_dimension() {
     let mut weights = Weights::random(&small(), 4).unwrap();
     for part in ["conv3.weight", "conv3.bias", "skip.weight", "skip.bias"] {
-        let tensor = weights.tensors.get_mut(&format!("layer2.0.{part}")).unwrap();
-        *tensor = tensor.affine(1e4, if part == "skip.bias" { 1e4 } else { 0.0 }).unwrap();
+        let name = format!("layer2.0.{part}");
+        let tensor = weights.tensors()[&name].affine(1e4, if part == "skip.bias" { 1e4 } else { 0.0 }).unwrap();
+        weights.replace(&name, tensor).unwrap();
     }
     let audit = audit(&weights, &FAMILIES, 4).unwrap();
     assert!(audit.passed && audit.scales == 1 && audit.null_space == 211, "{audit:?}");
@@ -191,8 +192,8 @@ fn balanced_weights_are_even_and_the_same_network() {
     assert!(distance(&weights, &balanced).unwrap() > 0.1);
     assert!(distance(&balanced, &balance(&balanced).unwrap()).unwrap() < 1e-12);
     let rows = |part: &str| -> Vec<f64> {
-        let weight = balanced.tensors[&format!("layer2.0.{part}.weight")].flatten_from(1).unwrap();
-        let bias = &balanced.tensors[&format!("layer2.0.{part}.bias")];
+        let weight = balanced.tensors()[&format!("layer2.0.{part}.weight")].flatten_from(1).unwrap();
+        let bias = &balanced.tensors()[&format!("layer2.0.{part}.bias")];
         let squares = (weight.sqr().unwrap().sum(1).unwrap() + bias.sqr().unwrap()).unwrap();
         squares.sqrt().unwrap().to_vec1().unwrap()
     };
@@ -343,13 +344,13 @@ fn moved_weights_are_saved_and_give_the_same_predictions() {
     }
     let open = |file: &str| Checkpoint::open(Path::new(file)).unwrap();
     let (found, expected) = (open(&state), open("models/qlnet-digits.safetensors"));
-    for (name, tensor) in &expected.tensors {
-        assert_eq!(found.tensors[name].dims(), tensor.dims(), "{name}");
+    for (name, tensor) in expected.tensors() {
+        assert_eq!(found.tensors()[name].dims(), tensor.dims(), "{name}");
     }
-    let config = Weights::from_checkpoint(&open(&linear)).unwrap().config;
+    let config = Weights::from_checkpoint(&open(&linear)).unwrap().config().clone();
     assert!(config.layers.iter().flatten().any(|block| block.skip == Skip::Linear));
-    let moved: Tensor = open(&folded).tensors["layer2.1.conv3.weight"].clone();
-    let original = Weights::from_checkpoint(&expected).unwrap().tensors["layer2.1.conv3.weight"].clone();
+    let moved: Tensor = open(&folded).tensors()["layer2.1.conv3.weight"].clone();
+    let original = Weights::from_checkpoint(&expected).unwrap().tensors()["layer2.1.conv3.weight"].clone();
     assert!((moved - original).unwrap().abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap() > 0.1);
 
     let refused = qlnet.home.path().join("refused.safetensors");

@@ -13,10 +13,8 @@ use crate::input::preprocess::Preprocess;
 use crate::input::resample::Interpolation;
 use crate::network::classifier::Classifier;
 use crate::network::device::DeviceChoice;
-use crate::weights;
-use crate::weights::digest::{sha256, sha256_of};
-use crate::weights::fold::Weights;
-use crate::weights::registry::{self, MODELS, Model, Source};
+use crate::weights::registry::{self, MODELS, Model, WeightsSource};
+use crate::weights::{Loaded, Weights, load_file, load_model};
 
 /// Which network, and where it runs.
 #[derive(Args)]
@@ -58,40 +56,35 @@ impl ModelArgs {
         self.weights.as_ref().map_or_else(|| self.registered().name.to_string(), |file| file.display().to_string())
     }
 
-    /// The SHA-256 of the file that the weights come from.
-    pub fn weights_sha256(&self) -> Result<String> {
-        match (&self.weights, &self.registered().source) {
-            (Some(file), _) => sha256(file),
-            (None, Source::Hub(file)) => Ok(file.sha256.to_string()),
-            (None, Source::Embedded(bytes)) => Ok(sha256_of(bytes)),
-        }
-    }
-
-    /// Loads the weights and puts the network on its device.
+    /// Loads the weights and puts the network on its device. With it comes the SHA-256 of the checkpoint.
     ///
     /// # Errors
     /// If the weights cannot be had, or the device cannot be used.
-    pub fn load(&self, preprocess: Preprocess) -> Result<Classifier> {
+    pub fn load(&self, preprocess: Preprocess) -> Result<(Classifier, String)> {
         let device = self.device.open()?;
-        Ok(Classifier::new(&self.weights()?, self.registered().labels(), preprocess, device, self.dtype())?)
+        let Loaded { weights, sha256 } = self.loaded()?;
+        Ok((Classifier::new(&weights, self.registered().labels(), preprocess, device, self.dtype())?, sha256))
     }
 
-    /// Loads the weights, and shows how that goes.
+    /// Loads the weights.
     ///
     /// # Errors
     /// If they cannot be had.
     pub fn weights(&self) -> Result<Weights> {
-        match &self.weights {
-            Some(file) => loading::shown(&file.display().to_string(), 0, |report| weights::from_file(file, report)),
-            None => {
-                let model = self.registered();
-                let size = match &model.source {
-                    Source::Hub(file) => file.size,
-                    Source::Embedded(_) => 0,
-                };
-                loading::shown(model.name, size, |report| weights::from_model(model, report))
-            }
+        Ok(self.loaded()?.weights)
+    }
+
+    /// Loads the weights, and shows how that goes.
+    fn loaded(&self) -> Result<Loaded> {
+        if let Some(file) = &self.weights {
+            return loading::shown(&file.display().to_string(), 0, |report| Ok(load_file(file, report)?));
         }
+        let model = self.registered();
+        let size = match &model.source {
+            WeightsSource::Hub(file) => file.size,
+            WeightsSource::Embedded(_) => 0,
+        };
+        loading::shown(model.name, size, |report| Ok(load_model(model, report)?))
     }
 
     /// The element type to compute in.

@@ -48,7 +48,7 @@ pub struct Bench {
 pub fn run(args: &Bench) -> Result<ExitCode> {
     let model = args.model.registered();
     let crop = args.input_size.unwrap_or(model.input_size);
-    let classifier = args.model.load(Preprocess { resize: crop, crop, interpolation: model.interpolation })?;
+    let (classifier, _) = args.model.load(Preprocess { resize: crop, crop, interpolation: model.interpolation })?;
     let effort =
         Effort { warmup: args.warmup, repetitions: args.repetitions, duration: Duration::from_secs_f64(args.duration) };
     if !args.json {

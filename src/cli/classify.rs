@@ -81,7 +81,7 @@ pub fn run(args: &Classify) -> Result<ExitCode> {
         return Ok(ExitCode::FAILURE);
     }
     let mut session = Session {
-        classifier: args.model.load(preprocess)?,
+        classifier: args.model.load(preprocess)?.0,
         preprocess,
         options: args.pictures.options(!args.no_exif),
         model: args.model.shown_name(),

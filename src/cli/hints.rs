@@ -39,6 +39,7 @@ pub fn advice(error: &Error) -> Option<String> {
                  --labels"
             }
             DatasetProblem::MixedForms => "keep one form, or name the labels of all with --labels",
+            DatasetProblem::ClassMapWithoutFolders => "--class-map is for class folders",
             DatasetProblem::NoLabels => "name one with --labels",
             _ => return None,
         },

@@ -11,8 +11,8 @@ use crate::input::decode::Options;
 use crate::input::preprocess::{self, Preprocess};
 use crate::network::device;
 use crate::network::model::QLNet;
-use crate::weights::fold::Weights;
 use crate::weights::registry::{self, Label};
+use crate::weights::{Weights, load_model};
 
 /// A network, its preprocessing and the meaning of its outputs.
 ///
@@ -57,7 +57,7 @@ impl Classifier {
     /// If no model has that name, or its weights cannot be had.
     pub fn from_model(name: &str) -> Result<Self> {
         let model = registry::find(name)?;
-        let weights = crate::weights::from_model(model, &mut |_| {})?;
+        let weights = load_model(model, &mut |_| {})?.weights;
         Self::new(&weights, model.labels(), model.preprocess(), Device::Cpu, DType::F32)
     }
 
@@ -68,7 +68,7 @@ impl Classifier {
     /// If no model has that name, or the file is not there, is no checkpoint, or is one of another network.
     pub fn from_file(path: impl AsRef<Path>, name: &str) -> Result<Self> {
         let model = registry::find(name)?;
-        let weights = crate::weights::from_file(path.as_ref(), &mut |_| {})?;
+        let weights = Weights::from_file(path)?;
         Self::new(&weights, model.labels(), model.preprocess(), Device::Cpu, DType::F32)
     }
 
@@ -85,7 +85,7 @@ impl Classifier {
         dtype: DType,
     ) -> Result<Self> {
         preprocess.validate()?;
-        let labels = Label::for_outputs(labels, weights.config.num_classes);
+        let labels = Label::for_outputs(labels, weights.config().num_classes);
         let net = QLNet::from_weights(weights, dtype, &device)?;
         if dtype != DType::F32 {
             // Not every device has every operation in every element type.
@@ -255,7 +255,7 @@ mod tests {
 
     fn digits(dtype: DType) -> Classifier {
         let model = registry::find("qlnet-digits").unwrap();
-        let weights = crate::weights::from_model(model, &mut |_| {}).unwrap();
+        let weights = crate::weights::load_model(model, &mut |_| {}).unwrap().weights;
         Classifier::new(&weights, model.labels(), model.preprocess(), Device::Cpu, dtype).unwrap()
     }
 
@@ -301,13 +301,13 @@ mod tests {
     #[test]
     fn logits_are_an_affine_function_of_features() {
         let model = registry::find("qlnet-digits").unwrap();
-        let weights = crate::weights::from_model(model, &mut |_| {}).unwrap();
+        let weights = crate::weights::load_model(model, &mut |_| {}).unwrap().weights;
         let classifier = digits(DType::F32);
         // More images than run together.
         let images = normal((120, 3, 64, 64), &mut test_stream(1)).unwrap();
         let features = classifier.features(&images).unwrap();
         assert_eq!(features.dims(), [120, 48]);
-        let [weight, bias] = ["fc.weight", "fc.bias"].map(|name| &weights.tensors[name]);
+        let [weight, bias] = ["fc.weight", "fc.bias"].map(|name| &weights.tensors()[name]);
         let expected = features.matmul(&weight.t().unwrap()).unwrap().broadcast_add(bias).unwrap();
         let logits = classifier.logits(&images).unwrap();
         let difference = (logits - expected).unwrap().abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap();
@@ -325,9 +325,9 @@ mod tests {
         assert_eq!(classifier.classify(THREE).unwrap()[0].label, "3");
         // Large enough that its output leaves the range of float16.
         let model = registry::find("qlnet-digits").unwrap();
-        let mut weights = crate::weights::from_model(model, &mut |_| {}).unwrap();
-        let bias = weights.tensors.get_mut("fc.bias").unwrap();
-        *bias = (&*bias + 1e6).unwrap();
+        let mut weights = crate::weights::load_model(model, &mut |_| {}).unwrap().weights;
+        let bias = (&weights.tensors()["fc.bias"] + 1e6).unwrap();
+        weights.replace("fc.bias", bias).unwrap();
         classifier.net = QLNet::from_weights(&weights, DType::F16, &Device::Cpu).unwrap();
         let error = classifier.classify(THREE).unwrap_err();
         assert!(matches!(error, Error::Overflow { dtype: "f16" }), "{error}");

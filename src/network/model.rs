@@ -5,8 +5,8 @@ use candle_core::{DType, Device, Result, Tensor};
 use candle_nn::VarBuilder;
 
 use crate::network::ops::{self, Depthwise};
+use crate::weights::Weights;
 use crate::weights::config::{BlockConfig, Config};
-use crate::weights::fold::Weights;
 
 /// How many images of this size run together on a CPU: so many that every thread has work, and not many more,
 /// because their activations would need more memory and leave the cache.
@@ -198,7 +198,7 @@ impl QLNet {
     /// # Errors
     /// As [`Self::new`], or if the device fails.
     pub fn from_weights(weights: &Weights, dtype: DType, device: &Device) -> Result<Self> {
-        Self::new(&weights.config, weights.var_builder(dtype, device))
+        Self::new(weights.config(), weights.var_builder(dtype, device))
     }
 
     /// Logits `[n, classes]` of normalised images `[n, 3, h, w]`, in the network's element type.

@@ -17,8 +17,8 @@ use super::refused;
 use super::structure::{blocks, streams};
 use crate::error::{Error, Result};
 use crate::network::model::QLNet;
+use crate::weights::Weights;
 use crate::weights::config::Config;
-use crate::weights::fold::Weights;
 
 /// A network with more parameters takes too long.
 pub const MOST_PARAMETERS: usize = 4000;
@@ -88,11 +88,11 @@ pub fn small() -> Config {
 /// explicit skips, overflows, or one of its hardballs never acts on these images, because the group is
 /// larger then than the families say; [`Error::Compute`] if there is no memory.
 pub fn audit(weights: &Weights, families: &[&dyn Family], seed: u64) -> Result<Audit> {
-    let config = &weights.config;
+    let config = weights.config();
     if config.has_explicit_skips() {
         return Err(refused("a network with explicit skips has more symmetries than the families that are counted"));
     }
-    let parameters: usize = weights.tensors.values().map(|tensor| tensor.elem_count()).sum();
+    let parameters: usize = weights.tensors().values().map(|tensor| tensor.elem_count()).sum();
     if parameters > MOST_PARAMETERS {
         return Err(Error::TooLargeToAudit { parameters, limit: MOST_PARAMETERS });
     }
@@ -142,10 +142,10 @@ impl Differentiable {
     fn new(weights: &Weights) -> Result<Self> {
         let weights = weights.to_dtype(DType::F64)?;
         let parameter = |(name, tensor): (&String, &Tensor)| Ok((name.clone(), Var::from_tensor(tensor)?));
-        let parameters: Vec<_> = weights.tensors.iter().map(parameter).collect::<Result<_>>()?;
+        let parameters: Vec<_> = weights.tensors().iter().map(parameter).collect::<Result<_>>()?;
         let tensors = parameters.iter().map(|(name, var)| (name.clone(), var.as_tensor().clone())).collect();
         let builder = VarBuilder::from_tensors(tensors, DType::F64, &Device::Cpu);
-        Ok(Self { net: QLNet::new_plain(&weights.config, builder)?, parameters })
+        Ok(Self { net: QLNet::new_plain(weights.config(), builder)?, parameters })
     }
 
     /// Those of the Jacobian of the logits of all images `[n, 3, h, w]`, the largest first, divided by the

@@ -20,7 +20,7 @@ use super::element::{Side, tensor};
 use super::families::{filter_mixing, product_balance, product_scale};
 use super::structure::{BlockAt, blocks};
 use crate::error::Result;
-use crate::weights::fold::Weights;
+use crate::weights::Weights;
 
 /// The balanced weights, in float64: the same network. A factor that would be zero or infinite is left at one.
 ///
@@ -28,7 +28,7 @@ use crate::weights::fold::Weights;
 /// [`Error::Compute`](crate::error::Error::Compute) if there is no memory.
 pub fn balance(weights: &Weights) -> Result<Weights> {
     let mut weights = weights.to_dtype(DType::F64)?;
-    let config = weights.config.clone();
+    let config = weights.config().clone();
     for block in blocks(&config, None) {
         let Norms { first, second, filters, columns } = Norms::of(&weights, &block)?;
         let s = or_one(&((&filters * &columns)?.sum(1)? / (&first * &second)?)?.sqrt()?)?;

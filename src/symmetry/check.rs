@@ -11,8 +11,8 @@ use crate::error::{Error, Result};
 use crate::network::device;
 use crate::network::model::QLNet;
 use crate::random;
+use crate::weights::Weights;
 use crate::weights::config::Config;
-use crate::weights::fold::Weights;
 
 /// A network whose symmetry is checked: its weights, images to run it on, and the logits that must stay.
 ///
@@ -21,7 +21,7 @@ use crate::weights::fold::Weights;
 /// use qlnet::symmetry::check::{Subject, noise};
 /// use qlnet::symmetry::find;
 /// use qlnet::weights::config::Config;
-/// use qlnet::weights::fold::Weights;
+/// use qlnet::weights::Weights;
 ///
 /// let weights = Weights::random(&Config::qlnet_digits(), 1)?;
 /// let subject = Subject::new(&weights, &noise(2, 32, 1)?, DType::F32, &Device::Cpu)?;
@@ -123,7 +123,7 @@ impl Subject {
             return Err(refused("all logits are zero"));
         }
         let (images, device) = (images.to_dtype(dtype)?, device.clone());
-        let tolerance = rule_of_thumb(&weights.config, dtype);
+        let tolerance = rule_of_thumb(weights.config(), dtype);
         let mut subject = Self { weights, images, dtype, device, logits, largest_logit, tolerance };
         let sensitivity = subject.compare(&subject.off_by_rounding()?)?.logit_change;
         subject.tolerance = tolerance.max(SENSITIVITY * sensitivity);
@@ -151,12 +151,10 @@ impl Subject {
     fn off_by_rounding(&self) -> Result<Weights> {
         let unit = if self.dtype == DType::F64 { 2f64.powi(-53) } else { 2f64.powi(-24) };
         let mut rng = random::stream(0, random::ROUNDING);
-        let mut weights = self.weights.clone();
-        for (name, tensor) in &self.weights.tensors {
+        self.weights.map(|_, tensor| -> Result<Tensor> {
             let signs = matrices::signs(tensor.elem_count(), &mut rng)?.reshape(tensor.shape())?;
-            weights.tensors.insert(name.clone(), (tensor * signs.affine(unit, 1.0)?)?);
-        }
-        Ok(weights)
+            Ok((tensor * signs.affine(unit, 1.0)?)?)
+        })
     }
 
     /// How other weights, which are float64, differ from those of the subject, and the logits with them.
@@ -243,7 +241,7 @@ impl Subject {
     /// # Errors
     /// As [`Self::compare_with_control`].
     pub fn outcome_of(&self, family: &dyn Family, layer: Option<usize>, element: &Element) -> Result<Outcome> {
-        let dimensions = family.dimensions(&self.weights.config, layer);
+        let dimensions = family.dimensions(&self.weights.config(), layer);
         self.outcome(family.name(), family.group(), dimensions, std::slice::from_ref(element))
     }
 }
@@ -287,9 +285,9 @@ fn logits_in(weights: &Weights, images: &Tensor, dtype: DType, device: &Device) 
 pub fn distance(from: &Weights, to: &Weights) -> Result<f64> {
     let norm = |t: &Tensor| -> Result<f64> { Ok(t.sqr()?.sum_all()?.to_scalar::<f64>()?) };
     let (mut moved, mut whole) = (0.0, 0.0);
-    for (name, tensor) in &from.tensors {
+    for (name, tensor) in from.tensors() {
         // Tensors that no operation touched are shared.
-        let Some(other) = to.tensors.get(name).filter(|other| other.id() != tensor.id()) else { continue };
+        let Some(other) = to.tensors().get(name).filter(|other| other.id() != tensor.id()) else { continue };
         moved += norm(&(other - tensor)?)?;
         whole += norm(tensor)?;
     }
@@ -332,11 +330,7 @@ mod tests {
         assert!(matches!(error(&weights, &images, DType::F16), Error::Symmetry(_)));
         assert!(matches!(error(&weights, &images.squeeze(0).unwrap(), DType::F64), Error::Symmetry(_)));
         assert!(matches!(error(&weights, &images.narrow(1, 0, 1).unwrap(), DType::F64), Error::Symmetry(_)));
-        let scaled = |factor: f64| {
-            let mut scaled = weights.clone();
-            scaled.tensors.values_mut().for_each(|tensor| *tensor = tensor.affine(factor, 0.0).unwrap());
-            scaled
-        };
+        let scaled = |factor: f64| weights.map(|_, tensor| tensor.affine(factor, 0.0)).unwrap();
         assert!(matches!(error(&scaled(0.0), &images, DType::F32), Error::Symmetry(_)));
         assert!(matches!(error(&scaled(1e30), &images, DType::F32), Error::Overflow { dtype: "f32" }));
     }

@@ -1,11 +1,10 @@
 //! What elements are made of: operations on the folded weights of one convolution.
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{Device, Tensor};
 
 use super::refused;
 use crate::error::{Context, Error, Result};
-use crate::weights::config::Skip;
-use crate::weights::fold::Weights;
+use crate::weights::Weights;
 
 /// An operation on a convolution, named as in [`crate::weights::config::Conv`]. Matrices and vectors are float64.
 ///
@@ -87,7 +86,9 @@ impl Op {
                     t - moved
                 })
             }
-            Self::ExplicitSkip { layer, block } => explicit_skip(weights, *layer, *block),
+            Self::ExplicitSkip { layer, block } => {
+                weights.make_skip_explicit(*layer, *block).map_err(|error| refused(error.to_string()))
+            }
         }
     }
 
@@ -117,7 +118,7 @@ impl Op {
 /// The tensor `{conv}.{part}`, where `part` is `weight` or `bias`.
 pub(super) fn tensor<'a>(weights: &'a Weights, conv: &str, part: &str) -> Result<&'a Tensor> {
     let missing = || refused(format!("there is no `{conv}.{part}`"));
-    weights.tensors.get(&format!("{conv}.{part}")).ok_or_else(missing)
+    weights.tensors().get(&format!("{conv}.{part}")).ok_or_else(missing)
 }
 
 /// Changes the tensor `{conv}.{part}`, which keeps its shape.
@@ -134,8 +135,7 @@ fn change(
         let message = format!("`{name}` has the shape {:?}, and would get {:?}", before.dims(), after.dims());
         return Err(refused(message));
     }
-    weights.tensors.insert(name, after);
-    Ok(())
+    weights.replace(&name, after)
 }
 
 /// Changes the weight, and where it is to be scaled too the bias, whose one dimension is that of outputs.
@@ -146,21 +146,6 @@ fn change_outputs(
     by: impl Fn(&Tensor) -> candle_core::Result<Tensor>,
 ) -> Result<()> {
     scaled.parts().iter().try_for_each(|part| change(weights, conv, part, &by))
-}
-
-/// Makes the identity skip of `layer{layer}.{block}` a 1x1 convolution; another skip stays as it is.
-fn explicit_skip(weights: &mut Weights, layer: usize, block: usize) -> Result<()> {
-    let missing = || refused(format!("there is no layer{layer}.{block}"));
-    let config = weights.config.layers.get_mut(layer - 1).and_then(|blocks| blocks.get_mut(block));
-    let config = config.ok_or_else(missing)?;
-    if config.skip == Skip::Identity {
-        config.skip = Skip::Linear;
-        let (n, name) = (config.out_channels, format!("layer{layer}.{block}.skip"));
-        let identity = Tensor::eye(n, DType::F64, &Device::Cpu)?.reshape((n, n, 1, 1))?;
-        weights.tensors.insert(format!("{name}.weight"), identity);
-        weights.tensors.insert(format!("{name}.bias"), Tensor::zeros(n, DType::F64, &Device::Cpu)?);
-    }
-    Ok(())
 }
 
 /// How much of an element is applied.
@@ -262,7 +247,7 @@ mod tests {
                 let before = weights.clone();
                 let error = element.apply(&mut weights, Side::Both).unwrap_err();
                 assert!(matches!(error, Error::Symmetry(_)), "{} {hidden_channels}: {error}", family.name());
-                assert!(weights.tensors.iter().all(|(name, tensor)| tensor.id() == before.tensors[name].id()));
+                assert!(weights.tensors().iter().all(|(name, tensor)| tensor.id() == before.tensors()[name].id()));
             }
         }
     }

@@ -19,7 +19,7 @@
 //! ```
 //! use qlnet::symmetry::{Side, Subject, check, draw, find};
 //! use qlnet::weights::config::Config;
-//! use qlnet::weights::fold::Weights;
+//! use qlnet::weights::Weights;
 //!
 //! let weights = Weights::random(&Config::qlnet_digits(), 1)?;
 //! let images = check::noise(2, 32, 1)?;

@@ -86,8 +86,8 @@ mod tests {
     use super::*;
     use crate::symmetry::check::noise;
     use crate::symmetry::families::find;
+    use crate::weights::Weights;
     use crate::weights::config::Config;
-    use crate::weights::fold::Weights;
     use candle_core::{DType, Device};
 
     /// An error of the caller's own.

@@ -1,118 +1,40 @@
-//! From a model's name or a file to folded weights, through a cache that makes the second time
-//! fast.
+//! Keeps folded weights, so that a checkpoint is read and folded once.
 //!
-//! Reading and folding a checkpoint costs more than running the network once. The folded weights
-//! are therefore kept as safetensors in our own cache directory (`$XDG_CACHE_HOME/qlnet` or what the
-//! platform has in its place), named by the SHA-256 of the checkpoint and the version of our format.
-//! A copy that is missing, damaged or of another version is made again without a word, and where
-//! the directory cannot be written the program works without it.
+//! Reading and folding a checkpoint costs more than running the network once. The folded weights are
+//! therefore kept as safetensors in a cache directory of this program's own (`$XDG_CACHE_HOME/qlnet` or what
+//! the platform has in its place), named by the SHA-256 of the checkpoint and the version of the format. A
+//! copy that is missing, damaged or of another version is made again without a word, and where the directory
+//! cannot be written the program works without it.
 
 use std::collections::HashMap;
-use std::fmt;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
 use candle_core::Storage;
 use safetensors::SafeTensors;
 
+use crate::error::{Context, Reason, Result, bail, ensure};
 use crate::weights::checkpoint::Checkpoint;
 use crate::weights::config::Naming;
-use crate::weights::digest::sha256;
-use crate::weights::fold::{Weights, infer_config};
-use crate::weights::hub::{self, Hub};
-use crate::weights::registry::{HubFile, Model, Source};
+use crate::weights::fold::infer_config;
+use crate::weights::folded::Weights;
 
 /// Changes whenever folded files of an earlier version must not be used any more.
 const FORMAT: &str = "v1";
 
-/// What a caller may want to show while weights are made ready.
-#[derive(Clone, Copy, Debug)]
-pub enum Event<'a> {
-    /// Something about the download.
-    Hub(hub::Event<'a>),
-    /// Batch norm is about to be folded, which is done once for each checkpoint.
-    Folding,
-}
-
-/// A model could not be downloaded.
-#[derive(Debug)]
-pub struct DownloadError {
-    /// What was to be downloaded.
-    pub file: HubFile,
-    /// Where it can be had by hand.
-    pub url: String,
-    source: anyhow::Error,
-}
-
-impl fmt::Display for DownloadError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.source)
-    }
-}
-
-impl std::error::Error for DownloadError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.source.source()
-    }
-}
-
-/// The folded weights of a checkpoint file.
-///
-/// # Errors
-/// If it cannot be read or is not a QLNet's.
-pub fn from_file(path: &Path, report: &mut dyn FnMut(Event)) -> Result<Weights> {
-    let Some(dir) = cache_dir().filter(|_| path.is_file()) else { return fold(path, report) };
-    // Hashed as it streams by, which is all that a warm start needs of a file.
-    let hash = sha256(path)?;
-    if let Ok(weights) = read(&copy(&dir, &hash)) {
-        return Ok(weights);
-    }
-    let weights = fold(path, report)?;
-    // Hashed again: what is kept under a hash is made of the very bytes that have it, even if somebody
-    // writes to the file. A cache that cannot be written is no reason to fail.
-    if sha256(path)? == hash {
-        let _ = write(&dir, &copy(&dir, &hash), &weights);
-    }
-    Ok(weights)
-}
-
-/// The folded weights of a known model, downloaded if need be.
-///
-/// # Errors
-/// A [`DownloadError`] if they have to be downloaded and cannot be; others if the file cannot be read.
-pub fn from_model(model: &Model, report: &mut dyn FnMut(Event)) -> Result<Weights> {
-    match &model.source {
-        Source::Embedded(bytes) => Weights::from_checkpoint(&Checkpoint::from_bytes(bytes)?),
-        Source::Hub(file) => cached(cache_dir().as_deref(), file.sha256, || {
-            let hub = Hub::from_env();
-            let fetched = hub.fetch(file, &mut |event| report(Event::Hub(event)));
-            let path =
-                fetched.map_err(|source| DownloadError { file: *file, url: hub.url(file), source: source.into() })?;
-            fold(&path, report)
-        }),
-    }
-}
-
-fn fold(path: &Path, report: &mut dyn FnMut(Event)) -> Result<Weights> {
-    report(Event::Folding);
-    let checkpoint = Checkpoint::open(path)?;
-    Weights::from_checkpoint(&checkpoint).with_context(|| path.display().to_string())
-}
-
-/// Where folded weights are kept: what `QLNET_CACHE` names, else `qlnet` in the platform's place for
-/// caches, if it has one.
+/// Where folded weights are kept: the directory that `QLNET_CACHE` names, else `qlnet` in the platform's
+/// place for caches, if it has one.
 pub fn cache_dir() -> Option<PathBuf> {
     let named = std::env::var_os("QLNET_CACHE").filter(|name| !name.is_empty());
     named.map(PathBuf::from).or_else(|| Some(dirs::cache_dir()?.join("qlnet")))
 }
 
 /// The folded copy of the checkpoint with that hash, made by `make` where there is none.
-fn cached(dir: Option<&Path>, sha256: &str, make: impl FnOnce() -> Result<Weights>) -> Result<Weights> {
+pub(super) fn cached(dir: Option<&Path>, sha256: &str, make: impl FnOnce() -> Result<Weights>) -> Result<Weights> {
     let Some(dir) = dir else { return make() };
-    let path = copy(dir, sha256);
+    let path = cache_path(dir, sha256);
     if let Ok(weights) = read(&path) {
         return Ok(weights);
     }
@@ -123,66 +45,84 @@ fn cached(dir: Option<&Path>, sha256: &str, make: impl FnOnce() -> Result<Weight
 }
 
 /// Where the folded copy of a checkpoint with that hash is.
-fn copy(dir: &Path, sha256: &str) -> PathBuf {
+fn cache_path(dir: &Path, sha256: &str) -> PathBuf {
     dir.join(format!("{sha256}.{FORMAT}.safetensors"))
 }
 
 /// Reads a folded copy, by memory map.
-fn read(path: &Path) -> Result<Weights> {
+fn read(path: &Path) -> Result<Weights, Reason> {
     let file = File::open(path)?;
     // SAFETY: the map is read-only and short-lived, and this program replaces these files by rename;
     // it never changes one in place.
     let bytes = unsafe { memmap2::Mmap::map(&file)? };
     let (_, metadata) = SafeTensors::read_metadata(&bytes)?;
     let recorded = metadata.metadata().as_ref().and_then(|m| m.get(CHECKSUM)).context("no checksum")?.clone();
-    let Checkpoint { tensors } = Checkpoint::from_bytes(&bytes)?;
-    let weights = Weights { config: infer_config(Naming::Folded, &tensors)?, tensors };
+    let tensors = Checkpoint::from_bytes(&bytes)?.into_tensors();
+    let weights = Weights::new(infer_config(Naming::Folded, &tensors)?, tensors)?;
     ensure!(checksum(&weights)? == recorded, "damaged");
     Ok(weights)
 }
 
 /// Writes a folded copy, with the checksum of all tensors in the header.
-fn write(dir: &Path, path: &Path, weights: &Weights) -> Result<()> {
-    std::fs::create_dir_all(dir)?;
-    remove_abandoned(dir)?;
+fn write(dir: &Path, path: &Path, weights: &Weights) -> Result<(), Reason> {
+    fs::create_dir_all(dir)?;
+    remove_abandoned(dir);
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
     let metadata = HashMap::from([(CHECKSUM.to_string(), checksum(weights)?)]);
-    let mut file = tempfile::Builder::new().prefix(BEING_WRITTEN).tempfile_in(dir)?;
-    file.write_all(&safetensors::serialize(&weights.tensors, Some(metadata))?)?;
+    let mut file = tempfile::Builder::new().prefix(&format!(".{name}.")).suffix(TEMPORARY).tempfile_in(dir)?;
+    file.write_all(&safetensors::serialize(weights.tensors(), Some(metadata))?)?;
     file.persist(path)?;
     Ok(())
 }
 
-/// What the names of files begin with that are being written.
-const BEING_WRITTEN: &str = ".qlnet-";
+/// What the names of copies end with while they are written.
+const TEMPORARY: &str = ".tmp";
 
-/// Removes what runs that were killed while they wrote have left.
-fn remove_abandoned(dir: &Path) -> Result<()> {
-    for entry in std::fs::read_dir(dir)?.map_while(Result::ok) {
-        let age = entry.metadata().and_then(|m| m.modified()).ok().and_then(|time| time.elapsed().ok());
-        let old = age.is_some_and(|age| age > Duration::from_secs(600));
-        if old && entry.file_name().to_string_lossy().starts_with(BEING_WRITTEN) {
+/// Removes the temporary files of runs that were killed while they wrote, and nothing else: the directory may
+/// be one that other programs use.
+fn remove_abandoned(dir: &Path) {
+    for entry in fs::read_dir(dir).into_iter().flatten().map_while(Result::ok) {
+        let metadata = entry.metadata().ok().filter(|metadata| metadata.is_file());
+        let age = metadata.and_then(|metadata| metadata.modified().ok()?.elapsed().ok());
+        if age.is_some_and(|age| age > Duration::from_secs(600)) && is_temporary(&entry.file_name().to_string_lossy()) {
             // Another run may have been faster.
-            let _ = std::fs::remove_file(entry.path());
+            let _ = fs::remove_file(entry.path());
         }
     }
-    Ok(())
+}
+
+/// Whether a file's name is of the form that [`write`] gives to temporary files, in any version of the format:
+/// `.<SHA-256>.v1.safetensors.<random letters and digits>.tmp`.
+fn is_temporary(name: &str) -> bool {
+    let parse = || {
+        let (sha256, rest) = name.strip_prefix('.')?.split_once(".v")?;
+        let (version, random) = rest.strip_suffix(TEMPORARY)?.split_once(".safetensors.")?;
+        let hexadecimal = |b: u8| matches!(b, b'0'..=b'9' | b'a'..=b'f');
+        let all = |text: &str, of: fn(u8) -> bool| !text.is_empty() && text.bytes().all(of);
+        let digit = |b: u8| b.is_ascii_digit();
+        Some(
+            sha256.len() == 64
+                && all(sha256, hexadecimal)
+                && all(version, digit)
+                && all(random, |b| b.is_ascii_alphanumeric()),
+        )
+    };
+    parse().unwrap_or(false)
 }
 
 /// The entry of the header's metadata that holds the [`checksum`].
 const CHECKSUM: &str = "crc32";
 
 /// The CRC-32 of names, shapes and elements of all tensors.
-fn checksum(weights: &Weights) -> Result<String> {
+fn checksum(weights: &Weights) -> Result<String, Reason> {
     let mut hasher = crc32fast::Hasher::new();
-    for (name, tensor) in &weights.tensors {
+    for (name, tensor) in weights.tensors() {
         hasher.update(format!("{name} {:?} {:?} ", tensor.dtype(), tensor.dims()).as_bytes());
         let (storage, layout) = tensor.storage_and_layout();
         let (Storage::Cpu(storage), Some((start, end))) = (&*storage, layout.contiguous_offsets()) else {
             bail!("`{name}` is not a contiguous tensor on the CPU");
         };
-        let elements = &storage.as_slice::<f32>()?[start..end];
-        // SAFETY: every float32 is four bytes, all of them initialised.
-        hasher.update(unsafe { std::slice::from_raw_parts(elements.as_ptr().cast(), size_of_val(elements)) });
+        hasher.update(bytemuck::cast_slice(&storage.as_slice::<f32>()?[start..end]));
     }
     Ok(format!("{:08x}", hasher.finalize()))
 }
@@ -193,11 +133,12 @@ mod tests {
     use candle_core::Tensor;
     use std::cell::Cell;
     use std::collections::BTreeMap;
+    use std::time::SystemTime;
 
     /// The elements of every tensor.
     fn elements(weights: &Weights) -> BTreeMap<String, Vec<f32>> {
         let elements = |t: &Tensor| t.flatten_all().unwrap().to_vec1().unwrap();
-        weights.tensors.iter().map(|(name, t)| (name.clone(), elements(t))).collect()
+        weights.tensors().iter().map(|(name, t)| (name.clone(), elements(t))).collect()
     }
 
     #[test]
@@ -207,18 +148,18 @@ mod tests {
         let load = || {
             cached(Some(dir.path()), "0123", || {
                 made.set(made.get() + 1);
-                from_model(crate::weights::registry::find("qlnet-digits")?, &mut |_| {})
+                Weights::from_model("qlnet-digits")
             })
             .unwrap()
         };
         let first = load();
         let second = load();
         assert_eq!(made.get(), 1);
-        assert_eq!(first.config, second.config);
+        assert_eq!(first.config(), second.config());
         assert_eq!(elements(&first), elements(&second));
 
         let path = dir.path().join(format!("0123.{FORMAT}.safetensors"));
-        let good = std::fs::read(&path).unwrap();
+        let good = fs::read(&path).unwrap();
         let mut flipped = good.clone();
         flipped[good.len() / 2] ^= 1;
         // Two tensors of one shape exchange their names.
@@ -229,19 +170,61 @@ mod tests {
         exchanged[at(other)..][..one.len()].copy_from_slice(one);
         for bad in [&flipped[..], &exchanged, &good[..good.len() / 2], b"", b"{}"] {
             let before = made.get();
-            std::fs::write(&path, bad).unwrap();
+            fs::write(&path, bad).unwrap();
             assert_eq!(elements(&load()), elements(&first));
             assert_eq!(made.get(), before + 1);
-            assert_eq!(std::fs::read(&path).unwrap(), good);
+            assert_eq!(fs::read(&path).unwrap(), good);
         }
-        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "nothing temporary is left");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "nothing temporary is left");
     }
 
     #[test]
     fn a_directory_that_cannot_be_written_is_done_without() {
         let dir = Path::new("/proc/nowhere");
-        let weights =
-            cached(Some(dir), "0123", || from_model(crate::weights::registry::find("qlnet-digits")?, &mut |_| {}));
-        assert_eq!(weights.unwrap().config.num_classes, 10);
+        let weights = cached(Some(dir), "0123", || Weights::from_model("qlnet-digits"));
+        assert_eq!(weights.unwrap().config().num_classes, 10);
+    }
+
+    #[test]
+    fn only_abandoned_files_of_this_program_are_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let sha256 = "0123456789abcdef".repeat(4);
+        let ours = format!(".{sha256}.v1.safetensors.AbC123.tmp");
+        let others = [
+            ".qlnet-notes".to_string(),
+            ".tmpAbC123".to_string(),
+            format!(".{sha256}.tmp"),
+            format!(".{}.v1.safetensors.AbC123.tmp", &sha256[1..]),
+            format!("{sha256}.v0.safetensors"),
+        ];
+        let old = SystemTime::now() - Duration::from_secs(3600);
+        for name in others.iter().chain([&ours]) {
+            File::create(dir.path().join(name)).unwrap().set_modified(old).unwrap();
+        }
+        let fresh = format!(".{sha256}.v1.safetensors.XyZ789.tmp");
+        fs::write(dir.path().join(&fresh), "").unwrap();
+        // As old as the file, with a name of the same form.
+        let folder = format!(".{sha256}.v1.safetensors.folder.tmp");
+        fs::create_dir(dir.path().join(&folder)).unwrap();
+        #[cfg(unix)]
+        File::open(dir.path().join(&folder)).unwrap().set_modified(old).unwrap();
+
+        let load = || cached(Some(dir.path()), &sha256, || Weights::from_model("qlnet-digits")).unwrap();
+        load();
+        assert!(!dir.path().join(&ours).exists());
+        for name in others.iter().chain([&fresh, &folder]) {
+            assert!(dir.path().join(name).exists(), "{name}");
+        }
+        assert!(cache_path(dir.path(), &sha256).exists(), "a folder in the way does not stop caching");
+        assert_eq!(elements(&load()), elements(&Weights::from_model("qlnet-digits").unwrap()));
+    }
+
+    /// What the clean-up knows is what is written.
+    #[test]
+    fn temporary_files_have_their_form() {
+        let prefix = format!(".{}.{FORMAT}.safetensors.", "0123456789abcdef".repeat(4));
+        let file = tempfile::Builder::new().prefix(&prefix).suffix(TEMPORARY).tempfile().unwrap();
+        let name = file.path().file_name().unwrap().to_str().unwrap();
+        assert!(is_temporary(name), "{name}");
     }
 }

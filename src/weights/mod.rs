@@ -5,12 +5,17 @@
 //! preprocessing a registered model names, and nothing of the network.
 //!
 //! ```text
+//! load          the way through all of these, and a plain form for callers
 //! registry      which file holds a model's weights, and what its outputs mean
 //! hub           how that file gets here
+//! hashed_file   a file that is hashed once while it is read
 //! checkpoint    file -> named tensors
-//! config        names and shapes of tensors -> the dimensions of a network
+//! infer         names and shapes of tensors -> config, the dimensions of a network
 //! fold          named tensors -> folded weights
-//! cache         all of these behind a cache that makes the second time fast
+//! folded        the folded weights
+//! random        folded weights without a checkpoint
+//! export        folded weights -> files for other programs
+//! cache         keeps folded weights, which makes the second time fast
 //! digest        SHA-256, which names what is kept
 //! ```
 //!
@@ -21,8 +26,16 @@ mod cache;
 pub mod checkpoint;
 pub mod config;
 pub mod digest;
+mod export;
 pub mod fold;
+mod folded;
+mod hashed_file;
 pub mod hub;
+mod infer;
+mod load;
+mod random;
 pub mod registry;
 
-pub use cache::{DownloadError, Event, cache_dir, from_file, from_model};
+pub use cache::cache_dir;
+pub use folded::Weights;
+pub use load::{Event, Loaded, load_file, load_model};

@@ -1,7 +1,6 @@
 //! The models that `--model` knows, as data.
 
-use anyhow::{Result, anyhow};
-
+use crate::error::{Error, Result};
 use crate::input::preprocess::Preprocess;
 use crate::input::resample::Interpolation;
 use crate::weights::config::Config;
@@ -9,24 +8,28 @@ use crate::weights::config::Config;
 /// A model: where its weights are, what it takes, and what its outputs mean.
 #[derive(Debug)]
 pub struct Model {
+    /// As `qlnet-50-v0`.
     pub name: &'static str,
-    pub source: Source,
+    /// Where its weights are.
+    pub source: WeightsSource,
     /// Its dimensions, as far as they are known without its weights.
     pub config: fn() -> Config,
     /// Side of the square that the network was evaluated on, in pixels.
     pub input_size: u32,
     /// The part of the resized image's shorter side that is kept, as timm's `crop_pct`.
     pub crop_pct: f64,
+    /// How images are resized.
     pub interpolation: Interpolation,
     /// Index, WordNet id (or nothing) and name of each output, tab-separated, below a header.
     labels: &'static str,
 }
 
-/// Where weights come from.
+/// Where the weights of a registered model are.
 #[derive(Debug)]
-pub enum Source {
+pub enum WeightsSource {
+    /// On the Hugging Face hub.
     Hub(HubFile),
-    /// In the binary.
+    /// In this library: the bytes of a checkpoint.
     Embedded(&'static [u8]),
 }
 
@@ -37,6 +40,7 @@ pub struct HubFile {
     pub repository: &'static str,
     /// The full hash of a commit that has the file.
     pub revision: &'static str,
+    /// The name of the file in the repository.
     pub file: &'static str,
     /// In bytes.
     pub size: u64,
@@ -45,11 +49,12 @@ pub struct HubFile {
     pub sha256: &'static str,
 }
 
-/// The meaning of one output.
+/// What one output of a network stands for: a class.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Label {
-    /// WordNet id, such as `n02123045`.
+    /// The class's WordNet id, such as `n02123045`. ImageNet's classes have one.
     pub wnid: Option<String>,
+    /// The class's name, such as `tabby, tabby cat`.
     pub text: String,
 }
 
@@ -70,7 +75,7 @@ const DIGITS: &str = include_str!("../../data/digits.tsv");
 pub const MODELS: &[Model] = &[
     Model {
         name: "qlnet-50-v0",
-        source: Source::Hub(HubFile {
+        source: WeightsSource::Hub(HubFile {
             repository: "liuyao/QLNet",
             // The commit before 809645d6, which deleted the file from `main`.
             revision: "c388ac008044564d491817aa30658481acfbc177",
@@ -86,7 +91,7 @@ pub const MODELS: &[Model] = &[
     },
     Model {
         name: "qlnet-10m",
-        source: Source::Hub(HubFile {
+        source: WeightsSource::Hub(HubFile {
             repository: "liuyao/QLNet",
             revision: "3a6393b790afec081f8a1dabf463d83994059381",
             file: "qlnet-10m.pth.tar",
@@ -102,7 +107,7 @@ pub const MODELS: &[Model] = &[
     Model {
         // Experimental: how the kernels are shared is read off the shapes, see `fold`.
         name: "qlnet-10m-ks",
-        source: Source::Hub(HubFile {
+        source: WeightsSource::Hub(HubFile {
             repository: "liuyao/QLNet",
             revision: "c201790bf58560ff9b8d92b620383dd75bdb01d4",
             file: "qlnet-10m-ks.pth.tar",
@@ -117,7 +122,7 @@ pub const MODELS: &[Model] = &[
     },
     Model {
         name: "qlnet-digits",
-        source: Source::Embedded(include_bytes!("../../models/qlnet-digits.safetensors")),
+        source: WeightsSource::Embedded(include_bytes!("../../models/qlnet-digits.safetensors")),
         config: Config::qlnet_digits,
         input_size: 64,
         crop_pct: 1.0,
@@ -149,17 +154,12 @@ impl Model {
 /// The model of that name.
 ///
 /// # Errors
-/// If there is none; the message suggests the nearest name.
+/// [`Error::UnknownModel`] if there is none. It holds the registered name that is most like it.
 pub fn find(name: &str) -> Result<&'static Model> {
     MODELS.iter().find(|model| model.name == name).ok_or_else(|| {
         let likeness = |model: &Model| strsim::sorensen_dice(model.name, &name.to_lowercase());
         let nearest = MODELS.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b))).filter(|m| likeness(m) > 0.3);
-        let suggestion = nearest.map_or(String::new(), |model| format!("did you mean `{}`? ", model.name));
-        let names: Vec<_> = MODELS.iter().map(|model| model.name).collect();
-        anyhow!(
-            "unknown model `{name}`; {suggestion}known are {}; for a file of your own use --weights",
-            names.join(", ")
-        )
+        Error::UnknownModel { name: name.to_string(), nearest: nearest.map(|model| model.name) }
     })
 }
 
@@ -179,14 +179,14 @@ mod tests {
 
     #[test]
     fn the_built_in_model_has_its_dimensions() {
-        let weights = crate::weights::from_model(find("qlnet-digits").unwrap(), &mut |_| {}).unwrap();
-        assert_eq!(weights.config, Config::qlnet_digits());
+        let weights = crate::weights::Weights::from_model("qlnet-digits").unwrap();
+        assert_eq!(*weights.config(), Config::qlnet_digits());
     }
 
     #[test]
     fn pins_are_well_formed() {
         for model in MODELS {
-            if let Source::Hub(file) = &model.source {
+            if let WeightsSource::Hub(file) = &model.source {
                 let hexadecimal = |text: &str| text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
                 assert!(file.revision.len() == 40 && hexadecimal(file.revision));
                 assert!(file.sha256.len() == 64 && hexadecimal(file.sha256));

@@ -38,7 +38,7 @@ fn evaluate_images(args: &Eval, images: &Path) -> Result<ExitCode> {
     let preprocess = args.preprocess.resolve(model)?;
     let listing = Listing::new(images)?;
     let outputs = Outputs::create(args)?;
-    let classifier = args.model.load(preprocess)?;
+    let (classifier, sha256) = args.model.load(preprocess)?;
     let real = match &args.labels.real_labels {
         Some(file) => Some(RealLabels::open(file, listing.paths(), classifier.labels().len())?),
         None => None,
@@ -49,7 +49,6 @@ fn evaluate_images(args: &Eval, images: &Path) -> Result<ExitCode> {
     let shard = args.part.shard.unwrap_or(Shard::WHOLE);
     let expected = shard.images(dataset.images()).count();
     ensure!(expected > 0, "shard {shard} is empty: there are only {} images", dataset.images());
-    let sha256 = args.model.weights_sha256()?;
     let run = Run::new(model, sha256, &classifier, &dataset, selection, shard, args.pictures.options(false));
 
     let mut evaluation = Evaluation::begin(args, &run, &dataset, real)?;

@@ -10,7 +10,7 @@ use crate::cli::print::{print_and_go_on as print, to_json};
 use crate::symmetry::Family;
 use crate::symmetry::audit::{Counted, audit, small};
 use crate::text::thousands;
-use crate::weights::fold::Weights;
+use crate::weights::Weights;
 
 pub fn run(args: &Symmetry, families: &[&dyn Family]) -> Result<ExitCode> {
     let weights = match (&args.model.weights, &args.model.model) {

@@ -24,7 +24,7 @@ use crate::input::preprocess::{Preprocess, to_tensor};
 use crate::network::device;
 use crate::symmetry::check::{FAR, Subject, noise};
 use crate::symmetry::{FAMILIES, Family, find};
-use crate::weights::fold::Weights;
+use crate::weights::Weights;
 
 /// Images to run on unless others are named.
 const DIGITS: [&[u8]; 2] =
@@ -51,9 +51,9 @@ pub fn run(args: &Symmetry) -> Result<ExitCode> {
     let images = images(args, model.preprocess())?;
     let device = args.model.device.open()?;
     let weights = if args.untrained { Weights::random(&(model.config)(), args.seed)? } else { args.model.weights()? };
-    ensure!(args.save_state_dict.is_none() || !weights.config.has_explicit_skips(), EXPLICIT);
+    ensure!(args.save_state_dict.is_none() || !weights.config().has_explicit_skips(), EXPLICIT);
     if let Some(layer) = args.layer {
-        let layers = weights.config.layers.len();
+        let layers = weights.config().layers.len();
         ensure!((1..=layers).contains(&layer), "--layer {layer}: the network has layers 1 to {layers}");
     }
     let subject = Subject::new(&weights, &images, dtype, &device)?;

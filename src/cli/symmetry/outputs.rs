@@ -8,7 +8,7 @@ use super::arguments::Symmetry;
 use crate::cli::output::{create, ensure_distinct, ensure_ending};
 use crate::output::Output;
 use crate::symmetry::plot;
-use crate::weights::fold::Weights;
+use crate::weights::Weights;
 
 /// The files that are written at the end.
 pub struct Outputs {

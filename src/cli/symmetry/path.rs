@@ -50,7 +50,7 @@ pub fn run(
     let far = path.last().is_some_and(|step| step.control_logit_change >= FAR * subject.tolerance());
     let passed = stays && far;
     if args.json {
-        let continuous = families.iter().filter(|family| family.dimensions(&subject.weights().config, args.layer) > 0);
+        let continuous = families.iter().filter(|family| family.dimensions(subject.weights().config(), args.layer) > 0);
         let families = continuous.map(|family| family.name()).collect();
         print(&to_json(&Report { passed, header, families, path: &path })?)?;
     }

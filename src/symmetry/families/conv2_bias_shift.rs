@@ -14,8 +14,8 @@ use crate::error::Result;
 use crate::symmetry::element::{Element, Op, tensor};
 use crate::symmetry::matrices;
 use crate::symmetry::structure::{BlockAt, blocks};
+use crate::weights::Weights;
 use crate::weights::config::Config;
-use crate::weights::fold::Weights;
 
 pub struct Conv2BiasShift;
 
@@ -55,11 +55,11 @@ impl Family for Conv2BiasShift {
 
     fn random(&self, weights: &Weights, layer: Option<usize>, rng: &mut ChaCha8Rng) -> Result<Element> {
         let draw = |block: &BlockAt| shift(weights, block, rng);
-        per_block::random(&weights.config, layer, draw, element)
+        per_block::random(weights.config(), layer, draw, element)
     }
 
     fn subgroup(&self, weights: &Weights, layer: Option<usize>, rng: &mut ChaCha8Rng) -> Result<Option<Subgroup>> {
         let draw = |block: &BlockAt, rng: &mut ChaCha8Rng| shift(weights, block, rng);
-        per_block::subgroup(&weights.config, layer, rng, draw, |a| Ok(a.clone()), element)
+        per_block::subgroup(weights.config(), layer, rng, draw, |a| Ok(a.clone()), element)
     }
 }

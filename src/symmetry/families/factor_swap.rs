@@ -13,8 +13,8 @@ use super::{Family, Subgroup};
 use crate::error::Result;
 use crate::symmetry::element::{Element, Op};
 use crate::symmetry::structure::{BlockAt, blocks};
+use crate::weights::Weights;
 use crate::weights::config::Config;
-use crate::weights::fold::Weights;
 
 pub struct FactorSwap;
 
@@ -51,7 +51,7 @@ impl Family for FactorSwap {
     }
 
     fn random(&self, weights: &Weights, layer: Option<usize>, rng: &mut ChaCha8Rng) -> Result<Element> {
-        Ok(movable(&weights.config, layer).fold(Element::default(), |sum, block| {
+        Ok(movable(weights.config(), layer).fold(Element::default(), |sum, block| {
             let swapped: Vec<bool> = (0..block.config.hidden_channels).map(|_| rng.next_u32() & 1 == 1).collect();
             sum.and(element(&block, &swapped))
         }))

@@ -16,8 +16,8 @@ use crate::error::Result;
 use crate::symmetry::element::{Element, Op, Scaled};
 use crate::symmetry::matrices;
 use crate::symmetry::structure::{BlockAt, blocks};
+use crate::weights::Weights;
 use crate::weights::config::Config;
-use crate::weights::fold::Weights;
 
 pub struct FilterMixing;
 
@@ -62,13 +62,13 @@ impl Family for FilterMixing {
     }
 
     fn random(&self, weights: &Weights, layer: Option<usize>, rng: &mut ChaCha8Rng) -> Result<Element> {
-        blocks(&weights.config, layer).try_fold(Element::default(), |sum, block| {
+        blocks(weights.config(), layer).try_fold(Element::default(), |sum, block| {
             let log = logarithms(&block, rng)?;
             Ok(sum.and(element(&block, &log, &matrices::signs(block.config.hidden_channels, rng)?)?))
         })
     }
 
     fn subgroup(&self, weights: &Weights, layer: Option<usize>, rng: &mut ChaCha8Rng) -> Result<Option<Subgroup>> {
-        per_block::subgroup(&weights.config, layer, rng, logarithms, |a| Ok(a.clone()), positive)
+        per_block::subgroup(weights.config(), layer, rng, logarithms, |a| Ok(a.clone()), positive)
     }
 }

@@ -19,8 +19,8 @@ use crate::error::Result;
 use crate::symmetry::element::{Element, Op};
 use crate::symmetry::matrices;
 use crate::symmetry::structure::{BlockAt, Stream, at_open_boundaries, streams};
+use crate::weights::Weights;
 use crate::weights::config::Config;
-use crate::weights::fold::Weights;
 
 pub struct GeneralLinear;
 
@@ -66,11 +66,11 @@ impl Family for GeneralLinear {
     }
 
     fn random(&self, weights: &Weights, layer: Option<usize>, rng: &mut ChaCha8Rng) -> Result<Element> {
-        elements(&weights.config, layer, |n| Ok((logarithm(n, rng)?, matrices::signs(1, rng)?)))
+        elements(weights.config(), layer, |n| Ok((logarithm(n, rng)?, matrices::signs(1, rng)?)))
     }
 
     fn subgroup(&self, weights: &Weights, layer: Option<usize>, rng: &mut ChaCha8Rng) -> Result<Option<Subgroup>> {
-        let config = weights.config.clone();
+        let config = weights.config().clone();
         let mut logarithms = Vec::new();
         for stream in streams(&config, layer) {
             for _ in stream.open_boundaries() {

@@ -13,8 +13,8 @@ use super::{Family, Subgroup};
 use crate::error::Result;
 use crate::symmetry::element::{Element, Op};
 use crate::symmetry::structure::{BlockAt, blocks};
+use crate::weights::Weights;
 use crate::weights::config::Config;
-use crate::weights::fold::Weights;
 
 pub struct HiddenPermutation;
 
@@ -47,7 +47,7 @@ impl Family for HiddenPermutation {
     }
 
     fn random(&self, weights: &Weights, layer: Option<usize>, rng: &mut ChaCha8Rng) -> Result<Element> {
-        let movable = blocks(&weights.config, layer).filter(|block| block.config.hidden_channels > 1);
+        let movable = blocks(weights.config(), layer).filter(|block| block.config.hidden_channels > 1);
         Ok(movable.fold(Element::default(), |sum, block| {
             let mut order: Vec<u32> = (0..block.config.hidden_channels as u32).collect();
             // Not the identity: it would show nothing.

@@ -22,8 +22,8 @@ use rand::rngs::ChaCha8Rng;
 use crate::error::{Error, Result};
 use crate::random;
 use crate::symmetry::element::Element;
+use crate::weights::Weights;
 use crate::weights::config::Config;
-use crate::weights::fold::Weights;
 
 /// Elements that depend on one real number: `exp(t A)` for a fixed `A`.
 pub type Subgroup = Box<dyn Fn(f64) -> Result<Element>>;

@@ -15,8 +15,8 @@ use super::{Family, Subgroup, per_block};
 use crate::error::Result;
 use crate::symmetry::element::{Element, Op, Scaled};
 use crate::symmetry::structure::{BlockAt, blocks};
+use crate::weights::Weights;
 use crate::weights::config::Config;
-use crate::weights::fold::Weights;
 
 pub struct ProductBalance;
 
@@ -44,10 +44,10 @@ impl Family for ProductBalance {
     }
 
     fn random(&self, weights: &Weights, layer: Option<usize>, rng: &mut ChaCha8Rng) -> Result<Element> {
-        per_block::random_by_factors(&weights.config, layer, rng, element)
+        per_block::random_by_factors(weights.config(), layer, rng, element)
     }
 
     fn subgroup(&self, weights: &Weights, layer: Option<usize>, rng: &mut ChaCha8Rng) -> Result<Option<Subgroup>> {
-        per_block::subgroup_by_factors(&weights.config, layer, rng, element)
+        per_block::subgroup_by_factors(weights.config(), layer, rng, element)
     }
 }

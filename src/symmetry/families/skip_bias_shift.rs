@@ -14,8 +14,8 @@ use crate::error::Result;
 use crate::symmetry::element::{Element, Op};
 use crate::symmetry::matrices;
 use crate::symmetry::structure::{BlockAt, blocks};
+use crate::weights::Weights;
 use crate::weights::config::Config;
-use crate::weights::fold::Weights;
 
 pub struct SkipBiasShift;
 
@@ -45,13 +45,13 @@ impl Family for SkipBiasShift {
     }
 
     fn random(&self, weights: &Weights, layer: Option<usize>, rng: &mut ChaCha8Rng) -> Result<Element> {
-        skips(&weights.config, layer).try_fold(Element::default(), |sum, block| {
+        skips(weights.config(), layer).try_fold(Element::default(), |sum, block| {
             Ok(sum.and(element(&block, &matrices::shift(block.config.out_channels, rng)?)?))
         })
     }
 
     fn subgroup(&self, weights: &Weights, layer: Option<usize>, rng: &mut ChaCha8Rng) -> Result<Option<Subgroup>> {
-        let config = weights.config.clone();
+        let config = weights.config().clone();
         let shifts: Vec<Tensor> = skips(&config, layer)
             .map(|block| matrices::shift(block.config.out_channels, rng))
             .collect::<Result<_>>()?;

@@ -19,8 +19,8 @@ use crate::error::Result;
 use crate::symmetry::element::{Element, Op};
 use crate::symmetry::matrices;
 use crate::symmetry::structure::{Stream, streams};
+use crate::weights::Weights;
 use crate::weights::config::Config;
-use crate::weights::fold::Weights;
 
 pub struct StageRotation;
 
@@ -54,13 +54,13 @@ impl Family for StageRotation {
     }
 
     fn random(&self, weights: &Weights, layer: Option<usize>, rng: &mut ChaCha8Rng) -> Result<Element> {
-        begun_by_blocks(&weights.config, layer).try_fold(Element::default(), |sum, stream| {
+        begun_by_blocks(weights.config(), layer).try_fold(Element::default(), |sum, stream| {
             Ok(sum.and(element(&stream, &matrices::haar(stream.width, rng)?)?))
         })
     }
 
     fn subgroup(&self, weights: &Weights, layer: Option<usize>, rng: &mut ChaCha8Rng) -> Result<Option<Subgroup>> {
-        let config = weights.config.clone();
+        let config = weights.config().clone();
         let skew: Vec<_> =
             begun_by_blocks(&config, layer).map(|stream| matrices::skew(stream.width, rng)).collect::<Result<_>>()?;
         Ok(Some(Box::new(move |t| {

@@ -17,8 +17,8 @@ use crate::error::Result;
 use crate::symmetry::element::{Element, Op, Scaled};
 use crate::symmetry::matrices;
 use crate::symmetry::structure::{Stream, streams};
+use crate::weights::Weights;
 use crate::weights::config::Config;
-use crate::weights::fold::Weights;
 
 pub struct StemScaling;
 
@@ -56,7 +56,7 @@ impl Family for StemScaling {
     }
 
     fn subgroup(&self, weights: &Weights, layer: Option<usize>, rng: &mut ChaCha8Rng) -> Result<Option<Subgroup>> {
-        let config = weights.config.clone();
+        let config = weights.config().clone();
         let logarithm = (matrices::normal(config.stem_channels, rng)? * 0.5)?;
         Ok(Some(Box::new(move |t| match stem(&config, layer) {
             Some(stem) => element(&stem, &(&logarithm * t)?.exp()?),

@@ -19,8 +19,8 @@ use crate::error::Result;
 use crate::symmetry::element::{Element, Op};
 use crate::symmetry::matrices;
 use crate::symmetry::structure::{BlockAt, Stream, at_open_boundaries, streams};
+use crate::weights::Weights;
 use crate::weights::config::Config;
-use crate::weights::fold::Weights;
 
 pub struct StreamShift;
 
@@ -55,11 +55,11 @@ impl Family for StreamShift {
     }
 
     fn random(&self, weights: &Weights, layer: Option<usize>, rng: &mut ChaCha8Rng) -> Result<Element> {
-        elements(&weights.config, layer, |width| matrices::shift(width, rng))
+        elements(weights.config(), layer, |width| matrices::shift(width, rng))
     }
 
     fn subgroup(&self, weights: &Weights, layer: Option<usize>, rng: &mut ChaCha8Rng) -> Result<Option<Subgroup>> {
-        let config = weights.config.clone();
+        let config = weights.config().clone();
         let mut shifts = Vec::new();
         elements(&config, layer, |width| {
             shifts.push(matrices::shift(width, rng)?);

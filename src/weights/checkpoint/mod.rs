@@ -2,29 +2,30 @@
 //!
 //! | form | recognised by | read by |
 //! |---|---|---|
-//! | `torch.save` of a training state with the weights under `state_dict` (timm's `.pth.tar`) | zip magic | [`torch`] |
-//! | `torch.save` of a bare `state_dict` | zip magic | [`torch`] |
-//! | safetensors | JSON header | [`mod@safetensors`] |
+//! | `torch.save` of a training state with the weights under `state_dict` (timm's `.pth.tar`) | zip magic | `torch` |
+//! | `torch.save` of a bare `state_dict` | zip magic | `torch` |
+//! | safetensors | JSON header | `safetensors` |
 //!
 //! Tensors keep the element type of the file. Integer tensors (batch norm's `num_batches_tracked`)
-//! carry nothing that inference needs and are left out, and the `module.` that PyTorch's
-//! `DataParallel` puts before every name is taken off.
+//! carry nothing that inference needs and are left out. The prefix `module.`, which PyTorch's
+//! `DataParallel` puts before every name, is removed.
 
 mod pickle;
 mod safetensors;
 mod torch;
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{BufReader, Cursor, Read};
+use std::fs::{File, Metadata};
+use std::io::{BufReader, Cursor, Read, Seek};
 use std::path::Path;
 
-use anyhow::{Context, Result, bail, ensure};
 use candle_core::Tensor;
 
-/// The floating-point tensors of a checkpoint, by name, on the CPU.
+use crate::error::{At, Error, Reason, Result, ensure};
+
+/// The floating-point tensors of a checkpoint, by name, on the CPU. There is at least one.
 pub struct Checkpoint {
-    pub tensors: BTreeMap<String, Tensor>,
+    tensors: BTreeMap<String, Tensor>,
 }
 
 impl Checkpoint {
@@ -32,39 +33,53 @@ impl Checkpoint {
     /// any size.
     ///
     /// # Errors
-    /// If the file cannot be read, or for any reason that [`Self::from_bytes`] has.
+    /// [`Error::Io`] if the file cannot be read, and that of [`Self::from_bytes`].
     pub fn open(path: &Path) -> Result<Self> {
-        let name = path.display();
-        let mut file = File::open(path).with_context(|| format!("cannot open {name}"))?;
-        let metadata = file.metadata().with_context(|| format!("cannot read {name}"))?;
-        ensure!(!metadata.is_dir(), "{name} is a directory, not a checkpoint file");
-        let mut start = Vec::new();
-        file.by_ref().take(ZIP_MAGIC.len() as u64).read_to_end(&mut start)?;
-        let checkpoint = if metadata.is_file() && start == ZIP_MAGIC {
-            torch::read(BufReader::new(file), metadata.len()).and_then(Self::from_tensors)
+        let (file, metadata) = open(path)?;
+        if metadata.is_file() {
+            Self::read(BufReader::new(file), metadata.len(), path)
         } else {
-            Self::from_bytes(&read_all(file, start, path)?)
-        };
-        checkpoint.with_context(|| name.to_string())
+            Self::from_bytes(&read_all(file, path)?).at(path.display())
+        }
+    }
+
+    /// Reads a checkpoint from the content, of `length` bytes, of the file at `path`.
+    pub(super) fn read(mut content: impl Read + Seek, length: u64, path: &Path) -> Result<Self> {
+        let mut start = Vec::new();
+        let read = content.by_ref().take(ZIP_MAGIC.len() as u64).read_to_end(&mut start);
+        read.and_then(|_| content.rewind()).map_err(Error::io("read", path))?;
+        if start == ZIP_MAGIC {
+            torch::read(content, length).map_err(Error::Checkpoint).and_then(Self::from_tensors)
+        } else {
+            Self::from_bytes(&read_all(content, path)?)
+        }
+        .at(path.display())
     }
 
     /// Reads a checkpoint from the bytes of a file.
     ///
     /// # Errors
-    /// If the form is not known (with a hint where it is a common mistake), the file is damaged, or
-    /// a pickle in it asks for anything but tensors and plain data.
+    /// [`Error::Checkpoint`] if the form is not known (with a hint where it is a common mistake), the file is
+    /// damaged, or a pickle in it asks for anything but tensors and plain data.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
-        Self::from_tensors(if bytes.starts_with(ZIP_MAGIC) {
-            torch::read(Cursor::new(bytes), bytes.len() as u64)?
+        let tensors = if bytes.starts_with(ZIP_MAGIC) {
+            torch::read(Cursor::new(bytes), bytes.len() as u64)
         } else if safetensors::looks_like(bytes) {
-            safetensors::read(bytes)?
+            safetensors::read(bytes)
         } else {
-            bail!("{}", explain_unknown(bytes));
-        })
+            Err(Reason::new(explain_unknown(bytes)))
+        };
+        Self::from_tensors(tensors.map_err(Error::Checkpoint)?)
     }
 
-    fn from_tensors(tensors: BTreeMap<String, Tensor>) -> Result<Self> {
-        ensure!(!tensors.is_empty(), "the checkpoint holds no floating-point tensor");
+    /// A checkpoint of tensors in memory, which have the names of PyTorch's `state_dict` or of folded weights.
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`] if there are none.
+    pub fn from_tensors(tensors: BTreeMap<String, Tensor>) -> Result<Self> {
+        if tensors.is_empty() {
+            return Err(Error::Checkpoint(Reason::new("the checkpoint holds no floating-point tensor")));
+        }
         let prefixed = tensors.keys().all(|name| name.starts_with("module."));
         let tensors = if prefixed {
             tensors.into_iter().map(|(name, t)| (name["module.".len()..].to_string(), t)).collect()
@@ -73,19 +88,44 @@ impl Checkpoint {
         };
         Ok(Self { tensors })
     }
+
+    /// The tensors by name.
+    pub fn tensors(&self) -> &BTreeMap<String, Tensor> {
+        &self.tensors
+    }
+
+    /// The tensors themselves.
+    pub(super) fn into_tensors(self) -> BTreeMap<String, Tensor> {
+        self.tensors
+    }
 }
 
 /// What a zip begins with.
 const ZIP_MAGIC: &[u8] = b"PK\x03\x04";
 
-/// Reads a file, of which `start` has been read, to its end, which must come before 2 GiB.
-fn read_all(file: File, start: Vec<u8>, path: &Path) -> Result<Vec<u8>> {
+/// Opens what may be a checkpoint file.
+pub(super) fn open(path: &Path) -> Result<(File, Metadata)> {
+    let file = File::open(path).map_err(Error::io("open", path))?;
+    let metadata = file.metadata().map_err(Error::io("read", path))?;
+    if metadata.is_dir() {
+        let reason = format!("{} is a directory, not a checkpoint file", path.display());
+        return Err(Error::Checkpoint(Reason::new(reason)));
+    }
+    Ok((file, metadata))
+}
+
+/// Reads all content of the file at `path`, which must end before 2 GiB.
+pub(super) fn read_all(content: impl Read, path: &Path) -> Result<Vec<u8>> {
     const LIMIT: u64 = 2 << 30;
-    let name = path.display();
-    let mut bytes = start;
-    file.take(LIMIT).read_to_end(&mut bytes).with_context(|| format!("cannot read {name}"))?;
-    ensure!(!bytes.is_empty(), "{name} is empty");
-    ensure!((bytes.len() as u64) < LIMIT, "{name} is larger than any checkpoint");
+    let mut bytes = Vec::new();
+    content.take(LIMIT).read_to_end(&mut bytes).map_err(Error::io("read", path))?;
+    let check = || -> Result<(), Reason> {
+        let name = path.display();
+        ensure!(!bytes.is_empty(), "{name} is empty");
+        ensure!((bytes.len() as u64) < LIMIT, "{name} is larger than any checkpoint");
+        Ok(())
+    };
+    check().map_err(Error::Checkpoint)?;
     Ok(bytes)
 }
 
@@ -112,7 +152,7 @@ mod tests {
     use super::*;
 
     fn error(bytes: &[u8]) -> String {
-        format!("{:#}", Checkpoint::from_bytes(bytes).err().expect("must be refused"))
+        Checkpoint::from_bytes(bytes).err().expect("must be refused").to_string()
     }
 
     #[test]

@@ -2,19 +2,23 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Result, bail};
 use candle_core::{DType, Device, Tensor};
 use safetensors::{Dtype, SafeTensors};
 
-/// Whether the file begins as safetensors do: eight bytes of length, then a JSON object.
+use crate::error::{Reason, bail};
+
+/// Whether the file begins as a safetensors file does: eight bytes of length, then a JSON object.
 pub fn looks_like(bytes: &[u8]) -> bool {
     bytes.get(8) == Some(&b'{')
 }
 
 /// All floating-point tensors of a safetensors file.
-pub fn read(bytes: &[u8]) -> Result<BTreeMap<String, Tensor>> {
+pub fn read(bytes: &[u8]) -> Result<BTreeMap<String, Tensor>, Reason> {
     let file = SafeTensors::deserialize(bytes).map_err(|error| {
-        anyhow::anyhow!("damaged safetensors file: its header does not describe its {} bytes ({error})", bytes.len())
+        Reason::new(format!(
+            "damaged safetensors file: its header does not describe its {} bytes ({error})",
+            bytes.len()
+        ))
     })?;
     let mut tensors = BTreeMap::new();
     for (name, view) in file.iter() {

@@ -4,20 +4,20 @@
 use std::collections::BTreeMap;
 use std::io::{Read, Seek};
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
 use candle_core::{Device, Tensor};
 use zip::read::{ArchiveOffset, Config};
 use zip::result::ZipError;
 use zip::{CompressionMethod, ZipArchive};
 
 use super::pickle::{self, Heap, Object, TensorRef, Value};
+use crate::error::{Context, Reason, bail, ensure};
 
 /// Weights of more bytes are no QLNet's, and nothing is gained by filling the memory with them.
 const LARGEST: u64 = 2 << 30;
 
 /// The tensors of a training state's `state_dict`, or of a bare one, in a zip of `length` bytes. Everything
 /// else in the file, the optimizer's tensors above all, is not read.
-pub fn read(source: impl Read + Seek, length: u64) -> Result<BTreeMap<String, Tensor>> {
+pub fn read(source: impl Read + Seek, length: u64) -> Result<BTreeMap<String, Tensor>, Reason> {
     let mut zip = Zip::new(source, length)?;
     let folder = zip.folder()?;
     if zip.has(&format!("{folder}byteorder")) {
@@ -58,7 +58,7 @@ struct Zip<R> {
 }
 
 impl<R: Read + Seek> Zip<R> {
-    fn new(source: R, length: u64) -> Result<Self> {
+    fn new(source: R, length: u64) -> Result<Self, Reason> {
         // Nothing comes before the archive. Left to find that out, the crate takes PyTorch's zip64 end
         // records for the first entry where both have 76 bytes: where the file was saved under a name
         // whose stem has 21.
@@ -67,7 +67,7 @@ impl<R: Read + Seek> Zip<R> {
     }
 
     /// The folder in which everything lies, with its `/`: the name under which the file was saved.
-    fn folder(&self) -> Result<String> {
+    fn folder(&self) -> Result<String, Reason> {
         for name in self.archive.file_names() {
             let name = name.map_err(damaged)?;
             if let Some(folder) = name.strip_suffix("data.pkl")
@@ -85,7 +85,7 @@ impl<R: Read + Seek> Zip<R> {
     }
 
     /// The content of an entry, checked against its CRC-32.
-    fn content(&mut self, name: &str) -> Result<Vec<u8>> {
+    fn content(&mut self, name: &str) -> Result<Vec<u8>, Reason> {
         let changed = || format!("damaged: `{name}` in the zip is not what was saved; fetch the file again");
         let index =
             self.archive.index_for_name(name).with_context(|| format!("damaged: `{name}` is missing in the zip"))?;
@@ -95,22 +95,22 @@ impl<R: Read + Seek> Zip<R> {
             "`{name}` in the zip is compressed, as torch.save never writes it; unpack and zip it with -0"
         );
         let size = entry.size();
-        ensure!(size <= self.length, changed());
+        ensure!(size <= self.length, "{}", changed());
         ensure!(size <= LARGEST, "`{name}` in the zip has {size} bytes, more than any part of a QLNet");
         let mut content = Vec::new();
         content.try_reserve_exact(size as usize).with_context(|| format!("no memory for `{name}`"))?;
-        ensure!(entry.by_ref().take(size).read_to_end(&mut content)? as u64 == size, changed());
-        ensure!(crc32fast::hash(&content) == entry.crc32(), changed());
+        ensure!(entry.by_ref().take(size).read_to_end(&mut content)? as u64 == size, "{}", changed());
+        ensure!(crc32fast::hash(&content) == entry.crc32(), "{}", changed());
         Ok(content)
     }
 }
 
-fn damaged(error: ZipError) -> anyhow::Error {
-    anyhow!("damaged or incomplete: the zip cannot be read ({error}); fetch the file again")
+fn damaged(error: ZipError) -> Reason {
+    Reason::new(format!("damaged or incomplete: the zip cannot be read ({error}); fetch the file again"))
 }
 
 /// Finds the weights: under `state_dict` (timm, most scripts) or `model`, or the root itself.
-fn state_dict<'a>(heap: &'a Heap, root: &'a Value) -> Result<Vec<(&'a str, &'a TensorRef)>> {
+fn state_dict<'a>(heap: &'a Heap, root: &'a Value) -> Result<Vec<(&'a str, &'a TensorRef)>, Reason> {
     let Some(items) = heap.dict(root) else {
         bail!("the file holds no dictionary of tensors; save model.state_dict(), not the model object");
     };
@@ -134,7 +134,7 @@ fn is_str(value: &Value, text: &str) -> bool {
 }
 
 /// The tensor that `reference` describes, in row-major order; `None` if its elements are integers.
-fn tensor(storage: &[u8], reference: &TensorRef) -> Result<Option<Tensor>> {
+fn tensor(storage: &[u8], reference: &TensorRef) -> Result<Option<Tensor>, Reason> {
     let Some(dtype) = reference.storage.dtype else { return Ok(None) };
     let size = dtype.size_in_bytes();
     let expected = reference.storage.len.checked_mul(size).context("its storage is impossibly large")?;
@@ -151,7 +151,7 @@ fn tensor(storage: &[u8], reference: &TensorRef) -> Result<Option<Tensor>> {
         let reach = d.saturating_sub(1).checked_mul(*s).context(outside)?;
         last = last.checked_add(reach).context(outside)?;
     }
-    ensure!(last < reference.storage.len, outside);
+    ensure!(last < reference.storage.len, "{outside}");
     ensure!(count <= reference.storage.len, "it is an expanded view; save a contiguous copy");
 
     let start = reference.offset * size;

@@ -1,0 +1,189 @@
+//! From a model's name or a file to folded weights, through a cache that makes the second time fast.
+
+use std::path::Path;
+
+use crate::error::{At, Error, Result};
+use crate::weights::cache::{cache_dir, cached};
+use crate::weights::checkpoint::{self, Checkpoint};
+use crate::weights::digest::sha256_of;
+use crate::weights::folded::Weights;
+use crate::weights::hashed_file::HashedFile;
+use crate::weights::hub::{self, Hub};
+use crate::weights::registry::{self, Model, WeightsSource};
+
+/// What a caller may want to show while weights are made ready.
+#[derive(Clone, Copy, Debug)]
+pub enum Event<'a> {
+    /// Something about the download.
+    Hub(hub::Event<'a>),
+    /// Batch norm is about to be folded, which is done once for each checkpoint.
+    Folding,
+}
+
+/// Folded weights, and the checkpoint that they are made of.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// The folded weights.
+    pub weights: Weights,
+    /// The SHA-256 of the checkpoint, in lower-case hexadecimal.
+    pub sha256: String,
+}
+
+/// The folded weights of a checkpoint file. What cannot be read twice, such as a pipe, is not cached.
+///
+/// # Errors
+/// [`Error::Io`] if the file cannot be read, [`Error::Checkpoint`] if it is no checkpoint or a damaged one, and
+/// [`Error::OtherNetwork`] if it is not a QLNet's.
+pub fn load_file(path: &Path, report: &mut dyn FnMut(Event)) -> Result<Loaded> {
+    load_through(cache_dir().as_deref(), path, report)
+}
+
+/// [`load_file`] through a cache directory, if there is one.
+fn load_through(cache: Option<&Path>, path: &Path, report: &mut dyn FnMut(Event)) -> Result<Loaded> {
+    let (file, metadata) = checkpoint::open(path)?;
+    if !metadata.is_file() {
+        let bytes = checkpoint::read_all(file, path)?;
+        report(Event::Folding);
+        return Ok(Loaded { weights: Weights::from_bytes(&bytes).at(path.display())?, sha256: sha256_of(&bytes) });
+    }
+    let file = HashedFile::new(file).map_err(Error::io("read", path))?;
+    let sha256 = file.sha256().to_string();
+    let weights = cached(cache, &sha256, || {
+        report(Event::Folding);
+        let length = file.length();
+        Weights::from_checkpoint(&Checkpoint::read(file, length, path)?).at(path.display())
+    })?;
+    Ok(Loaded { weights, sha256 })
+}
+
+/// The folded weights of a registered model, downloaded if need be.
+///
+/// # Errors
+/// [`Error::Download`] if they have to be downloaded and cannot be; others if the file cannot be read.
+pub fn load_model(model: &Model, report: &mut dyn FnMut(Event)) -> Result<Loaded> {
+    match &model.source {
+        WeightsSource::Embedded(bytes) => Ok(Loaded { weights: Weights::from_bytes(bytes)?, sha256: sha256_of(bytes) }),
+        WeightsSource::Hub(file) => {
+            let weights = cached(cache_dir().as_deref(), file.sha256, || {
+                let hub = Hub::from_env();
+                let path = hub.fetch(file, &mut |event| report(Event::Hub(event)))?;
+                report(Event::Folding);
+                Weights::from_checkpoint(&Checkpoint::open(&path)?).at(path.display())
+            })?;
+            Ok(Loaded { weights, sha256: file.sha256.to_string() })
+        }
+    }
+}
+
+impl Weights {
+    /// The weights of a registered model, such as `qlnet-50-v0`. If they are not on this machine they are
+    /// downloaded. [`load_model`] tells of that as it goes on.
+    ///
+    /// # Errors
+    /// [`Error::UnknownModel`] if no model has that name, and those of [`load_model`].
+    pub fn from_model(name: &str) -> Result<Self> {
+        Ok(load_model(registry::find(name)?, &mut |_| {})?.weights)
+    }
+
+    /// The weights of a checkpoint file, which `torch.save` or [`Self::to_safetensors`] may have written.
+    ///
+    /// # Errors
+    /// Those of [`load_file`].
+    pub fn from_file(path: impl AsRef<Path>) -> Result<Self> {
+        Ok(load_file(path.as_ref(), &mut |_| {})?.weights)
+    }
+
+    /// The weights of a checkpoint, from the bytes of its file. Nothing is cached.
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`] if it is no checkpoint or a damaged one, and [`Error::OtherNetwork`] if it is not
+    /// a QLNet's.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
+        Self::from_checkpoint(&Checkpoint::from_bytes(bytes)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    const TWO_FILTERS: &[u8] = include_bytes!("../../tests/fixtures/two-filters.pth.tar");
+    const ONE_FILTER: &[u8] = include_bytes!("../../tests/fixtures/one-filter.safetensors");
+
+    /// Loads a file, and tells whether it was folded.
+    fn load(cache: &Path, path: &Path) -> (Loaded, bool) {
+        let mut folded = false;
+        let loaded = load_through(Some(cache), path, &mut |_| folded = true).unwrap();
+        (loaded, folded)
+    }
+
+    #[test]
+    fn the_hash_is_that_of_what_was_loaded() {
+        let dir = tempfile::tempdir().unwrap();
+        let (cache, path) = (dir.path().join("cache"), dir.path().join("weights"));
+        for (content, filters) in [(TWO_FILTERS, 2), (ONE_FILTER, 1)] {
+            fs::write(&path, content).unwrap();
+            for fold in [true, false] {
+                let (loaded, folded) = load(&cache, &path);
+                assert_eq!(folded, fold);
+                assert_eq!(loaded.sha256, sha256_of(content));
+                assert_eq!(loaded.weights.config().layers[0][0].filters, filters);
+            }
+        }
+        let digits = load_model(registry::find("qlnet-digits").unwrap(), &mut |_| {}).unwrap();
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/qlnet-digits.safetensors");
+        assert_eq!(digits.sha256, crate::weights::digest::sha256(&file).unwrap());
+    }
+
+    #[test]
+    fn a_file_that_changes_between_hash_and_folding_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let (cache, path) = (dir.path().join("cache"), dir.path().join("weights"));
+        for content in [TWO_FILTERS, ONE_FILTER] {
+            fs::write(&path, content).unwrap();
+            let mut changed = content.to_vec();
+            changed[content.len() / 2] ^= 1;
+            let loaded = load_through(Some(&cache), &path, &mut |_| fs::write(&path, &changed).unwrap());
+            let error = loaded.unwrap_err().to_string();
+            assert!(error.contains("another program changed the file"), "{error}");
+        }
+        assert!(!cache.exists(), "nothing is kept");
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_pipe_has_a_hash_too() {
+        use std::io::Write;
+        use std::os::fd::AsRawFd;
+        let (reader, mut writer) = std::io::pipe().unwrap();
+        let writing = std::thread::spawn(move || writer.write_all(TWO_FILTERS).unwrap());
+        let dir = tempfile::tempdir().unwrap();
+        let path = format!("/proc/self/fd/{}", reader.as_raw_fd());
+        let (loaded, folded) = load(&dir.path().join("cache"), Path::new(&path));
+        writing.join().unwrap();
+        assert!(folded);
+        assert_eq!(loaded.sha256, sha256_of(TWO_FILTERS));
+        assert_eq!(loaded.weights.config().layers[0][0].filters, 2);
+    }
+
+    #[test]
+    fn errors_say_what_is_wrong() {
+        let dir = tempfile::tempdir().unwrap();
+        let kept = dir.path().join("weights");
+        let error = |content: &[u8]| {
+            fs::write(&kept, content).unwrap();
+            load_through(None, &kept, &mut |_| {}).unwrap_err()
+        };
+        assert!(matches!(error(b"").root(), Error::Checkpoint(_)));
+        assert!(matches!(error(&TWO_FILTERS[..1000]).root(), Error::Checkpoint(_)));
+        let other = error(include_bytes!("../../tests/fixtures/resnet.pth"));
+        assert!(matches!(other.root(), Error::OtherNetwork(_)), "{other}");
+        assert!(matches!(load_file(dir.path(), &mut |_| {}), Err(Error::Checkpoint(_))));
+        let nowhere = load_file(&dir.path().join("nowhere"), &mut |_| {}).unwrap_err();
+        assert!(
+            matches!(&nowhere, Error::Io { action: "open", cause, .. } if cause.kind() == std::io::ErrorKind::NotFound)
+        );
+        assert!(matches!(Weights::from_model("qlnet-digit"), Err(Error::UnknownModel { nearest: Some(_), .. })));
+    }
+}
