@@ -63,7 +63,6 @@ fn every_step_equals_pytorch() {
 
 #[test]
 fn half_precision_stays_near() {
-    let model = qlnet::weights::registry::find("qlnet-digits").unwrap();
     let weights = Weights::from_model("qlnet-digits").unwrap();
     let input = noise((2, 3, 64, 64), 1);
     let exact = QLNet::from_weights(&weights, DType::F32, &Device::Cpu).unwrap().forward(&input).unwrap();

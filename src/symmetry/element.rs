@@ -221,6 +221,7 @@ mod tests {
     use super::*;
     use crate::symmetry::{draw, find};
     use crate::weights::config::Config;
+    use candle_core::DType;
 
     fn random(hidden_channels: usize) -> Weights {
         let mut config = Config::new(3, &[(3, 2), (4, 2)], 3, 2, 3);
