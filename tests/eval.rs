@@ -6,10 +6,15 @@ mod support;
 
 use std::collections::HashMap;
 use std::fs;
+use std::io::ErrorKind;
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use eval_support::{HELD_OUT, held_out, json, messages, not_found, rows};
+use qlnet::error::{DatasetProblem, Error};
 use qlnet::eval::dataset::{Classes, Dataset, Listing, Selection};
+use qlnet::eval::{Pipeline, evaluate};
+use qlnet::network::classifier::Classifier;
 use serde_json::Value;
 use support::program::{Qlnet, assert_error, stderr, stdout};
 use support::{fixture, reference_dir};
@@ -276,4 +281,46 @@ fn the_table_says_what_was_measured() {
         assert!(table.lines().any(|found| found.starts_with(line)), "`{line}` is not in:\n{table}");
     }
     assert!(table.contains("weights            SHA-256 ff1a0a63e48a6530"), "{table}");
+}
+
+/// The library, as a program calls it that has errors of its own.
+#[test]
+fn a_caller_may_stop_or_fail_and_match_errors() {
+    #[derive(Debug)]
+    enum Mine {
+        Library(Error),
+        EnoughSeen,
+    }
+    impl From<Error> for Mine {
+        fn from(error: Error) -> Self {
+            Self::Library(error)
+        }
+    }
+
+    let model = qlnet::weights::registry::find("qlnet-digits").unwrap();
+    let weights = qlnet::weights::from_model(model, &mut |_| {}).unwrap();
+    let (device, dtype) = (candle_core::Device::Cpu, candle_core::DType::F32);
+    let classifier = Classifier::new(&weights, model.labels(), model.preprocess(), device, dtype).unwrap();
+    let classes = Classes::new(classifier.labels());
+    let dataset = Dataset::new(Listing::new(&held_out()).unwrap(), &classes, None, None).unwrap();
+    let pipeline = Pipeline { batch_size: 8, workers: 2, ..Pipeline::default() };
+
+    let mut seen = 0;
+    let stopped = evaluate(&classifier, &dataset, 0..dataset.images(), pipeline, |rows| {
+        seen += rows.len();
+        Ok::<_, Mine>(if seen < 20 { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+    });
+    assert!(stopped.is_ok() && seen == 24, "{stopped:?}, {seen} images");
+    let failed = evaluate(&classifier, &dataset, 0..dataset.images(), pipeline, |_| Err(Mine::EnoughSeen));
+    assert!(matches!(failed, Err(Mine::EnoughSeen)), "{failed:?}");
+    let empty = Pipeline { batch_size: 0, ..pipeline };
+    let refused = evaluate(&classifier, &dataset, 0..1, empty, |_| Ok::<_, Mine>(ControlFlow::Continue(())));
+    assert!(matches!(refused, Err(Mine::Library(Error::Compute(_)))), "{refused:?}");
+
+    let dir = tempfile::tempdir().unwrap();
+    let error = |path: &Path| Listing::new(path).err().unwrap();
+    let missing = error(&dir.path().join("missing"));
+    assert!(matches!(&missing, Error::Io { cause, .. } if cause.kind() == ErrorKind::NotFound), "{missing:?}");
+    let empty = error(dir.path());
+    assert!(matches!(empty, Error::Dataset { problem: DatasetProblem::NoImages, .. }), "{empty:?}");
 }
