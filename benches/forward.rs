@@ -5,14 +5,14 @@ use std::hint::black_box;
 
 use candle_core::{DType, Device, Tensor};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use qlnet::network::model::QLNet;
-use qlnet::network::ops::{self, Depthwise, FusedBlock};
-use qlnet::random;
+use qlnet::internals::ops::{self, Depthwise, FusedBlock};
+use qlnet::internals::{IMAGES, normal, project, stream};
+use qlnet::network::QLNet;
+use qlnet::weights::Config;
 use qlnet::weights::Weights;
-use qlnet::weights::config::Config;
 
 fn noise(shape: &[usize], scale: f64) -> Tensor {
-    (random::normal(shape, &mut random::stream(1, random::IMAGES)).unwrap() * scale).unwrap()
+    (normal(shape, &mut stream(1, IMAGES)).unwrap() * scale).unwrap()
 }
 
 fn network(c: &mut Criterion) {
@@ -74,7 +74,7 @@ fn operations(c: &mut Criterion) {
     group.bench_function("hardball 28x28x128", |b| {
         b.iter(|| {
             scratch.copy_from_slice(&pixels);
-            qlnet::network::cpu::hardball::project(&mut scratch, 128);
+            project(&mut scratch, 128);
         });
     });
     group.bench_function("hardball 28x28x128, plain", |b| b.iter(|| ops::hardball(&x).unwrap()));

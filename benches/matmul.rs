@@ -2,8 +2,8 @@
 //! beside those of the `gemm` crate.
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use qlnet::network::cpu::matmul::{Rows, accumulate, gate};
-use qlnet::network::cpu::panels::Panels;
+use qlnet::internals::Panels;
+use qlnet::internals::{Rows, accumulate, gate};
 use std::hint::black_box;
 
 fn matmul(c: &mut Criterion) {
@@ -36,6 +36,7 @@ fn matmul(c: &mut Criterion) {
             });
         });
         group.bench_function("gemm", |bench| {
+            // SAFETY: the matrices are as large as the sizes and strides say.
             bench.iter(|| unsafe {
                 gemm::gemm(
                     m,

@@ -4,8 +4,8 @@ use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use image::{Rgb, RgbImage};
-use qlnet::input::preprocess::{Preprocess, to_tensor};
-use qlnet::input::resample::Interpolation;
+use qlnet::input::Interpolation;
+use qlnet::input::{Preprocess, to_tensor};
 
 fn preprocess(c: &mut Criterion) {
     let photograph = RgbImage::from_fn(500, 375, |x, y| {

@@ -15,35 +15,36 @@
 //! cli         the program: what it parses, prints and advises
 //! ```
 //!
-//! ```
-//! use qlnet::input::decode::Options;
-//! use qlnet::network::classifier::Classifier;
-//! use qlnet::weights::{self, registry};
+//! A classifier in two lines, and everything below it in the modules:
 //!
-//! let model = registry::find("qlnet-digits")?;
-//! let weights = weights::from_model(model, &mut |_| {})?;
-//! let classifier = Classifier::new(
-//!     &weights,
-//!     model.labels(),
-//!     model.preprocess(),
-//!     candle_core::Device::Cpu,
-//!     candle_core::DType::F32,
-//! )?;
-//! let bytes = std::fs::read("samples/digits/3-45.png")?;
-//! let crop = classifier.preprocess().crop_of(&bytes, "3-45.png".as_ref(), Options::default())?;
-//! let predictions = classifier.classify_crops(&[crop.pixels], 1)?.remove(0)?;
-//! assert_eq!(predictions[0].label, "3");
-//! # anyhow::Ok(())
 //! ```
+//! let classifier = qlnet::Classifier::from_model("qlnet-digits")?;
+//! let predictions = classifier.classify(&std::fs::read("samples/digits/3-45.png")?)?;
+//! assert_eq!(predictions[0].label, "3");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! Errors are variants of [`Error`]. Tensors are [candle's](candle_core) and pixels those of the crate
+//! [`image`]; both crates are exported here in the versions that this one uses.
 
+#[doc(hidden)]
 pub mod cli;
-pub mod error;
+mod error;
 pub mod eval;
 pub mod input;
+#[doc(hidden)]
+pub mod internals;
 pub mod network;
-pub mod output;
-pub mod random;
-pub mod simd;
+mod output;
+mod random;
+mod simd;
 pub mod symmetry;
-pub mod text;
+mod text;
 pub mod weights;
+
+pub use candle_core;
+pub use image;
+
+pub use error::{DatasetProblem, Error, PredictionsProblem, Reason, Result};
+pub use network::{Classifier, Prediction};
+pub use weights::Weights;

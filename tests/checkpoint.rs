@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io::{Cursor, Read, Seek, SeekFrom, Write};
 
 use candle_core::Tensor;
-use qlnet::weights::checkpoint::Checkpoint;
+use qlnet::weights::Checkpoint;
 use support::{fixture, tensors};
 use zip::ZipArchive;
 use zip::read::{ArchiveOffset, Config};

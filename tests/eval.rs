@@ -11,10 +11,10 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use eval_support::{HELD_OUT, held_out, json, messages, not_found, rows};
-use qlnet::error::{DatasetProblem, Error};
+use qlnet::Classifier;
 use qlnet::eval::dataset::{Classes, Dataset, Listing, Selection};
 use qlnet::eval::{Pipeline, evaluate};
-use qlnet::network::classifier::Classifier;
+use qlnet::{DatasetProblem, Error};
 use serde_json::Value;
 use support::program::{Qlnet, assert_error, stderr, stdout};
 use support::{fixture, reference_dir};
@@ -107,7 +107,7 @@ fn a_part_is_chosen_by_number_or_by_seed() {
     let qlnet = Qlnet::new();
     let archive = held_out();
     let select = |selection| -> Vec<String> {
-        let classes = Classes::new(&qlnet::weights::registry::find("qlnet-digits").unwrap().labels());
+        let classes = Classes::new(&qlnet::weights::find("qlnet-digits").unwrap().labels());
         let dataset = Dataset::new(Listing::new(&archive).unwrap(), &classes, None, None).unwrap().select(selection);
         assert!((0..dataset.images()).all(|image| dataset.path(image)[..1] == dataset.label(image).to_string()));
         dataset.listing().paths().map(str::to_string).collect()
@@ -297,10 +297,7 @@ fn a_caller_may_stop_or_fail_and_match_errors() {
         }
     }
 
-    let model = qlnet::weights::registry::find("qlnet-digits").unwrap();
-    let weights = qlnet::weights::from_model(model, &mut |_| {}).unwrap();
-    let (device, dtype) = (candle_core::Device::Cpu, candle_core::DType::F32);
-    let classifier = Classifier::new(&weights, model.labels(), model.preprocess(), device, dtype).unwrap();
+    let classifier = Classifier::from_model("qlnet-digits").unwrap();
     let classes = Classes::new(classifier.labels());
     let dataset = Dataset::new(Listing::new(&held_out()).unwrap(), &classes, None, None).unwrap();
     let pipeline = Pipeline { batch_size: 8, workers: 2, ..Pipeline::default() };

@@ -3,11 +3,11 @@
 mod support;
 
 use candle_core::{DType, Device, Tensor};
-use qlnet::network::model::QLNet;
-use qlnet::random;
+use qlnet::internals::{IMAGES, normal, stream};
+use qlnet::network::QLNet;
+use qlnet::weights::Checkpoint;
+use qlnet::weights::Config;
 use qlnet::weights::Weights;
-use qlnet::weights::checkpoint::Checkpoint;
-use qlnet::weights::config::Config;
 use support::{fixture, nchw, reference_dir, relative_difference, tensors};
 
 const FIXTURES: [(&str, &str); 5] = [
@@ -25,7 +25,7 @@ fn weights(file: &str) -> Weights {
 /// Noise of a seed, which the harness shows if the test fails.
 fn noise(shape: impl Into<candle_core::Shape>, seed: u64) -> Tensor {
     println!("noise of seed {seed}");
-    random::normal(shape, &mut random::stream(seed, random::IMAGES)).unwrap()
+    normal(shape, &mut stream(seed, IMAGES)).unwrap()
 }
 
 #[test]
@@ -132,7 +132,7 @@ fn full_size_network_equals_pytorch() {
     let mut compared = 0;
     for image in expected["images"].as_array().unwrap() {
         let crop = image::open(dir.join(image["crop"].as_str().unwrap())).unwrap().into_rgb8();
-        let input = qlnet::input::preprocess::to_tensor(&[crop]).unwrap();
+        let input = qlnet::input::to_tensor(&[crop]).unwrap();
         let mut blocks = 0;
         let logits = net
             .forward_observed(&input, &mut |step, x| {

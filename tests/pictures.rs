@@ -6,14 +6,14 @@ mod support;
 use std::path::{Path, PathBuf};
 
 use image::RgbImage;
-use qlnet::input::decode::{Options, decode};
-use qlnet::input::preprocess::Preprocess;
+use qlnet::input::Preprocess;
+use qlnet::input::{Options, decode};
 use serde_json::Value;
 use support::fixture;
 use support::program::{DIGITS, Qlnet, stderr, stdout};
 
 /// As the pixels lie in the file.
-const STORED: Options = Options { exif: false, strict: false, max_pixels: qlnet::input::decode::MAX_PIXELS };
+const STORED: Options = Options { exif: false, strict: false, max_pixels: qlnet::input::MAX_PIXELS };
 
 /// The files beside which there is one of this ending, and what it holds.
 fn expected(ending: &str) -> Vec<(PathBuf, RgbImage)> {

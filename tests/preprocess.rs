@@ -2,9 +2,10 @@
 
 mod support;
 
-use qlnet::input::decode::{Options, decode};
-use qlnet::input::preprocess::Preprocess;
-use qlnet::input::resample::{Interpolation, Rect, resize_crop};
+use qlnet::input::Interpolation;
+use qlnet::input::Preprocess;
+use qlnet::input::{Options, decode};
+use qlnet::internals::{Rect, resize_crop};
 use support::{fixture, reference_dir};
 
 /// `tests/fixtures/pillow/NAME.png` and what Pillow makes of it, `NAME-WxH-INTERPOLATION.png`.

@@ -131,7 +131,7 @@ pub struct PreprocessArgs {
     pub resize: Option<u32>,
     /// Resize with this kernel instead.
     #[arg(long, value_name = "KERNEL")]
-    pub interpolation: Option<Interpolation>,
+    pub interpolation: Option<Kernel>,
     /// Crop the centre to a square of this many pixels instead. Without --resize, the resize is
     /// changed in proportion.
     #[arg(long, value_name = "PIXELS", value_parser = clap::value_parser!(u32).range(1..=4096))]
@@ -150,7 +150,7 @@ impl PreprocessArgs {
         };
         let mut preprocess = preset(self.crop.unwrap_or(model.input_size));
         preprocess.resize = self.resize.unwrap_or(preprocess.resize);
-        preprocess.interpolation = self.interpolation.unwrap_or(preprocess.interpolation);
+        preprocess.interpolation = self.interpolation.map_or(preprocess.interpolation, Kernel::interpolation);
         preprocess.validate()?;
         Ok(preprocess)
     }
@@ -168,6 +168,22 @@ pub enum DTypeChoice {
     F64,
     F16,
     Bf16,
+}
+
+/// The kernel of a resize.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Kernel {
+    Bilinear,
+    Bicubic,
+}
+
+impl Kernel {
+    fn interpolation(self) -> Interpolation {
+        match self {
+            Self::Bilinear => Interpolation::Bilinear,
+            Self::Bicubic => Interpolation::Bicubic,
+        }
+    }
 }
 
 /// A number that may be larger than is useful, but not so large that it cannot be meant.

@@ -16,10 +16,10 @@
 //! ```
 //! use std::ops::ControlFlow;
 //!
-//! use qlnet::error::Error;
+//! use qlnet::Error;
 //! use qlnet::eval::dataset::{Classes, Dataset, Listing, Selection};
 //! use qlnet::eval::{Pipeline, Tally, evaluate};
-//! # use qlnet::network::classifier::Classifier;
+//! # use qlnet::Classifier;
 //! # use qlnet::weights::{self, registry};
 //! # let model = registry::find("qlnet-digits")?;
 //! # let weights = weights::from_model(model, &mut |_| {})?;

@@ -11,7 +11,11 @@
 //! preprocess    bytes -> crop, in one function, which makes an error of a decoder's panic; crops -> tensor
 //! ```
 
-pub mod decode;
-pub mod files;
-pub mod preprocess;
-pub mod resample;
+pub(crate) mod decode;
+pub(crate) mod files;
+pub(crate) mod preprocess;
+pub(crate) mod resample;
+
+pub use decode::{MAX_PIXELS, Options, decode};
+pub use preprocess::{Crop, IMAGENET_MEAN, IMAGENET_STD, Preprocess, to_tensor};
+pub use resample::Interpolation;

@@ -30,14 +30,14 @@ const LARGEST: u32 = 8192;
 /// that make no sense.
 ///
 /// ```
-/// use qlnet::input::preprocess::Preprocess;
-/// use qlnet::input::resample::Interpolation;
+/// use qlnet::input::Preprocess;
+/// use qlnet::input::Interpolation;
 ///
 /// let preprocess = Preprocess::timm(224, 0.95, Interpolation::Bicubic);
 /// assert_eq!(preprocess.to_string(), "resize 235 bicubic, crop 224");
 /// let photo = image::RgbImage::new(640, 480);
 /// assert_eq!(preprocess.apply(&photo)?.dimensions(), (224, 224));
-/// # Ok::<(), qlnet::error::Error>(())
+/// # Ok::<(), qlnet::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Preprocess {

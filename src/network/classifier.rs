@@ -17,7 +17,7 @@ use crate::weights::{Weights, load_model};
 /// A network, its preprocessing and the meaning of its outputs.
 ///
 /// ```
-/// use qlnet::network::classifier::Classifier;
+/// use qlnet::Classifier;
 ///
 /// let bytes = std::fs::read("samples/digits/3-45.png")?;
 /// let predictions = Classifier::from_model("qlnet-digits")?.classify(&bytes)?;

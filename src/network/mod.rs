@@ -13,9 +13,13 @@
 //! bench         how long it takes
 //! ```
 
-pub mod bench;
-pub mod classifier;
-pub mod cpu;
-pub mod device;
-pub mod model;
-pub mod ops;
+pub(crate) mod bench;
+pub(crate) mod classifier;
+pub(crate) mod cpu;
+pub(crate) mod device;
+pub(crate) mod model;
+pub(crate) mod ops;
+
+pub use classifier::{Classifier, Prediction};
+pub use device::DeviceChoice;
+pub use model::QLNet;

@@ -18,9 +18,9 @@ use crate::weights::config::Config;
 ///
 /// ```
 /// use candle_core::{DType, Device};
-/// use qlnet::symmetry::check::{Subject, noise};
+/// use qlnet::symmetry::{Subject, noise};
 /// use qlnet::symmetry::find;
-/// use qlnet::weights::config::Config;
+/// use qlnet::weights::Config;
 /// use qlnet::weights::Weights;
 ///
 /// let weights = Weights::random(&Config::qlnet_digits(), 1)?;
@@ -241,7 +241,7 @@ impl Subject {
     /// # Errors
     /// As [`Self::compare_with_control`].
     pub fn outcome_of(&self, family: &dyn Family, layer: Option<usize>, element: &Element) -> Result<Outcome> {
-        let dimensions = family.dimensions(&self.weights.config(), layer);
+        let dimensions = family.dimensions(self.weights.config(), layer);
         self.outcome(family.name(), family.group(), dimensions, std::slice::from_ref(element))
     }
 }

@@ -17,12 +17,12 @@
 //! Weights at random are moved along a family like this; [`Subject`] shows that the output stays:
 //!
 //! ```
-//! use qlnet::symmetry::{Side, Subject, check, draw, find};
-//! use qlnet::weights::config::Config;
+//! use qlnet::symmetry::{Side, Subject, draw, find, noise};
+//! use qlnet::weights::Config;
 //! use qlnet::weights::Weights;
 //!
 //! let weights = Weights::random(&Config::qlnet_digits(), 1)?;
-//! let images = check::noise(2, 32, 1)?;
+//! let images = noise(2, 32, 1)?;
 //! let subject = Subject::new(&weights, &images, candle_core::DType::F32, &candle_core::Device::Cpu)?;
 //! let mut moved = subject.weights().clone();
 //! for family in find(&["stage-rotation", "filter-mixing"])? {
@@ -36,19 +36,19 @@
 //! Liu, Shao, Bai, "A Novel Convolutional Neural Network Architecture with a Continuous Symmetry",
 //! [arXiv 2308.01621](https://arxiv.org/abs/2308.01621), section 3, has the rotations and GL(n).
 
-pub mod audit;
-pub mod balance;
-pub mod check;
+pub(crate) mod audit;
+pub(crate) mod balance;
+pub(crate) mod check;
 mod element;
-pub mod families;
+pub(crate) mod families;
 mod matrices;
-pub mod path;
+pub(crate) mod path;
 pub mod plot;
 mod structure;
 
-pub use audit::{Audit, audit};
+pub use audit::{Audit, Counted, MOST_PARAMETERS, audit, small};
 pub use balance::{HalfPrecision, balance};
-pub use check::{Change, Outcome, Subject};
+pub use check::{Change, FAR, Outcome, Subject, distance, noise};
 pub use element::{Element, Side};
 pub use families::{FAMILIES, Family, Subgroup, draw, find};
 pub use path::{Step, walk};

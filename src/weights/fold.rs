@@ -18,7 +18,7 @@ use candle_core::{DType, Device, Tensor};
 use crate::error::{Context, Error, Reason, Result, bail, ensure};
 use crate::weights::checkpoint::Checkpoint;
 use crate::weights::config::{Config, Conv, Naming};
-pub use crate::weights::folded::Weights;
+use crate::weights::folded::Weights;
 
 /// What PyTorch's `BatchNorm2d` adds to the variance unless told otherwise.
 pub(super) const BATCH_NORM_EPS: f64 = 1e-5;

@@ -23,19 +23,22 @@
 //! weights, and the weights know nothing of it.
 
 mod cache;
-pub mod checkpoint;
-pub mod config;
-pub mod digest;
+pub(crate) mod checkpoint;
+pub(crate) mod config;
+pub(crate) mod digest;
 mod export;
-pub mod fold;
+mod fold;
 mod folded;
 mod hashed_file;
-pub mod hub;
+pub(crate) mod hub;
 mod infer;
 mod load;
 mod random;
-pub mod registry;
+pub(crate) mod registry;
 
-pub use cache::cache_dir;
+pub use checkpoint::Checkpoint;
+pub use config::{BlockConfig, Config, Conv, Skip};
 pub use folded::Weights;
+pub use hub::Event as DownloadEvent;
 pub use load::{Event, Loaded, load_file, load_model};
+pub use registry::{HubFile, Label, MODELS, Model, WeightsSource, find};

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use qlnet::weights::hub::Event;
+use qlnet::internals::Event;
 
 use crate::hub_server::{ContentResponse, HubServer};
 use crate::hub_setting::setting;

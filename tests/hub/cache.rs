@@ -1,6 +1,6 @@
 //! What is in the cache before, during and after a download.
 
-use qlnet::error::Error;
+use qlnet::Error;
 
 use crate::hub_server::ContentResponse;
 use crate::hub_setting::setting;

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use qlnet::weights::hub::{Event, Hub, Proxies};
-use qlnet::weights::registry::HubFile;
+use qlnet::internals::{Event, Hub, Proxies};
+use qlnet::weights::HubFile;
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 

@@ -57,7 +57,7 @@ const CUT_SHORT: &str = "it is cut short";
 /// How image files are decoded, and which of them are refused.
 ///
 /// ```
-/// use qlnet::input::decode::Options;
+/// use qlnet::input::Options;
 ///
 /// let strict = Options { strict: true, ..Options::default() };
 /// assert!(strict.exif && strict.max_pixels == 178_956_970);

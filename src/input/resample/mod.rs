@@ -16,7 +16,7 @@ use passes::{ROWS, horizontal_pass, vertical_pass};
 use taps::Taps;
 
 /// The kernel of a resize. Where the image shrinks, the kernel is stretched, so that all pixels count.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Interpolation {
     /// Weights that fall linearly with the distance.

@@ -1,0 +1,14 @@
+//! The door for this repository's tests and benchmarks, which look at single steps. Nothing here is kept from one
+//! version to the next.
+
+pub use crate::input::resample::{Rect, resize_crop};
+pub use crate::network::cpu::hardball::project;
+pub use crate::network::cpu::matmul::{Rows, accumulate, gate};
+pub use crate::network::cpu::panels::Panels;
+pub use crate::random::{IMAGES, normal, stream};
+pub use crate::weights::hub::{Event, Hub, Proxies};
+
+/// The operations of the network, each beside its plain version.
+pub mod ops {
+    pub use crate::network::ops::{Depthwise, FusedBlock, depthwise, depthwise_plain, hardball, stem, stem_plain};
+}
