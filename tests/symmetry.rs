@@ -253,10 +253,8 @@ fn the_command_shows_every_family() {
     assert_eq!(mixed["all"]["dimensions"], 1900 + 72 + 1856);
     assert_eq!((&untrained["passed"], &untrained["images"]), (&Value::from(true), &Value::from(1)));
 
-    assert_error(
-        &qlnet.run(&[&args[..], &["--family", "rotation"]].concat()),
-        &["unknown family `rotation`", "stage-rotation"],
-    );
+    let unknown = qlnet.run(&[&args[..], &["--family", "rotation"]].concat());
+    assert!(unknown.status.code() == Some(2) && stderr(&unknown).contains("stage-rotation"), "{}", stderr(&unknown));
     assert_error(&qlnet.run(&[&args[..], &["--layer", "9"]].concat()), &["layers 1 to 4"]);
     assert_error(
         &qlnet.run(&[&args[..], &["--family", "stage-rotation", "--layer", "1"]].concat()),

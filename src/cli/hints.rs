@@ -3,6 +3,8 @@
 
 use super::print::one_line;
 use crate::error::{DatasetProblem, Error, PredictionsProblem};
+use crate::symmetry::FAMILIES;
+use crate::weights::MODELS;
 
 /// An error in one line, with what can be done about it.
 pub fn with_advice(error: &anyhow::Error) -> String {
@@ -17,7 +19,14 @@ pub fn with_advice(error: &anyhow::Error) -> String {
 pub fn advice(error: &Error) -> Option<String> {
     let words: &str = match error.root() {
         Error::TooLargeToAudit { .. } => "leave out --model and --weights to take a network that is made for it",
-        Error::UnknownModel { .. } => "for a file of your own use --weights",
+        Error::UnknownModel { .. } => {
+            let names = MODELS.iter().map(|model| model.name).collect::<Vec<_>>().join(", ");
+            return Some(format!("; known are {names}; for a file of your own use --weights"));
+        }
+        Error::UnknownFamily(_) => {
+            let names = FAMILIES.map(|family| family.name()).join(", ");
+            return Some(format!("; known are {names}"));
+        }
         Error::Download { file, url, .. } => {
             return Some(format!(
                 "\n  fetch {url} by hand, and name it: --weights {file}\n  or do without a download: --model \
