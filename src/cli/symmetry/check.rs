@@ -29,14 +29,7 @@ pub fn run(
         /// All that keep the architecture one after the other, or all that were named.
         all: &'a Outcome,
     }
-    let mut drawn = Vec::new();
-    for &family in families {
-        let element = draw(family, subject.weights(), args.layer, args.scale, args.seed)?;
-        match element.is_empty() {
-            false => drawn.push((family, element)),
-            true => ensure!(args.family.is_empty(), "{} moves nothing in this network or layer", family.name()),
-        }
-    }
+    let drawn = elements(args, families, subject)?;
     if !args.json {
         print(&header.line())?;
         print(&format!(
@@ -73,6 +66,24 @@ pub fn run(
     }
     let stays = outcomes.iter().chain([&all]).all(|outcome| outcome.change.logit_change <= subject.tolerance());
     verdict(passed, if stays { WEAK } else { "the logits do not stay" })
+}
+
+/// A random element of each family that moves something here. Families that move nothing are passed over, unless
+/// they were named.
+fn elements(
+    args: &Symmetry,
+    families: &[&'static dyn Family],
+    subject: &Subject,
+) -> Result<Vec<(&'static dyn Family, Element)>> {
+    let mut drawn = Vec::new();
+    for &family in families {
+        let element = draw(family, subject.weights(), args.layer, args.scale, args.seed)?;
+        match element.is_empty() {
+            false => drawn.push((family, element)),
+            true => ensure!(args.family.is_empty(), "{} moves nothing in this network or layer", family.name()),
+        }
+    }
+    Ok(drawn)
 }
 
 fn row(outcome: &Outcome, tolerance: f64) -> String {
