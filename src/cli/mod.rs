@@ -1,7 +1,7 @@
 //! The program: what it parses, prints and advises.
 //!
 //! In come arguments; out go results on standard output, everything else on standard error, and an exit
-//! code. May use all rooms; none uses it. The library says what went wrong, and [`hints`] what to do about it
+//! code. May use all rooms; none uses it. The library says what went wrong, and `hints` what to do about it
 //! on a command line.
 //!
 //! ```text

@@ -23,7 +23,7 @@ pub struct Run {
     pub classes: usize,
     /// How images were resized and cropped.
     pub preprocess: Preprocess,
-    /// As [`crate::input::decode::JPEG_DECODER`].
+    /// The library that decoded JPEG files: decoders differ in some of the values.
     pub jpeg_decoder: String,
     /// Whether damaged files were refused where all of their pixels could be decoded.
     pub strict: bool,

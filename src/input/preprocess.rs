@@ -1,17 +1,14 @@
 //! From an image to the network's input: decode, resize, crop, normalise.
 
-use std::cell::Cell;
 use std::fmt;
-use std::panic::{self, AssertUnwindSafe};
 use std::path::Path;
-use std::sync::Once;
 
 use candle_core::{Device, Tensor};
 use image::RgbImage;
 use rayon::prelude::*;
 
 use crate::error::{Error, Reason, Result, ensure};
-use crate::input::decode::{Options, Picture};
+use crate::input::decode::{Options, Picture, without_panic};
 use crate::input::resample::{Interpolation, Rect, Resize};
 
 /// The mean of ImageNet's training images, for red, green and blue in 0..1.
@@ -81,14 +78,14 @@ impl Preprocess {
     }
 
     /// From the bytes of an image file to what the network sees of it: decodes, resizes and crops, row by row where
-    /// the format permits it. `name` is looked at only to recognise TGA, as in [`Picture::open`].
+    /// the format permits it. `name` is looked at only to recognise TGA, whose content has no mark.
     ///
     /// Decoders of rare formats have bugs: where one panics on a damaged file, that is an [`Error::Image`] like
     /// another, and nothing is printed. For that the first call installs a panic hook, which hands all other panics
     /// on to the hook that was there before.
     ///
     /// # Errors
-    /// As [`Picture::open`], [`Picture::read`] and [`Self::apply`].
+    /// As [`decode`](crate::input::decode()) and [`Self::apply`].
     pub fn crop_of(&self, bytes: &[u8], name: &Path, options: Options) -> Result<Crop> {
         let crop = || {
             let picture = Picture::open(bytes, name, options)?;
@@ -96,10 +93,7 @@ impl Preprocess {
             let warning = picture.read(&mut |rows| resize.put(rows))?;
             Ok(Crop { pixels: resize.finish(), warning })
         };
-        without_panic(crop).unwrap_or_else(|| {
-            let reason = "damaged, or of a kind that cannot be decoded: the decoder gave up on it";
-            Err(Error::Image(Reason::new(reason)))
-        })
+        without_panic(crop)
     }
 
     /// Resizes and crops as timm does (torchvision's `Resize` and `CenterCrop`, which use Pillow), to the bit:
@@ -150,25 +144,6 @@ pub struct Crop {
     pub pixels: RgbImage,
     /// What is wrong with the file, if it is damaged although all of its pixels could be decoded.
     pub warning: Option<String>,
-}
-
-/// What `work` returns, or `None` if it panics. Of a panic in this thread nothing is printed.
-fn without_panic<T>(work: impl FnOnce() -> T) -> Option<T> {
-    thread_local!(static QUIET: Cell<bool> = const { Cell::new(false) });
-    static HOOK: Once = Once::new();
-    HOOK.call_once(|| {
-        let others = panic::take_hook();
-        panic::set_hook(Box::new(move |info| {
-            if !QUIET.get() {
-                others(info);
-            }
-        }));
-    });
-    let before = QUIET.replace(true);
-    // What `work` has half done is lost with it, but for the budget of memory, whose permits are given back.
-    let result = panic::catch_unwind(AssertUnwindSafe(work));
-    QUIET.set(before);
-    result.ok()
 }
 
 /// Where a crop in the centre begins, as Python's `round((size - crop) / 2)`: ties to even. `crop` is at most `size`.
@@ -227,13 +202,6 @@ mod tests {
         assert_eq!(Preprocess::notebook(224).resize, 256);
         assert!(Preprocess { crop: 300, ..timm }.validate().is_err());
         assert!(Preprocess { crop: 0, ..timm }.validate().is_err());
-    }
-
-    #[test]
-    fn a_panic_is_caught() {
-        assert_eq!(without_panic(|| 3), Some(3));
-        assert_eq!(without_panic(|| -> u32 { panic!("a bug in a decoder") }), None);
-        assert_eq!(without_panic(|| -> u32 { [1][std::hint::black_box(1)] }), None);
     }
 
     #[test]

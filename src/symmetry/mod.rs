@@ -3,7 +3,7 @@
 //! In come folded weights; out go other weights with the same logits, and the evidence that they are the
 //! same. May use `weights`, and `network` to compute logits; nothing else of the program but `random`.
 //!
-//! With batch norm folded in, every family of [`families`] is exact by algebra (`docs/symmetry.md` has the
+//! With batch norm folded in, every family of `families` is exact by algebra (`docs/symmetry.md` has the
 //! proofs). An [`Element`] of one is a list of operations on folded weights, of which one half changes what
 //! is written and the other what is read.
 //!
@@ -50,7 +50,9 @@ pub use audit::{Audit, Counted, MOST_PARAMETERS, audit, small};
 pub use balance::{HalfPrecision, balance};
 pub use check::{Change, FAR, Outcome, Subject, distance, noise};
 pub use element::{Element, Side};
-pub use families::{FAMILIES, Family, Subgroup, draw, find};
+#[doc(hidden)]
+pub use families::Subgroup;
+pub use families::{FAMILIES, Family, draw, find};
 pub use path::{Step, walk};
 
 use crate::error::{Error, Reason};

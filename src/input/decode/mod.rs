@@ -33,6 +33,7 @@ mod little_endian;
 mod memory;
 mod orientation;
 mod other;
+mod panics;
 mod png;
 mod tiff;
 
@@ -43,6 +44,7 @@ use image::RgbImage;
 use crate::error::{Context, Error, Reason, Result, ensure};
 use format::Format;
 use orientation::Turned;
+pub use panics::without_panic;
 
 /// The library that decodes JPEG files.
 pub const JPEG_DECODER: &str = "libjpeg-turbo";
@@ -196,20 +198,20 @@ fn open<'a>(bytes: &'a [u8], name: &Path) -> Result<(Format, Box<dyn Decoder + '
     Ok((format, decoder))
 }
 
-/// Decodes a whole image.
+/// Decodes a whole image. `name` is looked at only to recognise TGA, whose content has no mark.
 ///
 /// # Errors
-/// As [`Picture::open`] and [`Picture::read`].
-///
-/// # Panics
-/// If the decoder has a bug: see [`Picture`].
+/// [`Error::Image`] if the bytes are no image of a known format, or a damaged one: there is no picture in part;
+/// [`Error::ImageTooLarge`] if it has more pixels than `options` allow.
 pub fn decode(bytes: &[u8], name: &Path, options: Options) -> Result<RgbImage> {
-    let picture = Picture::open(bytes, name, options)?;
-    let (width, height) = picture.dimensions();
-    let mut pixels = Vec::new();
-    picture.read(&mut |rows| pixels.extend_from_slice(rows))?;
-    let image = RgbImage::from_raw(width, height, pixels).context("the decoder gave another number of rows");
-    image.map_err(Error::Image)
+    without_panic(|| {
+        let picture = Picture::open(bytes, name, options)?;
+        let (width, height) = picture.dimensions();
+        let mut pixels = Vec::new();
+        picture.read(&mut |rows| pixels.extend_from_slice(rows))?;
+        let image = RgbImage::from_raw(width, height, pixels).context("the decoder gave another number of rows");
+        image.map_err(Error::Image)
+    })
 }
 
 #[cfg(test)]

@@ -54,8 +54,7 @@ pub fn accumulate_windows(m: usize, a: &[f32], offsets: &[usize], b: &Panels, c:
 }
 
 /// `c = (a b1 + bias1) * (a b2 + bias2)`, where panel `p` of `b` holds the vector `p` of `b1` and
-/// that of `b2`, as do the vectors of `bias`: [`Panels::new`] with
-/// [`gate_column`](super::panels::gate_column).
+/// that of `b2`, as do the vectors of `bias`: [`Panels::new`] with `gate_column`.
 ///
 /// `a` is `[m, k]`, and `c` has `m` rows, `c_stride` apart, of as many values as `b` has panels
 /// times the vector's lanes.

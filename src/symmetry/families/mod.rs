@@ -29,7 +29,7 @@ use crate::weights::config::Config;
 pub type Subgroup = Box<dyn Fn(f64) -> Result<Element>>;
 
 /// One family of symmetries. [`draw`] draws elements of it, and [`walk`](super::path::walk) follows a path
-/// through it. `layer` restricts a family to what begins in that layer, from 1; the stem belongs to layer 1.
+/// through it; [`FAMILIES`] has them all. `layer` restricts a family to what begins in that layer, from 1; the stem belongs to layer 1.
 pub trait Family: Sync {
     /// Its name, such as `stage-rotation`; [`find`] takes it.
     fn name(&self) -> &'static str;
@@ -40,10 +40,11 @@ pub trait Family: Sync {
     /// The dimension of its group; 0 if it is discrete, or moves nothing in this network or layer.
     fn dimensions(&self, config: &Config, layer: Option<usize>) -> usize;
 
-    /// A random element, in any component of the group: also where no path leads to.
+    /// A random element, in any component of the group: also where no path leads to. [`draw`] calls it.
     ///
     /// # Errors
     /// [`Error::Symmetry`] if a tensor is missing in the weights, [`Error::Compute`] if there is no memory.
+    #[doc(hidden)]
     fn random(&self, weights: &Weights, layer: Option<usize>, rng: &mut ChaCha8Rng) -> Result<Element>;
 
     /// A random one-parameter subgroup, at whose `t` of 1 the weights have gone about as far as by a
@@ -51,6 +52,7 @@ pub trait Family: Sync {
     ///
     /// # Errors
     /// As [`Self::random`].
+    #[doc(hidden)]
     fn subgroup(&self, weights: &Weights, layer: Option<usize>, rng: &mut ChaCha8Rng) -> Result<Option<Subgroup>>;
 
     /// Whether its elements keep the architecture. Those of general-linear do not: they make skips explicit.
