@@ -36,7 +36,7 @@ pub struct Classify {
     #[arg(short = 'k', long, default_value_t = 5, value_name = "K", value_parser = positive)]
     pub top_k: usize,
     /// Print one JSON object a line: {"image", "model", "predictions": [{"index", "wnid", "label",
-    /// "probability", "logit"}]}, and "warning" if the file is damaged.
+    /// "probability", "logit"}]}, "warning" if the file is damaged, "image_base64" if its name is not UTF-8.
     #[arg(long)]
     pub json: bool,
     /// Take the pixels as they are stored, as timm and eval do; otherwise pictures are turned by the
