@@ -75,7 +75,7 @@ macro_rules! vectorised {
                 // SAFETY: `level` has found the instructions that these versions are compiled for.
                 #[cfg(target_arch = "x86_64")]
                 $crate::simd::Level::Avx512 => unsafe { avx512($($arg),*) },
-                // SAFETY: likewise.
+                // SAFETY: as above.
                 #[cfg(target_arch = "x86_64")]
                 $crate::simd::Level::Avx2 => unsafe { avx2($($arg),*) },
                 _ => body($($arg),*),

@@ -103,6 +103,7 @@ unsafe fn row_with<V: Vector, const ROWS: usize>(
     out: *mut f32,
     out_pixel: usize,
 ) {
+    let parameters = (f.weight.as_slice().as_ptr(), f.bias.as_slice().as_ptr());
     let outputs = width.div_ceil(f.stride);
     let mut x = 0;
     while x < outputs {
@@ -115,15 +116,15 @@ unsafe fn row_with<V: Vector, const ROWS: usize>(
             // Strides are given as literals, so that each has code of its own.
             x += match f.stride {
                 1 if inside => {
-                    pixels::<V, PIXELS>(f, 1, rows, x, None, pixel, out, out_pixel);
+                    pixels::<V, PIXELS>(f, parameters, 1, rows, x, None, pixel, out, out_pixel);
                     PIXELS
                 }
                 2 if inside => {
-                    pixels::<V, PIXELS>(f, 2, rows, x, None, pixel, out, out_pixel);
+                    pixels::<V, PIXELS>(f, parameters, 2, rows, x, None, pixel, out, out_pixel);
                     PIXELS
                 }
                 stride => {
-                    pixels::<V, 1>(f, stride, rows, x, Some(width), pixel, out, out_pixel);
+                    pixels::<V, 1>(f, parameters, stride, rows, x, Some(width), pixel, out, out_pixel);
                     1
                 }
             };
@@ -131,16 +132,18 @@ unsafe fn row_with<V: Vector, const ROWS: usize>(
     }
 }
 
-/// `N` output pixels from `x` on. Inputs outside a row of the given width count as zero; without
-/// one, all lie inside.
+/// `N` output pixels from `x` on. Inputs outside a row of the given width count as zero; without one, all lie
+/// inside.
 ///
 /// # Safety
-/// As [`row_with`], for the inputs under these pixels; `out` is the first of them. Without a width, the columns
-/// from `x * stride - 1` to `(x + N - 1) * stride + 1` must lie inside the rows.
+/// As [`row_with`], for the inputs under these pixels; `out` is the first of them. `weight` and `bias` must be
+/// those of `f`. Without a width, the columns from `x * stride - 1` to `(x + N - 1) * stride + 1` must lie inside
+/// the rows.
 #[inline(always)]
 #[allow(clippy::too_many_arguments, reason = "the operands of a convolution")]
 unsafe fn pixels<V: Vector, const N: usize>(
     f: &Filters,
+    (weight, bias): (*const f32, *const f32),
     stride: usize,
     rows: [Option<*const f32>; 3],
     x: usize,
@@ -155,8 +158,8 @@ unsafe fn pixels<V: Vector, const N: usize>(
             // them. Columns outside a row are left out if there is a width; otherwise the caller vouches for
             // them, as it does for the output.
             unsafe {
-                let weight = f.weight.as_slice().as_ptr().add(filter * 9 * f.channels + channel);
-                let bias = f.bias.as_slice().as_ptr().add(filter * f.channels + channel);
+                let weight = weight.add(filter * 9 * f.channels + channel);
+                let bias = bias.add(filter * f.channels + channel);
                 let mut sums = [V::load(bias); N];
                 for (ky, row) in rows.into_iter().enumerate() {
                     let Some(row) = row else { continue };
