@@ -18,54 +18,17 @@ enum Content {
     Zeros(u64),
 }
 
+/// A number in 32 bits; all of them are set where it does not fit, and stands elsewhere.
+fn number(field: u64) -> [u8; 4] {
+    (field.min(0xffff_ffff) as u32).to_le_bytes()
+}
+
 /// Writes a zip as PyTorch's `inline_container.cc` does, from 1.6 to 2.15: stored, each content aligned to 64
 /// bytes by an extra field `FB`, sizes behind it in a data descriptor, and zip64 end records always.
 fn write_as_torch(folder: &str, entries: &[(String, Content)], out: &mut (impl Write + Seek)) {
     let mut central = Vec::new();
-    let number = |field: u64| (field.min(0xffff_ffff) as u32).to_le_bytes();
     for (name, content) in entries {
-        let name = format!("{folder}/{name}");
-        let (size, crc) = match content {
-            Content::Bytes(bytes) => (bytes.len() as u64, crc32fast::hash(bytes)),
-            Content::Zeros(count) => (*count, 0),
-        };
-        let start = out.stream_position().unwrap();
-        let head = start as usize + 30 + name.len() + 4;
-        let padding = head.next_multiple_of(64) - head;
-        out.write_all(b"PK\x03\x04\0\0\x08\x08\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0").unwrap();
-        out.write_all(&(name.len() as u16).to_le_bytes()).unwrap();
-        out.write_all(&(padding as u16 + 4).to_le_bytes()).unwrap();
-        out.write_all(name.as_bytes()).unwrap();
-        out.write_all(b"FB").unwrap();
-        out.write_all(&(padding as u16).to_le_bytes()).unwrap();
-        out.write_all(&vec![b'Z'; padding]).unwrap();
-        match content {
-            Content::Bytes(bytes) => out.write_all(bytes).unwrap(),
-            Content::Zeros(count) => drop(out.seek(SeekFrom::Current(*count as i64)).unwrap()),
-        }
-        out.write_all(b"PK\x07\x08").unwrap();
-        out.write_all(&crc.to_le_bytes()).unwrap();
-        if size > 0xffff_fffe {
-            out.write_all(&[size.to_le_bytes(), size.to_le_bytes()].concat()).unwrap();
-        } else {
-            out.write_all(&[number(size), number(size)].concat()).unwrap();
-        }
-
-        // What does not fit into 32 bits stands in the zip64 extra field.
-        let large: Vec<u8> =
-            [size, size, start].iter().filter(|field| **field > 0xffff_fffe).flat_map(|f| f.to_le_bytes()).collect();
-        let extra = match large.len() {
-            0 => Vec::new(),
-            length => [&b"\x01\0"[..], &(length as u16).to_le_bytes(), &large].concat(),
-        };
-        central.extend(b"PK\x01\x02\0\0\0\0\x08\x08\0\0\0\0\0\0");
-        central.extend([crc.to_le_bytes(), number(size), number(size)].concat());
-        central.extend((name.len() as u16).to_le_bytes());
-        central.extend((extra.len() as u16).to_le_bytes());
-        central.extend([0; 10]);
-        central.extend(number(start));
-        central.extend(name.as_bytes());
-        central.extend(extra);
+        central.extend(write_entry(&format!("{folder}/{name}"), content, out));
     }
     let start = out.stream_position().unwrap();
     out.write_all(&central).unwrap();
@@ -86,6 +49,54 @@ fn write_as_torch(folder: &str, entries: &[(String, Content)], out: &mut (impl W
         b"\0\0",
     ];
     out.write_all(&records.concat()).unwrap();
+}
+
+/// Writes an entry, and returns its record in the central directory.
+fn write_entry(name: &str, content: &Content, out: &mut (impl Write + Seek)) -> Vec<u8> {
+    let (size, crc) = match content {
+        Content::Bytes(bytes) => (bytes.len() as u64, crc32fast::hash(bytes)),
+        Content::Zeros(count) => (*count, 0),
+    };
+    let start = out.stream_position().unwrap();
+    let head = start as usize + 30 + name.len() + 4;
+    let padding = head.next_multiple_of(64) - head;
+    out.write_all(b"PK\x03\x04\0\0\x08\x08\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0").unwrap();
+    out.write_all(&(name.len() as u16).to_le_bytes()).unwrap();
+    out.write_all(&(padding as u16 + 4).to_le_bytes()).unwrap();
+    out.write_all(name.as_bytes()).unwrap();
+    out.write_all(b"FB").unwrap();
+    out.write_all(&(padding as u16).to_le_bytes()).unwrap();
+    out.write_all(&vec![b'Z'; padding]).unwrap();
+    match content {
+        Content::Bytes(bytes) => out.write_all(bytes).unwrap(),
+        Content::Zeros(count) => drop(out.seek(SeekFrom::Current(*count as i64)).unwrap()),
+    }
+    out.write_all(b"PK\x07\x08").unwrap();
+    out.write_all(&crc.to_le_bytes()).unwrap();
+    if size > 0xffff_fffe {
+        out.write_all(&[size.to_le_bytes(), size.to_le_bytes()].concat()).unwrap();
+    } else {
+        out.write_all(&[number(size), number(size)].concat()).unwrap();
+    }
+
+    // What does not fit into 32 bits stands in the zip64 extra field.
+    let large: Vec<u8> =
+        [size, size, start].iter().filter(|field| **field > 0xffff_fffe).flat_map(|f| f.to_le_bytes()).collect();
+    let extra = match large.len() {
+        0 => Vec::new(),
+        length => [&b"\x01\0"[..], &(length as u16).to_le_bytes(), &large].concat(),
+    };
+    [
+        &b"PK\x01\x02\0\0\0\0\x08\x08\0\0\0\0\0\0"[..],
+        &[crc.to_le_bytes(), number(size), number(size)].concat(),
+        &(name.len() as u16).to_le_bytes(),
+        &(extra.len() as u16).to_le_bytes(),
+        &[0; 10],
+        &number(start),
+        name.as_bytes(),
+        &extra,
+    ]
+    .concat()
 }
 
 /// The content of a checkpoint that PyTorch wrote, without the folder that it lies in.
