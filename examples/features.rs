@@ -16,7 +16,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     files.sort();
     let mut crops = Vec::new();
     for file in &files {
-        crops.push(classifier.preprocess().crop_of(&std::fs::read(file)?, file, Options::default())?.pixels);
+        match classifier.preprocess().crop_of(&std::fs::read(file)?, file, Options::default()) {
+            Ok(crop) => crops.push(crop.pixels),
+            Err(error) => eprintln!("{} is passed over: {error}", file.display()),
+        }
     }
     // A row for each picture: `[n, num_features]`.
     let features = classifier.features(&to_tensor(&crops)?)?;

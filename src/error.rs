@@ -12,7 +12,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[non_exhaustive]
 pub enum Error {
     /// No model of that name is registered.
-    #[error("unknown model `{name}`{}", nearest.map_or(String::new(), |nearest| format!("; did you mean `{nearest}`?")))]
+    #[error("unknown model `{name}`{}", nearest.map_or(String::new(), |nearest| format!(" (did you mean `{nearest}`?)")))]
     UnknownModel {
         /// The name that was asked for.
         name: String,
@@ -26,7 +26,7 @@ pub enum Error {
     Io {
         /// What was tried: `read`, `write`, `lock`, ...
         action: &'static str,
-        /// With what.
+        /// The file or directory.
         path: PathBuf,
         /// Why it failed.
         cause: std::io::Error,
@@ -60,7 +60,7 @@ pub enum Error {
     Image(Reason),
 
     /// A picture has more pixels than are allowed.
-    #[error("the image is too large: {width}x{height} pixels, and {limit} is the most")]
+    #[error("the image is too large: {width}x{height} pixels, and {limit} is the most (max-pixels)")]
     ImageTooLarge {
         /// In pixels.
         width: u32,
@@ -86,7 +86,7 @@ pub enum Error {
     /// A device cannot be opened.
     #[error("cannot open {device}: {reason}")]
     Device {
-        /// As `--device` takes it.
+        /// Such as `cuda:0`.
         device: String,
         /// Why.
         reason: Reason,
@@ -95,7 +95,7 @@ pub enum Error {
     /// A device does not compute in an element type.
     #[error("{device} does not compute in {dtype} ({reason})")]
     UnsupportedDtype {
-        /// As `--device` takes it.
+        /// Such as `cuda:0`.
         device: String,
         /// Such as `bf16`.
         dtype: &'static str,
@@ -173,7 +173,7 @@ pub enum DatasetProblem {
     Archive,
     /// An image cannot be used as it is, for its name or what it is.
     Image,
-    /// There are folders that are no classes of the model, and it is not said which they are.
+    /// There are folders that are no classes of the model, and no class map says which class each one is.
     UnknownFolders,
     /// The class folders are in a folder of this one, which the words name.
     FolderAbove,
@@ -193,7 +193,7 @@ pub enum DatasetProblem {
 pub enum PredictionsProblem {
     /// Its name says no format.
     Name,
-    /// It is none, or one of another version.
+    /// It is not a file of predictions, or one of another version.
     Format,
     /// A row is damaged; it can be continued without this one and what follows.
     Damaged,
@@ -248,8 +248,7 @@ impl<T, E: Into<Error>> At<T> for Result<T, E> {
     }
 }
 
-/// Why something failed, in words, of which callers can make nothing but show them: one line, the causes
-/// behind what they caused.
+/// Why something failed, as one line for people: each cause follows what it caused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reason(String);
 

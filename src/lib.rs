@@ -13,6 +13,8 @@
 //! eval        many images with labels -> accuracy, predictions, report
 //! symmetry    folded weights -> other weights with the same output
 //! cli         the program: what it parses, prints and advises
+//!
+//! error, output, random, simd, text    what all rooms may use
 //! ```
 //!
 //! A classifier in two lines, and everything below it in the modules:

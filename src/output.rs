@@ -1,4 +1,4 @@
-//! Files that are there whole or not at all.
+//! Files that appear complete or not at all.
 
 use std::io::{Error as IoError, ErrorKind, Write};
 use std::path::{Path, PathBuf};

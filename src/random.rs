@@ -5,7 +5,7 @@ use rand::SeedableRng;
 use rand::rngs::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
 
-/// The stream of random weights. Each purpose has a stream of its own, so that no number is drawn for two.
+/// The stream of random weights. Each purpose has a stream of its own, so that no number is used for two purposes.
 pub const WEIGHTS: u64 = 0;
 /// The stream of images of noise.
 pub const IMAGES: u64 = 1;

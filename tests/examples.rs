@@ -12,15 +12,9 @@ fn example(qlnet: &Qlnet, name: &str, args: &[&Path]) -> Output {
     let tests = std::env::current_exe().unwrap();
     let profile = tests.ancestors().nth(2).unwrap();
     let program: PathBuf = profile.join("examples").join(format!("{name}{}", std::env::consts::EXE_SUFFIX));
-    let mut command = Command::new(program);
-    command.current_dir(env!("CARGO_MANIFEST_DIR")).args(args);
-    for (variable, value) in qlnet.command().get_envs() {
-        match value {
-            Some(value) => command.env(variable, value),
-            None => command.env_remove(variable),
-        };
-    }
-    let output = command.output().unwrap();
+    // `cargo test --test examples` alone does not build them.
+    assert!(program.exists(), "run `cargo build --release --examples` first: there is no {}", program.display());
+    let output = qlnet.with_caches(Command::new(program)).args(args).output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{name}: {}", stderr(&output));
     output
 }

@@ -59,7 +59,7 @@ impl ModelArgs {
     /// Loads the weights and puts the network on its device. With it comes the SHA-256 of the checkpoint.
     ///
     /// # Errors
-    /// If the weights cannot be had, or the device cannot be used.
+    /// If the weights cannot be loaded, or the device cannot be used.
     pub fn load(&self, preprocess: Preprocess) -> Result<(Classifier, String)> {
         let device = self.device.open()?;
         let Loaded { weights, sha256 } = self.loaded()?;
@@ -69,7 +69,7 @@ impl ModelArgs {
     /// Loads the weights.
     ///
     /// # Errors
-    /// If they cannot be had.
+    /// If they cannot be loaded.
     pub fn weights(&self) -> Result<Weights> {
         Ok(self.loaded()?.weights)
     }
@@ -139,7 +139,7 @@ pub struct PreprocessArgs {
 }
 
 impl PreprocessArgs {
-    /// The preset, with what was set by hand.
+    /// The preset, changed by the options that were given.
     ///
     /// # Errors
     /// If the sizes do not fit each other.
@@ -186,7 +186,7 @@ impl Kernel {
     }
 }
 
-/// A number that may be larger than is useful, but not so large that it cannot be meant.
+/// A whole number from 1 to 4096; a larger one must be a mistake.
 pub fn positive(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(number) if (1..=4096).contains(&number) => Ok(number),
@@ -207,7 +207,7 @@ pub fn scale(text: &str) -> Result<f64, String> {
     }
 }
 
-/// A time.
+/// A number of seconds, at most a day.
 pub fn seconds(text: &str) -> Result<f64, String> {
     match text.parse() {
         Ok(seconds) if (0.0..=86400.0).contains(&seconds) => Ok(seconds),

@@ -74,7 +74,7 @@ pub fn run(args: &Classify) -> Result<ExitCode> {
     let mut images = Vec::new();
     let mut failed = false;
     for path in &args.images {
-        // Said before anything is downloaded for its sake.
+        // A missing file is reported before weights are downloaded for its sake.
         failed |= !add_images(path, &mut images);
     }
     if images.is_empty() {

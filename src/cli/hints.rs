@@ -3,44 +3,36 @@
 
 use super::print::one_line;
 use crate::error::{DatasetProblem, Error, PredictionsProblem};
-use crate::symmetry::FAMILIES;
-use crate::weights::MODELS;
+use crate::text::printable;
 
 /// An error in one line, with what can be done about it.
 pub fn with_advice(error: &anyhow::Error) -> String {
     let text = one_line(error);
     match error.chain().find_map(|cause| cause.downcast_ref::<Error>()).and_then(advice) {
-        Some(advice) => format!("{text}{advice}"),
+        Some(advice) => text + &advice,
         None => text,
     }
 }
 
 /// What to do, if there is anything to say: it follows the error's line.
-pub fn advice(error: &Error) -> Option<String> {
+fn advice(error: &Error) -> Option<String> {
     let words: &str = match error.root() {
         Error::TooLargeToAudit { .. } => "leave out --model and --weights to take a network that is made for it",
-        Error::UnknownModel { .. } => {
-            let names = MODELS.iter().map(|model| model.name).collect::<Vec<_>>().join(", ");
-            return Some(format!("; known are {names}; for a file of your own use --weights"));
-        }
-        Error::UnknownFamily(_) => {
-            let names = FAMILIES.map(|family| family.name()).join(", ");
-            return Some(format!("; known are {names}"));
-        }
+        // clap refuses an unknown --model and --family; what is left is the name in a file of predictions.
+        Error::UnknownModel { .. } => "the file of predictions names a model that this version does not have",
         Error::Download { file, url, .. } => {
             return Some(format!(
                 "\n  fetch {url} by hand, and name it: --weights {file}\n  or do without a download: --model \
                  qlnet-digits is built in"
             ));
         }
-        Error::ImageTooLarge { .. } => "--max-pixels allows more",
         Error::UnsupportedDevice { feature, .. } => {
             return Some(format!(
                 "; build a program that has it with `cargo install --locked --path . --features {feature}`"
             ));
         }
-        Error::UnsupportedDtype { .. } => "use --dtype f32",
-        Error::Overflow { dtype: "f32" } => "the weights may be damaged",
+        Error::UnsupportedDtype { .. } => "use --dtype f32, or --device cpu",
+        Error::Overflow { dtype: "f32" | "f64" } => "the weights may be damaged",
         Error::Overflow { .. } => "use --dtype f32",
         Error::Dataset { problem, .. } => match problem {
             DatasetProblem::UnknownFolders => {
@@ -55,7 +47,10 @@ pub fn advice(error: &Error) -> Option<String> {
         Error::Predictions { problem, .. } => match problem {
             PredictionsProblem::Damaged => "without that row and what follows, --resume can go on",
             PredictionsProblem::Interrupted { file } => {
-                return Some(format!("; go on with it by --resume {}, or delete it", file.display()));
+                return Some(format!(
+                    "; go on with it by --resume {}, or delete it",
+                    printable(&file.display().to_string())
+                ));
             }
             PredictionsProblem::NotWritten => "--resume can go on with it",
             PredictionsProblem::OtherRun => "give the same options as before, or begin another file with --predictions",

@@ -13,7 +13,7 @@ use crate::weights::hub;
 
 /// Between two lines about a download, where there is no terminal to draw a bar on.
 const LINE_EVERY: Duration = Duration::from_secs(10);
-/// Folding that takes longer is told.
+/// Folding that takes longer is announced.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Does work that makes the weights of `name` ready, a file of so many bytes if it has to be downloaded,
@@ -76,7 +76,7 @@ impl Download {
             .with_style(bar_style(style))
             .with_message(name.to_string())
             .with_position(bytes);
-        // What was here before says nothing of the speed.
+        // Bytes of an earlier run say nothing about the speed.
         bar.reset_eta();
         if !terminal {
             let here = if bytes > 0 { format!(", of which {} are here", megabytes(bytes)) } else { String::new() };
@@ -88,7 +88,7 @@ impl Download {
     fn at(&mut self, bytes: u64) {
         self.bar.set_position(bytes);
         if bytes < self.last.1 {
-            // Begun anew.
+            // The download starts again from the beginning.
             self.bar.reset_eta();
             self.last = (Instant::now(), bytes);
         }
@@ -100,7 +100,7 @@ impl Download {
     }
 }
 
-/// How far a download is that got so many bytes in that time.
+/// One line about a download: how much is here, how fast it is, and how long the rest will take.
 fn line(name: &str, bytes: u64, size: u64, got: u64, time: Duration) -> String {
     let speed = got as f64 / time.as_secs_f64();
     let left = size.saturating_sub(bytes) as f64 / speed;

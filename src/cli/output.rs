@@ -15,7 +15,8 @@ pub fn create(path: &Option<PathBuf>) -> Result<Option<Output>> {
     Ok(path.as_deref().map(Output::create).transpose()?)
 }
 
-/// Refuses a file whose name ends in none of `endings`. `what` is what its name is called.
+/// Refuses a file whose name ends in none of `endings`. `what` names it in the message, such as `the name of
+/// a report`.
 ///
 /// # Errors
 /// If the name ends in something else.

@@ -40,8 +40,8 @@
 //! ```
 
 mod accuracy;
-pub mod classes;
 pub mod dataset;
+pub mod per_class;
 mod pipeline;
 pub mod predictions;
 pub mod report;

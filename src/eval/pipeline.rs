@@ -69,7 +69,7 @@ pub fn evaluate<E: From<Error>>(
             images: images.into_iter().fuse(),
             waiting: VecDeque::new(),
         };
-        // Also where there is an error, so that what was begun ahead is not waited for.
+        // On every way out, also on errors, queued images are skipped.
         let _stop = StopOnDrop(&stopped);
         loop {
             let batch = crops.next_batch();
@@ -102,7 +102,7 @@ impl Drop for StopOnDrop<'_> {
     }
 }
 
-/// What the network sees of an image, or why that cannot be had.
+/// The crop of an image, or why there is none.
 type CropResult = Result<Crop, String>;
 
 /// The crops of images, in their order, however long each takes.
@@ -199,7 +199,7 @@ fn score(
             }
             Ok(Ok(Scores::new(&logits, label)))
         }
-        // No later image will fare better.
+        // In float32 later images would overflow too.
         Err(error) if classifier.dtype() == DType::F32 => Err(error).at(dataset.path(*image)),
         Err(error) => Ok(Err(error.to_string())),
     });

@@ -8,8 +8,8 @@ use super::{Accuracy, Failed, Run, Shard, Tally};
 use crate::eval::dataset::Selection;
 use crate::text::thousands;
 
-/// An evaluation's result, as `--json` prints it. Accuracies are shares in 0..1; what there is no image
-/// for is `null`.
+/// An evaluation's result, as the program prints it in JSON. Accuracies are shares in 0..1; a value is `null`
+/// if no image gives one.
 #[derive(Clone, Debug, Serialize)]
 pub struct Summary<'a> {
     /// Images that were scored.
@@ -43,7 +43,7 @@ pub struct Summary<'a> {
     pub images_per_second: Option<f64>,
     /// How long the images took that this process evaluated.
     pub seconds: Option<f64>,
-    /// Whether all images were evaluated that were to be.
+    /// Whether every image of this run was evaluated.
     pub complete: bool,
     /// What was evaluated, and how.
     #[serde(flatten)]

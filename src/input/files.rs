@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use walkdir::{DirEntry, WalkDir};
+use walkdir::WalkDir;
 
 use crate::error::{Error, Result};
 
@@ -36,8 +36,8 @@ pub enum Links {
 /// Searches a directory and all directories below it for images, by their names, and returns their paths in
 /// order. A directory that cannot be read is an [`Error::Io`] in its place, and the search goes on behind it.
 ///
-/// Whatever has an image's name counts as an image, also a link that leads nowhere or a directory: reading it will
-/// tell what is wrong. Only pipes, sockets and devices are passed over, since reading one of them may never end.
+/// Whatever has an image's name counts as an image, also a link that leads nowhere, a pipe, or, where links are
+/// followed, a directory: who reads it has to make sure that it is a file.
 pub fn images_below(directory: &Path, links: Links) -> impl Iterator<Item = Result<PathBuf>> {
     let mut walk = WalkDir::new(directory).follow_links(links == Links::Followed).sort_by_file_name().into_iter();
     let is_image = |depth, path: &Path| depth > 0 && is_image_name(path);
@@ -45,31 +45,24 @@ pub fn images_below(directory: &Path, links: Links) -> impl Iterator<Item = Resu
         loop {
             match walk.next()? {
                 Ok(entry) if is_image(entry.depth(), entry.path()) => {
-                    if entry.file_type().is_dir() {
-                        walk.skip_current_dir();
+                    if !entry.file_type().is_dir() {
+                        return Some(Ok(entry.into_path()));
                     }
-                    if may_be_read(&entry) {
+                    if links == Links::Followed {
+                        walk.skip_current_dir();
                         return Some(Ok(entry.into_path()));
                     }
                 }
                 Ok(_) => {}
                 Err(error) => {
-                    // An image's name is enough.
-                    let image = error.path().filter(|path| is_image(error.depth(), path)).map(Path::to_path_buf);
+                    // Where links are followed, an image's name is enough.
+                    let image = error.path().filter(|path| links == Links::Followed && is_image(error.depth(), path));
+                    let image = image.map(Path::to_path_buf);
                     return Some(image.map_or_else(|| Err(search_error(error, directory)), Ok));
                 }
             }
         }
     })
-}
-
-/// Whether reading ends, at once or with an error: not always of pipes, sockets and devices.
-fn may_be_read(entry: &DirEntry) -> bool {
-    let kind = match entry.file_type() {
-        kind if kind.is_symlink() => entry.path().metadata().map(|metadata| metadata.file_type()),
-        kind => Ok(kind),
-    };
-    kind.map_or(true, |kind| kind.is_file() || kind.is_dir())
 }
 
 /// Some errors do not say where they happened: somewhere below `directory`.
@@ -165,6 +158,7 @@ mod tests {
     fn a_directory_with_the_name_of_an_image_is_left_to_the_reader() {
         let directory = directory(&["a.png", "b.png/inside.png", "c.png"]);
         assert_eq!(found(directory.path(), Links::Followed), ["a.png", "b.png", "c.png"]);
+        assert_eq!(found(directory.path(), Links::NotFollowed), ["a.png", "b.png/inside.png", "c.png"]);
         // Not so the one that is searched.
         assert_eq!(found(&directory.path().join("b.png"), Links::NotFollowed), ["inside.png"]);
     }
@@ -219,10 +213,9 @@ mod tests {
         link("nowhere", "d");
         link(".", "e.png");
         link("f.png", "f.png");
-        // Not where reading may never end.
         link("/dev/zero", "g.png");
         let _socket = std::os::unix::net::UnixListener::bind(directory.path().join("h.png")).unwrap();
-        let images = ["a/1.png", "b.png", "c.png", "e.png", "f.png"];
+        let images = ["a/1.png", "b.png", "c.png", "e.png", "f.png", "g.png", "h.png"];
         assert_eq!(found(directory.path(), Links::NotFollowed), images);
         // Of a link that leads nowhere, nobody knows whether it led to a directory.
         let [first, second, third, others @ ..] = images;

@@ -205,6 +205,13 @@ mod tests {
     }
 
     #[test]
+    fn a_decoder_that_panics_makes_an_error_of_its_file() {
+        let timm = Preprocess::timm(224, 0.95, Interpolation::Bicubic);
+        let crop = timm.crop_of(crate::input::decode::PANICS, "a.png".as_ref(), Options::default());
+        assert!(matches!(crop, Err(Error::Image(_))));
+    }
+
+    #[test]
     fn elongated_images_are_cropped_or_refused() {
         let timm = Preprocess::timm(224, 0.95, Interpolation::Bicubic);
         assert_eq!(timm.apply(&RgbImage::new(5000, 2)).unwrap().dimensions(), (224, 224));

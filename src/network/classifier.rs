@@ -54,7 +54,7 @@ impl Classifier {
     /// are neither built in nor in the cache.
     ///
     /// # Errors
-    /// If no model has that name, or its weights cannot be had.
+    /// If no model has that name, or its weights cannot be loaded.
     pub fn from_model(name: &str) -> Result<Self> {
         let model = registry::find(name)?;
         let weights = load_model(model, &mut |_| {})?.weights;

@@ -6,7 +6,7 @@ use candle_core::{Device, utils};
 
 use crate::error::{Error, Result};
 
-/// What `--device` asks for.
+/// A device that may be asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeviceChoice {
     /// CUDA or Metal where this build has it and the machine too, else the CPU.
@@ -68,7 +68,7 @@ impl DeviceChoice {
     }
 }
 
-/// The name of a device as `--device` takes it.
+/// The name of a device, as [`DeviceChoice`] reads it.
 pub fn name(device: &Device) -> String {
     match device.location() {
         candle_core::DeviceLocation::Cpu => "cpu".into(),

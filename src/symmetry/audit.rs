@@ -148,7 +148,7 @@ impl Differentiable {
         Ok(Self { net: QLNet::new_plain(weights.config(), builder)?, parameters })
     }
 
-    /// Those of the Jacobian of the logits of all images `[n, 3, h, w]`, the largest first, divided by the
+    /// The singular values of the Jacobian of the logits of all images `[n, 3, h, w]`, the largest first, divided by the
     /// largest.
     fn singular_values(&self, images: &Tensor, num_classes: usize) -> Result<Vec<f64>> {
         let rows = (0..images.dim(0)?).into_par_iter().map(|image| -> Result<Vec<Vec<f64>>> {

@@ -1,5 +1,5 @@
-//! Moves the weights and looks whether the logits stay; moves them by something that is no symmetry, and
-//! looks whether they do not.
+//! Checks that a symmetry leaves the logits where they are, and that a control, which is no symmetry, moves
+//! them.
 
 use candle_core::{D, DType, Device, Tensor};
 use serde::Serialize;
@@ -93,8 +93,8 @@ fn rule_of_thumb(config: &Config, dtype: DType) -> f64 {
     (3.0 * sums as f64).sqrt() * if dtype == DType::F64 { 2f64.powi(-47) } else { 2f64.powi(-24) }
 }
 
-/// How many times what a change of every parameter by one unit roundoff does to the logits a symmetry may
-/// do: it changes them all, each by the rounding of several operations.
+/// A symmetry may move the logits this many times as far as changing every parameter by one unit roundoff
+/// does, because it changes each by the rounding of several operations.
 const SENSITIVITY: f64 = 10.0;
 
 impl Subject {
@@ -278,7 +278,7 @@ fn logits_in(weights: &Weights, images: &Tensor, dtype: DType, device: &Device) 
 }
 
 /// How far two networks' parameters are apart, relative to the norm of the first, over the tensors that
-/// differ and that both have. If these were zero, the distance itself. Both are float64.
+/// differ and that both have. If all of these are zero in the first network, the distance is not relative. Both are float64.
 ///
 /// # Errors
 /// [`Error::Compute`] if the shapes or element types of two tensors are not the same.

@@ -1,4 +1,4 @@
-//! The models that `--model` knows, as data.
+//! The models that are known by name, as data.
 
 use crate::error::{Error, Result};
 use crate::input::preprocess::Preprocess;

@@ -61,16 +61,8 @@ impl Qlnet {
     /// Runs the program in a shell after `prelude`, which may set limits.
     #[cfg(unix)]
     pub fn run_after(&self, prelude: &str, args: &[&str]) -> Output {
-        let mut command = std::process::Command::new("sh");
-        let program = self.command();
-        for (name, value) in program.get_envs() {
-            match value {
-                Some(value) => command.env(name, value),
-                None => command.env_remove(name),
-            };
-        }
-        command.current_dir(env!("CARGO_MANIFEST_DIR"));
-        command.args(["-c", &format!("{prelude}; exec \"$0\" \"$@\"")]).arg(program.get_program()).args(args);
+        let mut command = self.with_caches(std::process::Command::new("sh"));
+        command.args(["-c", &format!("{prelude}; exec \"$0\" \"$@\"")]).arg(env!("CARGO_BIN_EXE_qlnet")).args(args);
         command.output().unwrap()
     }
 }

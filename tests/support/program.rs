@@ -14,7 +14,11 @@ impl Qlnet {
     }
 
     pub fn command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_qlnet"));
+        self.with_caches(Command::new(env!("CARGO_BIN_EXE_qlnet")))
+    }
+
+    /// Another program, which finds the same caches.
+    pub fn with_caches(&self, mut command: Command) -> Command {
         command
             .current_dir(env!("CARGO_MANIFEST_DIR"))
             .env("HOME", self.home.path())

@@ -73,7 +73,7 @@ impl Progress {
         self.bar.set_message(running);
     }
 
-    /// What is wrong with an image, if anything is.
+    /// Reports what is wrong with an image, if anything is.
     pub fn tell(&self, tally: &Tally, row: &Row) {
         let (kind, text, so_far) = match (&row.scores, &row.warning) {
             (Err(error), _) => ("error", error, tally.failed.len() as u64),

@@ -1,9 +1,10 @@
 //! The arguments of `qlnet symmetry`.
 
+use std::ffi::OsStr;
 use std::path::PathBuf;
 
-use clap::Args;
-use clap::builder::PossibleValuesParser;
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use clap::{Arg, Args, Command};
 
 use crate::cli::arguments::{ModelArgs, positive, scale};
 use crate::symmetry::FAMILIES;
@@ -24,7 +25,7 @@ pub struct Symmetry {
     #[arg(long, default_value_t = 0, value_name = "SEED")]
     pub seed: u64,
     /// Only these families.
-    #[arg(long, value_name = "NAME", num_args = 1.., value_delimiter = ',', value_parser = known_family())]
+    #[arg(long, value_name = "NAME", num_args = 1.., value_delimiter = ',', value_parser = FamilyName::parser())]
     pub family: Vec<String>,
     /// Only what begins in this layer, from 1.
     #[arg(long, value_name = "N")]
@@ -73,7 +74,24 @@ pub struct Symmetry {
     pub model: ModelArgs,
 }
 
-/// Takes the names of the families.
-fn known_family() -> PossibleValuesParser {
-    PossibleValuesParser::new(FAMILIES.map(|family| family.name()))
+/// Takes the name of a family, with blanks around it: after a comma they are easily written.
+#[derive(Clone)]
+struct FamilyName(PossibleValuesParser);
+
+impl FamilyName {
+    fn parser() -> Self {
+        Self(PossibleValuesParser::new(FAMILIES.map(|family| family.name())))
+    }
+}
+
+impl TypedValueParser for FamilyName {
+    type Value = String;
+
+    fn parse_ref(&self, command: &Command, arg: Option<&Arg>, value: &OsStr) -> Result<String, clap::Error> {
+        self.0.parse_ref(command, arg, value.to_str().map_or(value, |name| name.trim().as_ref()))
+    }
+
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+        self.0.possible_values()
+    }
 }

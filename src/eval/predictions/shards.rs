@@ -127,9 +127,9 @@ fn whole(shards: &[(Run, &Path)]) -> Result<Run, Reason> {
 /// open at once, often to 256, and there may be a thousand shards.
 struct Part<'a> {
     path: &'a Path,
-    /// Where the rows begin that have not been read.
+    /// Where reading continues.
     next: Position,
-    /// Rows that have been read and not been asked for.
+    /// Rows that were read but not yet handed out.
     rows: VecDeque<Row>,
 }
 

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::{FEW, escape, first_synonym};
-use crate::eval::classes::ClassRow;
+use crate::eval::per_class::ClassRow;
 use crate::eval::{Accuracy, BINS, Bin};
 use crate::text::{percent, thousands};
 

@@ -11,7 +11,7 @@ use image::RgbImage;
 use image::codecs::jpeg::JpegEncoder;
 
 use self::charts::{class_bars, class_curve, reliability};
-use super::classes::class_rows;
+use super::per_class::class_rows;
 use super::{BINS, Mistake, Run, Tally};
 use crate::input::resample::{Interpolation, Rect, resize_crop};
 use crate::text::{percent, thousands};

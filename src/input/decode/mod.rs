@@ -190,6 +190,8 @@ impl<'a> Picture<'a> {
 
 /// Recognises the format and reads the header. The picture has at least one pixel.
 fn open<'a>(bytes: &'a [u8], name: &Path) -> Result<(Format, Box<dyn Decoder + 'a>), Reason> {
+    #[cfg(test)]
+    assert!(bytes != PANICS, "a bug in a decoder");
     ensure!(!bytes.is_empty(), "the file is empty");
     let format = Format::of(bytes, name)?;
     let decoder = format.decoder(bytes).with_context(|| format!("cannot decode this {format}"))?;
@@ -214,6 +216,10 @@ pub fn decode(bytes: &[u8], name: &Path, options: Options) -> Result<RgbImage> {
     })
 }
 
+/// A file on which the decoder panics, in tests: there is no real one that is known.
+#[cfg(test)]
+pub const PANICS: &[u8] = b"a file on which a decoder panics";
+
 #[cfg(test)]
 mod tests {
     use std::io::Cursor;
@@ -221,6 +227,11 @@ mod tests {
     use image::{DynamicImage, ImageBuffer, ImageFormat};
 
     use super::*;
+
+    #[test]
+    fn a_decoder_that_panics_refuses_its_file() {
+        assert!(matches!(decode(PANICS, "a.png".as_ref(), Options::default()), Err(Error::Image(_))));
+    }
 
     #[test]
     fn damaged_files_are_refused() {

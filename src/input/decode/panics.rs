@@ -19,7 +19,7 @@ pub fn without_panic<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
         }));
     });
     let before = QUIET.replace(true);
-    // What `work` has half done is lost with it, but for the budget of memory, whose permits are given back.
+    // Nothing that `work` leaves half done is used again, except the budget of memory, whose permits are returned.
     let result = panic::catch_unwind(AssertUnwindSafe(work));
     QUIET.set(before);
     result.unwrap_or_else(|_| {

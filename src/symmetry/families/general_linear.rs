@@ -33,7 +33,7 @@ fn element(stream: &Stream, before: &BlockAt, after: usize, (log, sign): &(Tenso
     let writing = vec![explicit(before), left("conv3"), left("skip")];
     let reading = stream.blocks.get(after).or(stream.next.as_ref()).map(|next| {
         let right = |part| Op::Right { conv: next.conv(part), matrix: inverse.clone(), inverse: matrix.clone() };
-        // Of a projection it changes nothing.
+        // A skip that is a convolution already stays as it is.
         vec![explicit(next), right("conv1"), right("skip")]
     });
     Ok(Element::new(writing, reading.unwrap_or_default()))
