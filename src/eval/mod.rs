@@ -16,16 +16,11 @@
 //! ```
 //! use std::ops::ControlFlow;
 //!
-//! use qlnet::Error;
 //! use qlnet::eval::dataset::{Classes, Dataset, Listing, Selection};
 //! use qlnet::eval::{Pipeline, Tally, evaluate};
-//! # use qlnet::Classifier;
-//! # use qlnet::weights::{self, registry};
-//! # let model = registry::find("qlnet-digits")?;
-//! # let weights = weights::from_model(model, &mut |_| {})?;
-//! # let (device, dtype) = (candle_core::Device::Cpu, candle_core::DType::F32);
-//! # let classifier = Classifier::new(&weights, model.labels(), model.preprocess(), device, dtype)?;
+//! use qlnet::{Classifier, Error};
 //!
+//! let classifier = Classifier::from_model("qlnet-digits")?;
 //! let images = Listing::new("samples/digits-held-out.tar".as_ref())?;
 //! let dataset = Dataset::new(images, &Classes::new(classifier.labels()), None, None)?;
 //! let dataset = dataset.select(Selection::First(40));
@@ -36,7 +31,7 @@
 //!     Ok::<_, Error>(ControlFlow::Continue(()))
 //! })?;
 //! assert!(tally.top1().is_some_and(|accuracy| accuracy.value > 0.9));
-//! # anyhow::Ok(())
+//! # Ok::<(), Error>(())
 //! ```
 
 mod accuracy;

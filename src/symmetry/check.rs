@@ -29,7 +29,7 @@ use crate::weights::config::Config;
 ///     let outcome = subject.check(family, None, None, 7)?.expect("the network has layers that turn");
 ///     assert!(outcome.passed && outcome.change.weight_change > 0.1);
 /// }
-/// # anyhow::Ok(())
+/// # Ok::<(), qlnet::Error>(())
 /// ```
 pub struct Subject {
     /// In float64.

@@ -30,7 +30,7 @@
 //! }
 //! let change = subject.compare(&moved)?;
 //! assert!(change.weight_change > 0.1 && change.logit_change <= subject.tolerance());
-//! # anyhow::Ok(())
+//! # Ok::<(), qlnet::Error>(())
 //! ```
 //!
 //! Liu, Shao, Bai, "A Novel Convolutional Neural Network Architecture with a Continuous Symmetry",
