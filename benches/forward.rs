@@ -5,9 +5,9 @@ use std::hint::black_box;
 
 use candle_core::{DType, Device, Tensor};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use qlnet::internals::QLNet;
 use qlnet::internals::ops::{self, Depthwise, FusedBlock};
 use qlnet::internals::{IMAGES, normal, project, stream};
-use qlnet::network::QLNet;
 use qlnet::weights::Config;
 use qlnet::weights::Weights;
 

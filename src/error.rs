@@ -1,4 +1,5 @@
-//! What can go wrong, by what a caller may want to do about it: the words that all rooms share.
+//! The errors of the library. There is a variant for each case that a caller may want to handle in its own way.
+//! All rooms use them.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -32,14 +33,14 @@ pub enum Error {
         cause: std::io::Error,
     },
 
-    /// A model's weights have to be downloaded and cannot be.
+    /// The download of a model's weights failed.
     #[error("{reason}")]
     Download {
         /// The name of the file.
         file: String,
-        /// Where it can be had by hand.
+        /// Its address, to download it by hand.
         url: String,
-        /// Why it was not.
+        /// Why the download failed.
         reason: Reason,
     },
 
@@ -99,7 +100,7 @@ pub enum Error {
         device: String,
         /// Such as `bf16`.
         dtype: &'static str,
-        /// What it says.
+        /// What the device reported.
         reason: Reason,
     },
 
@@ -110,11 +111,11 @@ pub enum Error {
         dtype: &'static str,
     },
 
-    /// A computation failed, for want of memory for example; or tensors do not fit each other.
+    /// A computation failed, because memory ran out, for example; or tensors do not fit each other.
     #[error("{0}")]
     Compute(Reason),
 
-    /// Images are not there, or it is not known what they show.
+    /// Images or their labels are missing.
     #[error("{reason}")]
     Dataset {
         /// What is missing.
@@ -191,7 +192,7 @@ pub enum DatasetProblem {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PredictionsProblem {
-    /// Its name says no format.
+    /// The ending of its name is not known.
     Name,
     /// It is not a file of predictions, or one of another version.
     Format,
@@ -287,7 +288,7 @@ pub(crate) fn words(error: &(dyn std::error::Error + 'static)) -> String {
     text
 }
 
-/// Puts words before a [`Reason`], or makes one where there is nothing.
+/// Puts words before a [`Reason`], and turns `None` into a [`Reason`].
 pub(crate) trait Context<T> {
     fn context(self, words: impl fmt::Display) -> Result<T, Reason>;
     fn with_context<D: fmt::Display>(self, words: impl FnOnce() -> D) -> Result<T, Reason>;

@@ -1,10 +1,11 @@
-//! The door for this repository's tests and benchmarks, which look at single steps. Nothing here is kept from one
-//! version to the next.
+//! The door for this repository's tests and benchmarks, which look at single steps. Anything here may change in
+//! any version.
 
 pub use crate::input::resample::{Rect, resize_crop};
 pub use crate::network::cpu::hardball::project;
 pub use crate::network::cpu::matmul::{Rows, accumulate, gate};
 pub use crate::network::cpu::panels::Panels;
+pub use crate::network::model::QLNet;
 pub use crate::random::{IMAGES, normal, stream};
 pub use crate::weights::hub::{Event, Hub, Proxies};
 

@@ -1,4 +1,4 @@
-//! Functions compiled several times, for what the CPU at hand can do.
+//! Functions compiled once for each instruction set.
 
 use std::sync::OnceLock;
 

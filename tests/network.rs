@@ -3,8 +3,8 @@
 mod support;
 
 use candle_core::{DType, Device, Tensor};
+use qlnet::internals::QLNet;
 use qlnet::internals::{IMAGES, normal, stream};
-use qlnet::network::QLNet;
 use qlnet::weights::Checkpoint;
 use qlnet::weights::Config;
 use qlnet::weights::Weights;

@@ -34,10 +34,10 @@ pub enum Links {
 }
 
 /// Searches a directory and all directories below it for images, by their names, and returns their paths in
-/// order. A directory that cannot be read is an [`Error::Io`] in its place, and the search goes on behind it.
+/// order. A directory that cannot be read is an [`Error::Io`] in its place, and the search continues.
 ///
 /// Whatever has an image's name counts as an image, also a link that leads nowhere, a pipe, or, where links are
-/// followed, a directory: who reads it has to make sure that it is a file.
+/// followed, a directory: the caller must check that it is a file.
 pub fn images_below(directory: &Path, links: Links) -> impl Iterator<Item = Result<PathBuf>> {
     let mut walk = WalkDir::new(directory).follow_links(links == Links::Followed).sort_by_file_name().into_iter();
     let is_image = |depth, path: &Path| depth > 0 && is_image_name(path);

@@ -8,7 +8,7 @@
 //! files         which files are images, and their bytes
 //! decode        bytes -> rows of pixels
 //! resample      rows of pixels -> a part of the resized image
-//! preprocess    bytes -> crop, in one function, which makes an error of a decoder's panic; crops -> tensor
+//! preprocess    bytes -> crop, in one function, which turns a decoder's panic into an error; crops -> tensor
 //! ```
 
 pub(crate) mod decode;

@@ -100,7 +100,8 @@ impl Classifier {
     }
 
     /// All classes of an image file, the most likely first. A damaged file whose pixels can all be decoded
-    /// counts as a good one: [`Preprocess::crop_of`] tells which are.
+    /// is classified like any other: [`Preprocess::crop_of`] also returns a warning. TGA, which has no mark, needs
+    /// a file name, and so [`Preprocess::crop_of`].
     ///
     /// # Errors
     /// If the bytes are no image that can be decoded; otherwise as [`Self::classify_image`].
@@ -125,7 +126,7 @@ impl Classifier {
     /// none. The images are crops that [`Preprocess::apply`] or [`Preprocess::crop_of`] made; they run together.
     ///
     /// # Errors
-    /// If there is no crop, or they differ in size, or the device fails. For a single image,
+    /// If there is no crop, or they differ in size, or the device fails. The result of one image is
     /// [`Error::Overflow`] if the network overflows on it.
     pub fn classify_crops(&self, crops: &[RgbImage], top_k: usize) -> Result<Vec<Result<Vec<Prediction>>>> {
         let logits = self.logits(&preprocess::to_tensor(crops)?)?.to_vec2::<f32>()?;

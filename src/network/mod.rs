@@ -5,10 +5,10 @@
 //! of datasets, symmetries and the program.
 //!
 //! ```text
-//! classifier    the network with its preprocessing and the names of its outputs: the face of the library
-//! model         the network: reads like the paper
-//! ops           its operations, in candle's, which every device runs
-//! cpu           the fast ones for the CPU
+//! classifier    the network with its preprocessing and the names of its outputs: what most callers use
+//! model         the network, block by block as in the paper
+//! ops           its operations, built from candle's, which every device runs
+//! cpu           fast versions of the operations for the CPU
 //! device        where it runs
 //! bench         how long it takes
 //! ```
@@ -22,4 +22,3 @@ pub(crate) mod ops;
 
 pub use classifier::{Classifier, Prediction};
 pub use device::DeviceChoice;
-pub use model::QLNet;

@@ -28,7 +28,9 @@ fn largest_tensor(config: &Config, height: usize, width: usize) -> usize {
     let halved = |(h, w): (usize, usize), stride: usize| (h.div_ceil(stride), w.div_ceil(stride));
     let mut size = halved((height, width), 2);
     // candle's `conv2d` copies the 7x7 window under every output pixel (im2col).
-    let mut largest = size.0 * size.1 * config.stem_channels.max(3 * 7 * 7);
+    // The pool pads the stem's output by one pixel on each side.
+    let padded = (size.0 + 2) * (size.1 + 2) * config.stem_channels;
+    let mut largest = padded.max(size.0 * size.1 * 3 * 7 * 7);
     size = halved(size, 2);
     for block in config.layers.iter().flatten() {
         let &BlockConfig { in_channels, hidden_channels: hidden, filters, out_channels, stride, .. } = block;

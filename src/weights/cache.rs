@@ -3,7 +3,7 @@
 //! Reading and folding a checkpoint costs more than running the network once. The folded weights are
 //! therefore kept as safetensors in a cache directory of this program's own (`$XDG_CACHE_HOME/qlnet` or what
 //! the platform has in its place), named by the SHA-256 of the checkpoint and the version of the format. A
-//! copy that is missing, damaged or of another version is made again without a word, and where the directory
+//! copy that is missing, damaged or of another version is made again silently, and where the directory
 //! cannot be written the program works without it.
 
 use std::collections::HashMap;

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::error::{Reason, ensure};
+
 /// The dimensions of a network: enough to build it and to say the shape of every parameter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -132,6 +134,23 @@ impl Config {
     /// The dimensions of the network that is built in.
     pub fn qlnet_digits() -> Self {
         Self::new(16, &[(16, 1), (24, 2), (32, 2), (48, 1)], 24, 2, 10)
+    }
+
+    /// Checks that the blocks fit each other: nothing is empty, each block takes what the one before makes, and
+    /// only a projection changes width or size.
+    pub(super) fn check(&self) -> Result<(), Reason> {
+        let mut channels = self.stem_channels;
+        for block in self.layers.iter().flatten() {
+            let &BlockConfig { in_channels, hidden_channels, filters, out_channels, stride, skip } = block;
+            let sizes = [in_channels, hidden_channels, filters, out_channels, stride];
+            ensure!(sizes.iter().all(|size| *size > 0), "a block has a size of zero: {block:?}");
+            ensure!(in_channels == channels, "a block takes {in_channels} channels, and gets {channels}");
+            let keeps = stride == 1 && in_channels == out_channels;
+            ensure!(keeps || skip == Skip::Projection, "only a projection changes width or size: {block:?}");
+            channels = out_channels;
+        }
+        ensure!(self.stem_channels > 0 && self.num_classes > 0, "a network without channels or classes");
+        Ok(())
     }
 
     /// Every convolution of the network, in the order in which they run.

@@ -11,8 +11,8 @@ use crate::weights::config::{Config, Skip};
 /// A network's parameters with batch norm folded in, and its dimensions, which they fit.
 ///
 /// Every [`Conv`](crate::weights::config::Conv) of the configuration has two tensors, `{name}.weight` of the
-/// shape that [`Config::convs`] gives and `{name}.bias` with one element per output. There are no others. All
-/// lie on the CPU; they are float32 unless [`Self::to_dtype`] has changed that.
+/// shape that [`Config::convs`] gives and `{name}.bias` with one element per output. There are no others. Read
+/// from a file they lie on the CPU in float32.
 #[derive(Clone, Debug)]
 pub struct Weights {
     config: Config,
@@ -22,6 +22,7 @@ pub struct Weights {
 impl Weights {
     /// Puts together dimensions and tensors, after a check that they fit.
     pub(super) fn new(config: Config, tensors: BTreeMap<String, Tensor>) -> Result<Self, Reason> {
+        config.check()?;
         let convs = config.convs();
         ensure!(tensors.len() == 2 * convs.len(), "there are {} tensors, not two per convolution", tensors.len());
         for conv in convs {

@@ -13,6 +13,7 @@ use crate::weights::registry::{self, Model, WeightsSource};
 
 /// What a caller may want to show while weights are made ready.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub enum Event<'a> {
     /// Something about the download.
     Hub(hub::Event<'a>),
@@ -66,7 +67,12 @@ pub fn load_model(model: &Model, report: &mut dyn FnMut(Event)) -> Result<Loaded
         WeightsSource::Hub(file) => {
             let weights = cached(cache_dir().as_deref(), file.sha256, || {
                 let hub = Hub::from_env();
-                let path = hub.fetch(file, &mut |event| report(Event::Hub(event)))?;
+                let fetched = hub.fetch(file, &mut |event| report(Event::Hub(event)));
+                // Whatever the reason is, the file can be downloaded by hand.
+                let path = fetched.map_err(|error| match error {
+                    Error::Download { .. } => error,
+                    error => Error::Download { file: file.file.into(), url: hub.url(file), reason: error.into() },
+                })?;
                 report(Event::Folding);
                 Weights::from_checkpoint(&Checkpoint::open(&path)?).at(path.display())
             })?;
@@ -77,7 +83,7 @@ pub fn load_model(model: &Model, report: &mut dyn FnMut(Event)) -> Result<Loaded
 
 impl Weights {
     /// The weights of a registered model, such as `qlnet-50-v0`. If they are not on this machine they are
-    /// downloaded. [`load_model`] tells of that as it goes on.
+    /// downloaded. [`load_model`] reports the progress.
     ///
     /// # Errors
     /// [`Error::UnknownModel`] if no model has that name, and those of [`load_model`].

@@ -2,7 +2,7 @@
 //!
 //! In come a name that the registry knows, or the path or bytes of a checkpoint; out go [`Weights`]: the
 //! parameters of a network with batch norm folded in, and its dimensions. May use `input`, whose
-//! preprocessing a registered model names, and nothing of the network.
+//! preprocessing a registered model names, and `random`; nothing of the network.
 //!
 //! ```text
 //! load          the way through all of these, and a plain form for callers

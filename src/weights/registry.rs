@@ -8,7 +8,7 @@ use crate::weights::config::Config;
 /// A model: where its weights are, what it takes, and what its outputs mean.
 #[derive(Debug)]
 pub struct Model {
-    /// As `qlnet-50-v0`.
+    /// Such as `qlnet-50-v0`.
     pub name: &'static str,
     /// Where its weights are.
     pub source: WeightsSource,

@@ -178,8 +178,9 @@ impl<'a> Decompressor<'a> {
                 (*state).info.common.err = ffi::jpeg_std_error(&mut (*state).errors);
                 (*state).errors.error_exit = Some(error_exit);
                 (*state).errors.emit_message = Some(emit_message);
-                ffi::jpeg_create_decompress(&raw mut (*state).info);
+                // libjpeg keeps it: a message may come at any time.
                 (*state).info.common.client_data = state.cast::<c_void>();
+                ffi::jpeg_create_decompress(&raw mut (*state).info);
                 (*state).progress.progress_monitor = Some(limit_scans);
                 (*state).info.common.progress = &raw mut (*state).progress;
                 ffi::jpeg_mem_src(&mut (*state).info, bytes.as_ptr(), bytes.len() as c_ulong);

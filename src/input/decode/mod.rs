@@ -203,7 +203,7 @@ fn open<'a>(bytes: &'a [u8], name: &Path) -> Result<(Format, Box<dyn Decoder + '
 /// Decodes a whole image. `name` is looked at only to recognise TGA, whose content has no mark.
 ///
 /// # Errors
-/// [`Error::Image`] if the bytes are no image of a known format, or a damaged one: there is no picture in part;
+/// [`Error::Image`] if the bytes are no image of a known format, or a damaged one: no partial picture is returned;
 /// [`Error::ImageTooLarge`] if it has more pixels than `options` allow.
 pub fn decode(bytes: &[u8], name: &Path, options: Options) -> Result<RgbImage> {
     without_panic(|| {

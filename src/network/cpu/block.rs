@@ -1,6 +1,6 @@
 //! One block of the network as one pass over its image.
 //!
-//! Of `y = skip(x) + conv3(conv2(a * b))`, the halves `a` and `b` of `conv1(x)`, their product and
+//! In `y = skip(x) + conv3(conv2(a * b))`, the halves `a` and `b` of `conv1(x)`, their product and
 //! `conv2`'s output are several times larger than `x` and `y` and leave the cache if they are made
 //! whole: in layer 1 the halves 6.4 MB together, their product 3.2 MB, and `conv2`'s output 6.4 MB.
 //! So the halves are never stored, and a block is made in strips of output rows, whose intermediates

@@ -60,7 +60,7 @@ unsafe fn multiply<V: Vector, const R: usize>(
     sums
 }
 
-/// Adds one register tile to `c`, of which `columns` columns exist.
+/// Adds one register tile to `c`, which has only `columns` columns here.
 ///
 /// # Safety
 /// As [`multiply`]; and `c` must have `R` rows of `columns` values, `c_stride` apart, that may be written.

@@ -33,6 +33,8 @@ pub fn forward(
 ) -> Vec<f32> {
     let shape = StemShape::new(channels, height, width, bias.len());
     let window = channels * SIDE * SIDE;
+    assert!(x.len() == n * channels * height * width, "another number of values than the images have");
+    assert!(weight.len() == bias.len() * window, "another number of weights than the filters have");
     let weight = Panels::new(window, shape.outputs, |i, j| weight[j * window + i]);
     let row = shape.pooled.1 * shape.outputs;
     let mut y = vec![0.0; n * shape.pooled.0 * row];
@@ -45,7 +47,7 @@ pub fn forward(
     y
 }
 
-/// Sizes of an image on its way.
+/// Sizes of an image before and after each operation.
 struct StemShape {
     channels: usize,
     height: usize,

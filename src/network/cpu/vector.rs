@@ -52,7 +52,8 @@ pub unsafe trait Vector: Copy {
     /// Loads `count` values, fewer than [`Self::LANES`]; the other lanes are zero.
     ///
     /// # Safety
-    /// The CPU must have the instructions, and `count` values must be readable.
+    /// The CPU must have the instructions, `count` must be less than [`Self::LANES`], and
+    /// `count` values must be readable.
     #[inline(always)]
     unsafe fn load_part(from: *const f32, count: usize) -> Self {
         let mut values = [0.0; 16];
@@ -66,7 +67,8 @@ pub unsafe trait Vector: Copy {
     /// Stores the first `count` values, fewer than [`Self::LANES`].
     ///
     /// # Safety
-    /// The CPU must have the instructions, and `count` values must be writable.
+    /// The CPU must have the instructions, `count` must be less than [`Self::LANES`], and
+    /// `count` values must be writable.
     #[inline(always)]
     unsafe fn store_part(self, to: *mut f32, count: usize) {
         let mut values = [0.0; 16];

@@ -2,7 +2,7 @@
 //!
 //! candle's `conv2d` with groups runs one convolution per group and concatenates them, hundreds of
 //! launches here. The plain version below is nine shifted products whatever the channels. On the CPU
-//! that takes five times as long as the kernel below, which is one pass; blocks in float32 use neither, but
+//! that takes about twenty times as long as the kernel below, which is one pass; blocks in float32 use neither, but
 //! [`FusedBlock`](super::FusedBlock).
 //!
 //! With `f` filters per channel the outputs are ordered filter by filter, `[filter 0 of all
@@ -15,6 +15,7 @@ use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, WithDTyp
 use rayon::prelude::*;
 
 use super::{is_tracked, on_cpu, slice};
+use crate::simd::vectorised;
 
 /// The parameters of a depthwise convolution, padding 1.
 #[derive(Clone, Debug)]
@@ -143,24 +144,41 @@ impl Kernel {
         let mut out = vec![T::zero(); n * oh * ow * outputs];
         out.par_chunks_mut(ow * outputs).enumerate().for_each(|(row, out)| {
             let image = &x[row / oh * h * w * c..][..h * w * c];
-            for (ox, out) in out.chunks_exact_mut(outputs).enumerate() {
-                out.copy_from_slice(bias);
-                for (tap, weight) in weight.chunks_exact(outputs).enumerate() {
-                    // One more than the row and the column, which may be -1.
-                    let (y, x) = (row % oh * self.stride + tap / 3, ox * self.stride + tap % 3);
-                    if !(1..=h).contains(&y) || !(1..=w).contains(&x) {
-                        continue;
-                    }
-                    let pixel = &image[((y - 1) * w + x - 1) * c..][..c];
-                    for (out, weight) in out.chunks_exact_mut(c).zip(weight.chunks_exact(c)) {
-                        for ((out, x), weight) in out.iter_mut().zip(pixel).zip(weight) {
-                            *out += *x * *weight;
-                        }
+            convolve_row(out, image, weight, bias, row % oh * self.stride, self.stride, (h, w));
+        });
+        out
+    }
+}
+
+vectorised! {
+    /// One row of output pixels of an image `[h, w, channels]`, whose window begins at the row above `top`.
+    fn convolve_row<T: WithDType>(
+        out: &mut [T],
+        image: &[T],
+        weight: &[T],
+        bias: &[T],
+        top: usize,
+        stride: usize,
+        size: (usize, usize),
+    ) {
+        let (h, w) = size;
+        let c = image.len() / (h * w);
+        for (ox, out) in out.chunks_exact_mut(bias.len()).enumerate() {
+            out.copy_from_slice(bias);
+            for (tap, weight) in weight.chunks_exact(bias.len()).enumerate() {
+                // One more than the row and the column, which may be -1.
+                let (y, x) = (top + tap / 3, ox * stride + tap % 3);
+                if !(1..=h).contains(&y) || !(1..=w).contains(&x) {
+                    continue;
+                }
+                let pixel = &image[((y - 1) * w + x - 1) * c..][..c];
+                for (out, weight) in out.chunks_exact_mut(c).zip(weight.chunks_exact(c)) {
+                    for ((out, x), weight) in out.iter_mut().zip(pixel).zip(weight) {
+                        *out += *x * *weight;
                     }
                 }
             }
-        });
-        out
+        }
     }
 }
 

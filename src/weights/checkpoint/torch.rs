@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::io::{Read, Seek};
 
 use candle_core::{Device, Tensor};
-use zip::read::{ArchiveOffset, Config};
+use zip::read::{ArchiveOffset, Config as ZipConfig};
 use zip::result::ZipError;
 use zip::{CompressionMethod, ZipArchive};
 
@@ -62,7 +62,7 @@ impl<R: Read + Seek> Zip<R> {
         // Nothing comes before the archive. Left to find that out, the crate takes PyTorch's zip64 end
         // records for the first entry where both have 76 bytes: where the file was saved under a name
         // whose stem has 21.
-        let config = Config { archive_offset: ArchiveOffset::Known(0) };
+        let config = ZipConfig { archive_offset: ArchiveOffset::Known(0) };
         Ok(Self { archive: ZipArchive::with_config(config, source).map_err(damaged)?, length })
     }
 

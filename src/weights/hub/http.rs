@@ -193,7 +193,7 @@ impl Client {
                 "{host} answers with bytes from {start} on, not from {asked_start}"
             )));
         }
-        // Anything else is something else.
+        // Another length means another file.
         let length = length.and_then(|length| length.parse::<u64>().ok());
         if let Some(length) = length.filter(|length| *length != size - start) {
             return Err(RequestError::Permanent(format!(

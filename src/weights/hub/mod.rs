@@ -41,7 +41,7 @@ use self::request_error::without_secrets;
 use crate::error::{Error, Reason, Result};
 use crate::weights::registry::HubFile;
 
-/// Where the hub is, where its cache is, and how patient a download is.
+/// Where the hub is, where its cache is, and how long a download waits and how often it tries.
 ///
 /// These are settings, and every value of each is allowed, so they are plain fields: take those of the
 /// environment with [`Hub::from_env`], and change what should be otherwise.

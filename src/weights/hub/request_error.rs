@@ -72,7 +72,7 @@ impl RequestError {
             ureq::Error::Timeout(_) => transient(format!("no answer for {} s from {host}", timeout.as_secs_f64())),
             ureq::Error::HostNotFound => unreachable("there is no host of that name".into()),
             ureq::Error::Io(io) if is_no_connection(io) => unreachable(text.into()),
-            // 4xx: it will say the same again.
+            // 4xx: another attempt would get the same response.
             ureq::Error::ConnectProxyFailed(_) if !text.contains("responded 4") => {
                 transient(format!("no way to {host}: {text}"))
             }

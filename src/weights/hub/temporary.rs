@@ -27,7 +27,7 @@ pub fn make_temporary<T>(
 }
 
 /// Removes the temporary files of a blob that killed runs left in `dir`. To be called under the blob's lock,
-/// where nobody else uses any. One that cannot be removed does no harm but to take space.
+/// where nobody else uses any. One that cannot be removed only takes space.
 pub fn remove_abandoned(dir: &Path, sha256: &str) {
     let prefix = prefix(sha256);
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {

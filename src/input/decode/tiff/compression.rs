@@ -148,7 +148,7 @@ impl Shape {
     }
 }
 
-/// Decompresses a strip or tile. Data beyond `shape` are ignored. Faults in the data that could be passed over are
+/// Decompresses a strip or tile. Data beyond `shape` are ignored. Faults in the data that did not stop the decoder are
 /// added to `warnings`.
 ///
 /// # Errors

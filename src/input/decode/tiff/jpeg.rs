@@ -11,7 +11,7 @@ const START: &[u8] = b"\xff\xd8";
 
 /// Decodes a strip or tile to samples of 8 bits. `tables` are the tables that it lacks, a stream of their own from the
 /// tag JPEGTables. If `ycbcr` is given, three samples are YCbCr, and converted to these colours. Faults in the data
-/// that could be passed over are added to `warnings`.
+/// that did not stop the decoder are added to `warnings`.
 ///
 /// # Errors
 /// If it is damaged or cut short, or of another size or number of samples.

@@ -113,7 +113,7 @@ impl<'a> Tiles<'a> {
 
     /// Decompresses the tiles that lie side by side in row `row` of the tiles, for each of the first `planes` planes.
     /// Only the upper `height` rows of pixels are decoded: of the lowest tiles the others lie below the picture.
-    /// Faults in the file that could be passed over are added to `warnings`.
+    /// Faults in the file that did not stop the decoder are added to `warnings`.
     ///
     /// # Errors
     /// If one is missing, damaged or cut short.
