@@ -8,7 +8,19 @@ use std::path::{Path, PathBuf};
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// What went wrong. Displayed, it is one line that says what, where and why; causes are part of it, and
-/// there is no [`source`](std::error::Error::source) to print besides.
+/// there is no [`source`](std::error::Error::source) to print besides. (Paths are shown as they are: one may
+/// hold a line break.)
+///
+/// Functions that read a file by its path say which one in [`Error::At`], so match [`Error::root`]:
+///
+/// ```
+/// let half = std::env::temp_dir().join("half-a-checkpoint.safetensors");
+/// std::fs::write(&half, &std::fs::read("models/qlnet-digits.safetensors")?[..100_000])?;
+/// let error = qlnet::Weights::from_file(&half).unwrap_err();
+/// assert!(matches!(error.root(), qlnet::Error::Checkpoint(_)));
+/// assert!(error.to_string().contains("half-a-checkpoint.safetensors: damaged safetensors file"));
+/// # Ok::<(), std::io::Error>(())
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {

@@ -16,7 +16,7 @@ const EXAMPLES: usize = 3;
 const NAMED: usize = 1000;
 
 /// The sums of an evaluation. It grows with the classes that are confused, not with the images.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub struct Tally {
     /// Images that were scored.
     pub images: u64,
@@ -56,7 +56,7 @@ pub struct Failed {
 }
 
 /// The images of one class.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct ClassTally {
     /// Images that were scored.
     pub images: u64,
@@ -67,7 +67,7 @@ pub struct ClassTally {
 }
 
 /// Images of one class that were taken for another.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub struct Confusion {
     /// How many they are.
     pub count: u64,
@@ -76,7 +76,7 @@ pub struct Confusion {
 }
 
 /// Predictions of similar confidence.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Bin {
     /// Images that were scored with such a confidence.
     pub images: u64,

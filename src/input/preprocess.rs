@@ -32,7 +32,7 @@ const LARGEST: u32 = 8192;
 ///
 /// let preprocess = Preprocess::timm(224, 0.95, Interpolation::Bicubic);
 /// assert_eq!(preprocess.to_string(), "resize 235 bicubic, crop 224");
-/// let photo = image::RgbImage::new(640, 480);
+/// let photo = qlnet::image::RgbImage::new(640, 480);
 /// assert_eq!(preprocess.apply(&photo)?.dimensions(), (224, 224));
 /// # Ok::<(), qlnet::Error>(())
 /// ```

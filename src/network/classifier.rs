@@ -1,13 +1,16 @@
 //! A network with all that belongs to it: from images to named predictions.
 
+use std::fmt;
+use std::fs::File;
 use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
 use image::RgbImage;
 use serde::Serialize;
 
-use crate::error::{Error, Result};
+use crate::error::{At, Error, Result};
 use crate::input::decode::Options;
+use crate::input::files::read_bounded;
 use crate::input::preprocess::{self, Preprocess};
 use crate::network::device;
 use crate::network::model::QLNet;
@@ -24,7 +27,6 @@ use crate::weights::{Weights, load_model};
 /// assert_eq!(predictions[0].label, "3");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Debug)]
 pub struct Classifier {
     net: QLNet,
     /// As many as the network has outputs.
@@ -32,6 +34,15 @@ pub struct Classifier {
     preprocess: Preprocess,
     device: Device,
     dtype: DType,
+}
+
+impl fmt::Debug for Classifier {
+    /// What it is, without its weights.
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let classes = self.labels.len();
+        let (device, dtype) = (device::name(&self.device), self.dtype.as_str());
+        write!(f, "Classifier {{ {classes} classes, {}, {dtype} on {device} }}", self.preprocess)
+    }
 }
 
 /// One of the classes that an image may belong to.
@@ -101,12 +112,23 @@ impl Classifier {
 
     /// All classes of an image file, the most likely first. A damaged file whose pixels can all be decoded
     /// is classified like any other: [`Preprocess::crop_of`] also returns a warning. TGA, which has no mark, needs
-    /// a file name, and so [`Preprocess::crop_of`].
+    /// a file name: [`Self::classify_file`]. The image is turned upright, and may have up to
+    /// [`MAX_PIXELS`](crate::input::MAX_PIXELS); for other [`Options`], make a crop with [`Preprocess::crop_of`].
     ///
     /// # Errors
     /// If the bytes are no image that can be decoded; otherwise as [`Self::classify_image`].
     pub fn classify(&self, bytes: &[u8]) -> Result<Vec<Prediction>> {
         self.classify_crop(self.crop_of(bytes)?)
+    }
+
+    /// [`Self::classify`] for a file. Its name tells that it is a TGA file, which has no mark.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the file cannot be read; otherwise as [`Self::classify`].
+    pub fn classify_file(&self, path: impl AsRef<Path>) -> Result<Vec<Prediction>> {
+        let path = path.as_ref();
+        let bytes = File::open(path).and_then(read_bounded).map_err(Error::io("read", path))?;
+        self.classify_crop(self.preprocess.crop_of(&bytes, path, Options::default()).at(path.display())?.pixels)
     }
 
     /// All classes of an image, the most likely first.
@@ -129,7 +151,16 @@ impl Classifier {
     /// If there is no crop, or they differ in size, or the device fails. The result of one image is
     /// [`Error::Overflow`] if the network overflows on it.
     pub fn classify_crops(&self, crops: &[RgbImage], top_k: usize) -> Result<Vec<Result<Vec<Prediction>>>> {
-        let logits = self.logits(&preprocess::to_tensor(crops)?)?.to_vec2::<f32>()?;
+        self.classify_tensor(&preprocess::to_tensor(crops)?, top_k)
+    }
+
+    /// [`Self::classify_crops`] for normalised images `[n, 3, h, w]`, as [`to_tensor`](preprocess::to_tensor) makes
+    /// them.
+    ///
+    /// # Errors
+    /// As [`Self::logits`]. The result of one image is [`Error::Overflow`] if the network overflows on it.
+    pub fn classify_tensor(&self, images: &Tensor, top_k: usize) -> Result<Vec<Result<Vec<Prediction>>>> {
+        let logits = self.logits(images)?.to_vec2::<f32>()?;
         Ok(logits.iter().map(|logits| self.top(logits, top_k)).collect())
     }
 

@@ -17,7 +17,7 @@ use crate::weights::config::Config;
 /// A network whose symmetry is checked: its weights, images to run it on, and the logits that must stay.
 ///
 /// ```
-/// use candle_core::{DType, Device};
+/// use qlnet::candle_core::{DType, Device};
 /// use qlnet::symmetry::{Subject, noise};
 /// use qlnet::symmetry::find;
 /// use qlnet::weights::Config;

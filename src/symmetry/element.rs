@@ -1,6 +1,6 @@
 //! What elements are made of: operations on the folded weights of one convolution.
 
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 
 use super::refused;
 use crate::error::{Context, Error, Result};
@@ -196,6 +196,12 @@ impl Element {
     /// [`Error::Symmetry`] if the weights are not float64, or those of another configuration than the
     /// element was drawn for. They are then as they were.
     pub fn apply(&self, weights: &mut Weights, side: Side) -> Result<()> {
+        if let Some(tensor) = weights.tensors().values().find(|tensor| tensor.dtype() != DType::F64) {
+            let dtype = tensor.dtype().as_str();
+            return Err(refused(format!(
+                "elements move weights in f64, and these are {dtype}: Weights::to_dtype converts them"
+            )));
+        }
         let mut moved = weights.clone();
         self.writing.iter().try_for_each(|op| op.apply(&mut moved))?;
         if side == Side::Both {
@@ -221,7 +227,6 @@ mod tests {
     use super::*;
     use crate::symmetry::{draw, find};
     use crate::weights::config::Config;
-    use candle_core::DType;
 
     fn random(hidden_channels: usize) -> Weights {
         let mut config = Config::new(3, &[(3, 2), (4, 2)], 3, 2, 3);

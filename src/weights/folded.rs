@@ -1,6 +1,7 @@
 //! The folded weights of a network.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
@@ -13,10 +14,17 @@ use crate::weights::config::{Config, Skip};
 /// Every [`Conv`](crate::weights::config::Conv) of the configuration has two tensors, `{name}.weight` of the
 /// shape that [`Config::convs`] gives and `{name}.bias` with one element per output. There are no others. Read
 /// from a file they lie on the CPU in float32.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Weights {
     config: Config,
     tensors: BTreeMap<String, Tensor>,
+}
+
+impl fmt::Debug for Weights {
+    /// What network they are of, without the numbers.
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "Weights {{ {} }}", self.config)
+    }
 }
 
 impl Weights {
@@ -104,6 +112,7 @@ impl Weights {
 
     /// The parameters as candle's layers take them, converted to a device and an element type as they are
     /// asked for.
+    #[doc(hidden)]
     pub fn var_builder(&self, dtype: DType, device: &Device) -> VarBuilder<'static> {
         let tensors = self.tensors.iter().map(|(name, t)| (name.clone(), t.clone())).collect();
         VarBuilder::from_tensors(tensors, dtype, device)

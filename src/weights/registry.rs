@@ -1,5 +1,7 @@
 //! The models that are known by name, as data.
 
+use std::fmt;
+
 use crate::error::{Error, Result};
 use crate::input::preprocess::Preprocess;
 use crate::input::resample::Interpolation;
@@ -25,12 +27,20 @@ pub struct Model {
 }
 
 /// Where the weights of a registered model are.
-#[derive(Debug)]
 pub enum WeightsSource {
     /// On the Hugging Face hub.
     Hub(HubFile),
     /// In this library: the bytes of a checkpoint.
     Embedded(&'static [u8]),
+}
+
+impl fmt::Debug for WeightsSource {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Self::Hub(file) => file.fmt(f),
+            Self::Embedded(bytes) => write!(f, "Embedded({} bytes)", bytes.len()),
+        }
+    }
 }
 
 /// A file of a model repository on the Hugging Face hub, pinned by commit and content.

@@ -29,7 +29,7 @@ use crate::weights::config::Config;
 pub type Subgroup = Box<dyn Fn(f64) -> Result<Element>>;
 
 /// One family of symmetries. [`draw`] draws elements of it, and [`walk`](super::path::walk) follows a path
-/// through it; [`FAMILIES`] has them all. `layer` restricts a family to what begins in that layer, from 1; the stem belongs to layer 1.
+/// through it; [`FAMILIES`] has them all, and nothing outside this crate can be one. `layer` restricts a family to what begins in that layer, from 1; the stem belongs to layer 1.
 pub trait Family: Sync {
     /// Its name, such as `stage-rotation`; [`find`] takes it.
     fn name(&self) -> &'static str;

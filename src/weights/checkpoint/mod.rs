@@ -134,10 +134,16 @@ fn explain_unknown(bytes: &[u8]) -> String {
     const LEGACY_MAGIC: [u8; 10] = [0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19];
     let start = &bytes[..bytes.len().min(64)];
     let contains = |needle: &[u8]| start.windows(needle.len()).any(|w| w == needle);
-    if contains(&LEGACY_MAGIC) || bytes.get(257..262) == Some(b"ustar") {
+    // PyTorch's first format was a tar archive with members of these names.
+    let is_tar = bytes.get(257..262) == Some(b"ustar");
+    let members = ["sys_info", "pickle", "tensors", "storages"];
+    let is_old_tar = is_tar && members.iter().any(|name| bytes.starts_with(name.as_bytes()));
+    if contains(&LEGACY_MAGIC) || is_old_tar {
         "this is the format that PyTorch wrote before version 1.6; re-save it with a current one: \
          torch.save(torch.load(FILE, weights_only=False), 'weights.pth')"
             .into()
+    } else if is_tar {
+        "this is a tar archive, not a checkpoint; if there is one in it, unpack it".into()
     } else if start.starts_with(b"version https://git-lfs") {
         "this is a Git LFS pointer, not the weights; fetch them with `git lfs pull`".into()
     } else if start.trim_ascii_start().starts_with(b"<") {
@@ -163,6 +169,14 @@ mod tests {
         assert!(error(b"version https://git-lfs.github.com/spec/v1\n").contains("git lfs pull"));
         assert!(error(b"<!DOCTYPE html>").contains("web page"));
         assert!(error(b"hello").contains("neither"));
+        let tar = |name: &str| {
+            let mut header = [0; 512];
+            header[..name.len()].copy_from_slice(name.as_bytes());
+            header[257..262].copy_from_slice(b"ustar");
+            header
+        };
+        assert!(error(&tar("sys_info")).contains("re-save"));
+        assert!(error(&tar("val/0/1.png")).contains("a tar archive"));
     }
 
     #[test]
