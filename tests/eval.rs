@@ -10,13 +10,13 @@ use std::io::ErrorKind;
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use eval_support::{HELD_OUT, held_out, json, messages, not_found, rows};
+use eval_support::{HELD_OUT, held_out, json, messages, rows};
 use qlnet::Classifier;
 use qlnet::eval::dataset::{Classes, Dataset, Listing, Selection};
 use qlnet::eval::{Pipeline, evaluate};
 use qlnet::{DatasetProblem, Error};
 use serde_json::Value;
-use support::program::{Qlnet, assert_error, stderr, stdout};
+use support::program::{Qlnet, assert_error, not_found, stderr, stdout};
 use support::{fixture, reference_dir};
 
 #[test]
@@ -202,7 +202,7 @@ fn files_are_written_whole_or_not_at_all() {
         let directory = directory.with_extension(extension);
         let nowhere = qlnet.path("nowhere").join("p").with_extension(extension);
         let nowhere = nowhere.to_str().unwrap();
-        assert_error(&eval(&[option, nowhere]), &[&format!("cannot write {nowhere}"), &not_found()]);
+        assert_error(&eval(&[option, nowhere]), &[&format!("cannot write {nowhere}"), &not_found(nowhere)]);
         assert_error(&eval(&[option, directory.to_str().unwrap()]), &["directory.", "it is a directory"]);
     }
     assert!(qlnet.files().iter().all(|name| name == "cache" || name.starts_with("directory.")), "{:?}", qlnet.files());

@@ -7,10 +7,10 @@ mod support;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use eval_support::{HELD_OUT, held_out, json, messages, not_found, rows};
+use eval_support::{HELD_OUT, held_out, json, messages, rows};
 use qlnet::eval::dataset::Listing;
 use support::fixture;
-use support::program::{Qlnet, assert_error};
+use support::program::{Qlnet, assert_error, not_found};
 
 /// The file of predictions of a run, and what it says on standard error.
 fn predictions(qlnet: &Qlnet, data: &Path, name: &str, args: &[&str]) -> (String, String) {
@@ -85,7 +85,7 @@ fn links_are_followed() {
     let whole = predictions(&qlnet, Path::new(HELD_OUT), "tar.csv", &[]);
     assert!(predictions(&qlnet, &links, "links.csv", &[]) == whole);
     symlink("nowhere", links.join("10")).unwrap();
-    assert_error(&qlnet.eval(&links, &[]), &["links/10", &not_found(), "mend it or remove it"]);
+    assert_error(&qlnet.eval(&links, &[]), &["links/10", &not_found("nowhere"), "mend it or remove it"]);
     fs::remove_file(links.join("10")).unwrap();
     symlink(".", links.join("10")).unwrap();
     assert_error(&qlnet.eval(&links, &[]), &["links/10", "in a circle", "mend it or remove it"]);
@@ -136,7 +136,7 @@ fn refused(qlnet: &Qlnet, data: &Path, args: &[&str], parts: &[&str]) {
 fn wrong_datasets_are_explained() {
     let qlnet = Qlnet::new();
     let refused = |data: &Path, args: &[&str], parts: &[&str]| refused(&qlnet, data, args, parts);
-    refused(&qlnet.path("missing"), &[], &["missing", &not_found()]);
+    refused(&qlnet.path("missing"), &[], &["missing", &not_found("nowhere")]);
     fs::create_dir_all(qlnet.path("empty/3")).unwrap();
     refused(&qlnet.path("empty"), &[], &["empty: no images here"]);
     let (flat, labels) = qlnet.flat("flat", 20);

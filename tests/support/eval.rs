@@ -81,8 +81,3 @@ pub fn messages(output: &Output) -> String {
 pub fn rows(path: &Path) -> Vec<HashMap<String, String>> {
     csv::Reader::from_path(path).unwrap().deserialize().map(Result::unwrap).collect()
 }
-
-/// What the system says of a file that is not there.
-pub fn not_found() -> String {
-    fs::metadata("nowhere/at all").unwrap_err().to_string()
-}

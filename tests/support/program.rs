@@ -1,6 +1,6 @@
 //! Runs the program as a user does.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 /// The program with caches of its own, so that nothing of the machine's is seen or changed.
@@ -70,6 +70,11 @@ pub fn assert_error(output: &Output, parts: &[&str]) {
         assert!(message.contains(part), "`{part}` is not in: {message}");
     }
     assert!(stdout(output).is_empty());
+}
+
+/// What the system says of a file that is not there.
+pub fn not_found(path: impl AsRef<Path>) -> String {
+    std::fs::metadata(path).unwrap_err().to_string()
 }
 
 pub const DIGITS: [&str; 2] = ["--model", "qlnet-digits"];
