@@ -62,7 +62,7 @@ def meant(kind, mode, note, column, text):
 def sdist(folder):
     """Pillow's tests, as they are published."""
     subprocess.run(
-        [sys.executable, "-m", "pip", "download", "--no-deps", "--no-binary", ":all:", "--no-build-isolation"]
+        [sys.executable, "-m", "pip", "download", "--no-deps", "--no-binary", "pillow"]
         + ["--dest", folder, f"pillow=={PIL.__version__}"],
         check=True,
     )
