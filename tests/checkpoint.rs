@@ -1,4 +1,5 @@
 //! Checkpoints in every layout that `torch.save` gives a zip.
+#![cfg_attr(not(unix), allow(dead_code, reason = "some tests are for Unix alone"))]
 
 mod support;
 

@@ -1,4 +1,5 @@
 //! `qlnet classify` as a user runs it.
+#![cfg_attr(not(target_os = "linux"), allow(unused_imports, reason = "some tests are for Linux alone"))]
 
 mod support;
 

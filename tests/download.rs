@@ -1,4 +1,5 @@
 //! Downloads by the program as a user runs it: messages, TLS, proxies.
+#![cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "some tests are for Linux alone"))]
 
 #[path = "support/hub_server.rs"]
 mod hub_server;

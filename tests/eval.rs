@@ -1,4 +1,5 @@
 //! `qlnet eval` as a user runs it: scores, the table, and the files that are written at the end.
+#![cfg_attr(not(unix), allow(unused_mut, reason = "some parts are for Unix alone"))]
 
 #[path = "support/eval.rs"]
 mod eval_support;

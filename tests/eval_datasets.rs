@@ -136,7 +136,7 @@ fn refused(qlnet: &Qlnet, data: &Path, args: &[&str], parts: &[&str]) {
 fn wrong_datasets_are_explained() {
     let qlnet = Qlnet::new();
     let refused = |data: &Path, args: &[&str], parts: &[&str]| refused(&qlnet, data, args, parts);
-    refused(&qlnet.path("missing"), &[], &["missing", &not_found("nowhere")]);
+    refused(&qlnet.path("missing"), &[], &["missing", &not_found(qlnet.path("missing"))]);
     fs::create_dir_all(qlnet.path("empty/3")).unwrap();
     refused(&qlnet.path("empty"), &[], &["empty: no images here"]);
     let (flat, labels) = qlnet.flat("flat", 20);

@@ -1,4 +1,5 @@
 //! Files of predictions: they are continued, put together, and the same however they come about.
+#![cfg_attr(not(unix), allow(dead_code, unused_imports, reason = "some tests are for Unix alone"))]
 
 #[path = "support/eval.rs"]
 mod eval_support;

@@ -52,6 +52,11 @@ fn wrong_left_overs_do_not_spoil_a_download() {
     std::fs::create_dir_all(s.blobs()).unwrap();
     for left_over in [vec![1; 70_000], vec![1; 100_000], vec![1; 200_000]] {
         let _ = std::fs::remove_file(s.blobs().join(s.file.sha256));
+        let pointer = s.snapshot().join(s.file.file);
+        if !pointer.is_symlink() {
+            // It is the content under another name.
+            let _ = std::fs::remove_file(pointer);
+        }
         std::fs::write(s.blobs().join(format!("{}.incomplete", s.file.sha256)), left_over).unwrap();
         s.assert_complete(&s.fetch().0.unwrap());
     }

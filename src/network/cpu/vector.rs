@@ -110,6 +110,7 @@ unsafe impl Vector for [f32; 4] {
 }
 
 /// Implements [`Vector`] by the intrinsics of an instruction set.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 macro_rules! impl_vector {
     ($Vector:ty, $lanes:literal, $splat:ident, $load:ident, $store:ident, $mul:ident, |$x:ident, $a:ident, $b:ident| $fma:expr) => {
         // SAFETY: a register has so many values, and its intrinsics read and write all of them.

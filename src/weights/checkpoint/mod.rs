@@ -105,12 +105,13 @@ const ZIP_MAGIC: &[u8] = b"PK\x03\x04";
 
 /// Opens what may be a checkpoint file.
 pub(super) fn open(path: &Path) -> Result<(File, Metadata)> {
-    let file = File::open(path).map_err(Error::io("open", path))?;
-    let metadata = file.metadata().map_err(Error::io("read", path))?;
-    if metadata.is_dir() {
+    // Asked before it is opened: Windows opens no directory.
+    if path.is_dir() {
         let reason = format!("{} is a directory, not a checkpoint file", path.display());
         return Err(Error::Checkpoint(Reason::new(reason)));
     }
+    let file = File::open(path).map_err(Error::io("open", path))?;
+    let metadata = file.metadata().map_err(Error::io("read", path))?;
     Ok((file, metadata))
 }
 
