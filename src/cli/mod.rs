@@ -22,10 +22,12 @@ mod print;
 mod symmetry;
 mod threads;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+use glob::{MatchOptions, glob_with};
 
 /// What works at once, wherever the program is.
 const EXAMPLES: &str = "\
@@ -77,7 +79,11 @@ impl Cli {
 /// Does what the command line asks for. The first thing in `main`, while there is one thread.
 pub fn main() -> ExitCode {
     // The shells of Windows leave it to programs to find the files that `*.png` stands for.
-    let cli = Cli::parse_from(wild::args_os());
+    let arguments = std::env::args_os().flat_map(|argument| match cfg!(windows) {
+        true => expanded(argument),
+        false => vec![argument],
+    });
+    let cli = Cli::parse_from(arguments);
     // SAFETY: no other thread has been started.
     match unsafe { threads::configure(cli.threads()) }.and_then(|()| cli.run()) {
         Ok(code) => code,
@@ -90,6 +96,17 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// The files that an argument with `*` or `?` stands for, in order; without any, or if there are none, the argument
+/// itself. Brackets stand for themselves: names have them, such as `photo[1].png` beside `photo1.png`.
+fn expanded(argument: OsString) -> Vec<OsString> {
+    let pattern = argument.to_str().filter(|text| text.contains(['*', '?'])).map(|text| text.replace('[', "[[]"));
+    // As elsewhere, `*.png` does not stand for `._photo.png`, which macOS leaves on disks of other systems.
+    let options = MatchOptions { case_sensitive: false, require_literal_leading_dot: true, ..MatchOptions::new() };
+    let files = pattern.and_then(|pattern| glob_with(&pattern, options).ok());
+    let files: Vec<_> = files.into_iter().flatten().filter_map(Result::ok).map(OsString::from).collect();
+    if files.is_empty() { vec![argument] } else { files }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -98,5 +115,21 @@ mod tests {
     fn the_command_line_is_consistent() {
         use clap::CommandFactory;
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_pattern_stands_for_files_and_a_name_for_itself() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["b.png", "A.PNG", "photo1.png", "photo[1].png", "._b.png", "notes.txt"] {
+            std::fs::write(dir.path().join(name), "").unwrap();
+        }
+        let expanded = |name: &str| -> Vec<_> {
+            let paths = expanded(dir.path().join(name).into()).into_iter().map(std::path::PathBuf::from);
+            paths.map(|path| path.strip_prefix(dir.path()).unwrap().to_str().unwrap().to_string()).collect()
+        };
+        assert_eq!(expanded("*.png"), ["A.PNG", "b.png", "photo1.png", "photo[1].png"]);
+        assert_eq!(expanded("photo[1].png"), ["photo[1].png"]);
+        assert_eq!(expanded("photo[?].png"), ["photo[1].png"]);
+        assert_eq!(expanded("*.gif"), ["*.gif"]);
     }
 }

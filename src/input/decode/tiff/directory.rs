@@ -122,7 +122,7 @@ impl Field<'_> {
         let negative = value >> (8 * size - 1) == 1;
         match self.kind {
             1 | 3 | 4 | 7 | 13 | 16 | 18 => Some(value),
-            6 | 8 | 9 | 17 => Some(value).filter(|_| !negative),
+            6 | 8 | 9 | 17 => (!negative).then_some(value),
             _ => None,
         }
     }
