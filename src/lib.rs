@@ -28,9 +28,9 @@
 //!
 //! Weights that are downloaded or folded are kept in files: in the cache of Python's `huggingface_hub`, whose
 //! variables (`HF_HOME`, `HF_TOKEN` and others) are read, and in what `QLNET_CACHE` names, or `qlnet` in the
-//! user's folder for caches. [`Weights::from_bytes`] keeps nothing. Computing is done by rayon's threads, with the
-//! instruction set that `QLNET_SIMD` allows. The first image that is decoded installs a panic hook: a decoder that
-//! panics makes an error of its image, and prints nothing.
+//! user's folder for caches, with the hash of each checkpoint file. [`Weights::from_bytes`] keeps nothing.
+//! Computing is done by rayon's threads, with the instruction set that `QLNET_SIMD` allows. The first image that is
+//! decoded installs a panic hook: a decoder that panics makes an error of its image, and prints nothing.
 //!
 //! Errors are variants of [`Error`]. Tensors are [candle's](candle_core) and pixels those of the crate
 //! [`image`]; both crates are exported here in the versions that this one uses.

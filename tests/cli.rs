@@ -30,8 +30,11 @@ fn every_form_of_checkpoint_is_taken() {
         // Again, from the folded copy.
         assert_eq!(stdout(&qlnet.run(&args)), stdout(&first));
     }
-    let cache = qlnet.home.path().join("cache");
-    assert_eq!(std::fs::read_dir(cache).unwrap().count(), 5);
+    let files = || std::fs::read_dir(qlnet.home.path().join("cache")).unwrap().map(|entry| entry.unwrap().path());
+    let copies = files().filter(|path| path.extension().is_some_and(|extension| extension == "safetensors"));
+    assert_eq!(copies.count(), 5);
+    // Hashes of files that were changed a moment ago are not kept, so their number depends on the checkout.
+    assert!(files().count() <= 10);
 }
 
 #[test]

@@ -4,11 +4,12 @@
 //! therefore kept as safetensors in a cache directory of this program's own (`$XDG_CACHE_HOME/qlnet` or what
 //! the platform has in its place), named by the SHA-256 of the checkpoint and the version of the format. A
 //! copy that is missing, damaged or of another version is made again silently, and where the directory
-//! cannot be written the program works without it.
+//! cannot be written the program works without it. The [records](crate::weights::remembered_hash) of the hashes
+//! of checkpoint files are in the same directory.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -18,8 +19,10 @@ use safetensors::SafeTensors;
 use crate::error::{Context, Reason, Result, bail, ensure};
 use crate::weights::checkpoint::Checkpoint;
 use crate::weights::config::Naming;
+use crate::weights::digest::is_sha256;
 use crate::weights::fold::infer_config;
 use crate::weights::folded::Weights;
+use crate::weights::remembered_hash;
 
 /// Changes whenever folded files of an earlier version must not be used any more.
 const FORMAT: &str = "v1";
@@ -34,14 +37,18 @@ pub fn cache_dir() -> Option<PathBuf> {
 /// The folded copy of the checkpoint with that hash, made by `make` where there is none.
 pub(super) fn cached(dir: Option<&Path>, sha256: &str, make: impl FnOnce() -> Result<Weights>) -> Result<Weights> {
     let Some(dir) = dir else { return make() };
-    let path = cache_path(dir, sha256);
-    if let Ok(weights) = read(&path) {
+    if let Some(weights) = find(dir, sha256) {
         return Ok(weights);
     }
     let weights = make()?;
     // A cache that cannot be written is no reason to fail.
-    let _ = write(dir, &path, &weights);
+    let _ = write(&cache_path(dir, sha256), &weights);
     Ok(weights)
+}
+
+/// The folded copy of the checkpoint with that hash, if there is one and it is whole.
+pub(super) fn find(dir: &Path, sha256: &str) -> Option<Weights> {
+    read(&cache_path(dir, sha256)).ok()
 }
 
 /// Where the folded copy of a checkpoint with that hash is.
@@ -64,18 +71,25 @@ fn read(path: &Path) -> Result<Weights, Reason> {
 }
 
 /// Writes a folded copy, with the checksum of all tensors in the header.
-fn write(dir: &Path, path: &Path, weights: &Weights) -> Result<(), Reason> {
+fn write(path: &Path, weights: &Weights) -> Result<(), Reason> {
+    let metadata = HashMap::from([(CHECKSUM.to_string(), checksum(weights)?)]);
+    replace(path, &safetensors::serialize(weights.tensors(), Some(metadata))?)?;
+    Ok(())
+}
+
+/// Writes a file of the cache such that it is there whole or not at all.
+pub(super) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
+    let dir = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
     fs::create_dir_all(dir)?;
     remove_abandoned(dir);
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let metadata = HashMap::from([(CHECKSUM.to_string(), checksum(weights)?)]);
     let mut file = tempfile::Builder::new().prefix(&format!(".{name}.")).suffix(TEMPORARY).tempfile_in(dir)?;
-    file.write_all(&safetensors::serialize(weights.tensors(), Some(metadata))?)?;
+    file.write_all(content)?;
     file.persist(path)?;
     Ok(())
 }
 
-/// What the names of copies end with while they are written.
+/// What the names of files end with while they are written.
 const TEMPORARY: &str = ".tmp";
 
 /// Removes the temporary files of runs that were killed while they wrote, and nothing else: the directory may
@@ -91,21 +105,18 @@ fn remove_abandoned(dir: &Path) {
     }
 }
 
-/// Whether a file's name is of the form that [`write`] gives to temporary files, in any version of the format:
-/// `.<SHA-256>.v1.safetensors.<random letters and digits>.tmp`.
+/// Whether a file's name is of the form that [`replace`] gives to temporary files: of folded copies, in any
+/// version of the format, `.<SHA-256>.v1.safetensors.<random letters and digits>.tmp`, and of remembered hashes
+/// `.<SHA-256>.hash.<random letters and digits>.tmp`.
 fn is_temporary(name: &str) -> bool {
     let parse = || {
-        let (sha256, rest) = name.strip_prefix('.')?.split_once(".v")?;
-        let (version, random) = rest.strip_suffix(TEMPORARY)?.split_once(".safetensors.")?;
-        let hexadecimal = |b: u8| matches!(b, b'0'..=b'9' | b'a'..=b'f');
+        let (sha256, rest) = name.strip_prefix('.')?.split_once('.')?;
+        let (kind, random) = rest.strip_suffix(TEMPORARY)?.rsplit_once('.')?;
         let all = |text: &str, of: fn(u8) -> bool| !text.is_empty() && text.bytes().all(of);
-        let digit = |b: u8| b.is_ascii_digit();
-        Some(
-            sha256.len() == 64
-                && all(sha256, hexadecimal)
-                && all(version, digit)
-                && all(random, |b| b.is_ascii_alphanumeric()),
-        )
+        let version = kind.strip_prefix('v').and_then(|kind| kind.strip_suffix(".safetensors"));
+        let of_copy = version.is_some_and(|version| all(version, |b| b.is_ascii_digit()));
+        let known = of_copy || kind == remembered_hash::EXTENSION;
+        Some(is_sha256(sha256) && known && all(random, |b| b.is_ascii_alphanumeric()))
     };
     parse().unwrap_or(false)
 }
@@ -189,16 +200,18 @@ mod tests {
     fn only_abandoned_files_of_this_program_are_removed() {
         let dir = tempfile::tempdir().unwrap();
         let sha256 = "0123456789abcdef".repeat(4);
-        let ours = format!(".{sha256}.v1.safetensors.AbC123.tmp");
+        let ours = ["v1.safetensors", "hash"].map(|kind| format!(".{sha256}.{kind}.AbC123.tmp"));
         let others = [
             ".qlnet-notes".to_string(),
             ".tmpAbC123".to_string(),
             format!(".{sha256}.tmp"),
             format!(".{}.v1.safetensors.AbC123.tmp", &sha256[1..]),
+            format!(".{sha256}.hashes.AbC123.tmp"),
             format!("{sha256}.v0.safetensors"),
+            format!("{sha256}.hash"),
         ];
         let old = SystemTime::now() - Duration::from_secs(3600);
-        for name in others.iter().chain([&ours]) {
+        for name in others.iter().chain(&ours) {
             File::create(dir.path().join(name)).unwrap().set_modified(old).unwrap();
         }
         let fresh = format!(".{sha256}.v1.safetensors.XyZ789.tmp");
@@ -211,7 +224,9 @@ mod tests {
 
         let load = || cached(Some(dir.path()), &sha256, || Weights::from_model("qlnet-digits")).unwrap();
         load();
-        assert!(!dir.path().join(&ours).exists());
+        for name in &ours {
+            assert!(!dir.path().join(name).exists(), "{name}");
+        }
         for name in others.iter().chain([&fresh, &folder]) {
             assert!(dir.path().join(name).exists(), "{name}");
         }
@@ -222,9 +237,11 @@ mod tests {
     /// What the clean-up knows is what is written.
     #[test]
     fn temporary_files_have_their_form() {
-        let prefix = format!(".{}.{FORMAT}.safetensors.", "0123456789abcdef".repeat(4));
-        let file = tempfile::Builder::new().prefix(&prefix).suffix(TEMPORARY).tempfile().unwrap();
-        let name = file.path().file_name().unwrap().to_str().unwrap();
-        assert!(is_temporary(name), "{name}");
+        for kind in [&format!("{FORMAT}.safetensors"), remembered_hash::EXTENSION] {
+            let prefix = format!(".{}.{kind}.", "0123456789abcdef".repeat(4));
+            let file = tempfile::Builder::new().prefix(&prefix).suffix(TEMPORARY).tempfile().unwrap();
+            let name = file.path().file_name().unwrap().to_str().unwrap();
+            assert!(is_temporary(name), "{name}");
+        }
     }
 }

@@ -1,15 +1,17 @@
 //! From a model's name or a file to folded weights, through a cache that makes the second time fast.
 
 use std::path::Path;
+use std::time::SystemTime;
 
 use crate::error::{At, Error, Result};
-use crate::weights::cache::{cache_dir, cached};
+use crate::weights::cache::{cache_dir, cached, find};
 use crate::weights::checkpoint::{self, Checkpoint};
 use crate::weights::digest::sha256_of;
 use crate::weights::folded::Weights;
 use crate::weights::hashed_file::HashedFile;
 use crate::weights::hub::{self, Hub};
 use crate::weights::registry::{self, Model, WeightsSource};
+use crate::weights::remembered_hash::RememberedHash;
 
 /// What a caller may want to show while weights are made ready.
 #[derive(Clone, Copy, Debug)]
@@ -36,16 +38,22 @@ pub struct Loaded {
 /// [`Error::Io`] if the file cannot be read, [`Error::Checkpoint`] if it is no checkpoint or a damaged one, and
 /// [`Error::OtherNetwork`] if it is not a QLNet's.
 pub fn load_file(path: &Path, report: &mut dyn FnMut(Event)) -> Result<Loaded> {
-    load_through(cache_dir().as_deref(), path, report)
+    load_through(cache_dir().as_deref(), path, SystemTime::now(), report)
 }
 
-/// [`load_file`] through a cache directory, if there is one.
-fn load_through(cache: Option<&Path>, path: &Path, report: &mut dyn FnMut(Event)) -> Result<Loaded> {
+/// [`load_file`] through a cache directory, if there is one. Nothing has been read of the file before `now`.
+fn load_through(cache: Option<&Path>, path: &Path, now: SystemTime, report: &mut dyn FnMut(Event)) -> Result<Loaded> {
     let (file, metadata) = checkpoint::open(path)?;
     if !metadata.is_file() {
         let bytes = checkpoint::read_all(file, path)?;
         report(Event::Folding);
         return Ok(Loaded { weights: Weights::from_bytes(&bytes).at(path.display())?, sha256: sha256_of(&bytes) });
+    }
+    let remembered = cache.and_then(|dir| RememberedHash::new(dir, path, &metadata));
+    if let (Some(dir), Some(sha256)) = (cache, remembered.as_ref().and_then(RememberedHash::read))
+        && let Some(weights) = find(dir, &sha256)
+    {
+        return Ok(Loaded { weights, sha256 });
     }
     let file = HashedFile::new(file).map_err(Error::io("read", path))?;
     let sha256 = file.sha256().to_string();
@@ -54,6 +62,9 @@ fn load_through(cache: Option<&Path>, path: &Path, report: &mut dyn FnMut(Event)
         let length = file.length();
         Weights::from_checkpoint(&Checkpoint::read(file, length, path)?).at(path.display())
     })?;
+    if let Some(remembered) = remembered {
+        remembered.write(&sha256, now);
+    }
     Ok(Loaded { weights, sha256 })
 }
 
@@ -113,15 +124,21 @@ impl Weights {
 mod tests {
     use super::*;
     use std::fs;
+    use std::time::Duration;
 
     const TWO_FILTERS: &[u8] = include_bytes!("../../tests/fixtures/two-filters.pth.tar");
     const ONE_FILTER: &[u8] = include_bytes!("../../tests/fixtures/one-filter.safetensors");
 
     /// Loads a file, and tells whether it was folded.
-    fn load(cache: &Path, path: &Path) -> (Loaded, bool) {
+    fn load(cache: &Path, path: &Path, now: SystemTime) -> (Loaded, bool) {
         let mut folded = false;
-        let loaded = load_through(Some(cache), path, &mut |_| folded = true).unwrap();
+        let loaded = load_through(Some(cache), path, now, &mut |_| folded = true).unwrap();
         (loaded, folded)
+    }
+
+    /// A time when no file was changed lately.
+    fn later() -> SystemTime {
+        SystemTime::now() + Duration::from_secs(60)
     }
 
     #[test]
@@ -131,7 +148,7 @@ mod tests {
         for (content, filters) in [(TWO_FILTERS, 2), (ONE_FILTER, 1)] {
             fs::write(&path, content).unwrap();
             for fold in [true, false] {
-                let (loaded, folded) = load(&cache, &path);
+                let (loaded, folded) = load(&cache, &path, SystemTime::now());
                 assert_eq!(folded, fold);
                 assert_eq!(loaded.sha256, sha256_of(content));
                 assert_eq!(loaded.weights.config().layers[0][0].filters, filters);
@@ -142,6 +159,46 @@ mod tests {
         assert_eq!(digits.sha256, crate::weights::digest::sha256(&file).unwrap());
     }
 
+    /// A record that says something else than the file shows whether the file was hashed.
+    #[test]
+    fn a_hash_is_remembered_until_the_file_changes() {
+        let dir = tempfile::tempdir().unwrap();
+        let (cache, path) = (dir.path().join("cache"), dir.path().join("weights"));
+        fs::write(&path, TWO_FILTERS).unwrap();
+        let place = || RememberedHash::new(&cache, &path, &fs::metadata(&path).unwrap()).unwrap();
+        let right = sha256_of(TWO_FILTERS);
+        let load = || {
+            let (Loaded { weights, sha256 }, folded) = load(&cache, &path, later());
+            assert_eq!(weights.config().layers[0][0].filters, if sha256 == right { 2 } else { 1 });
+            (sha256, folded)
+        };
+        assert_eq!(place().read(), None);
+        assert_eq!(load(), (right.clone(), true));
+        assert_eq!(place().read(), Some(right.clone()));
+
+        let other = sha256_of(ONE_FILTER);
+        place().write(&other, later());
+        assert_eq!(load(), (right.clone(), false), "a hash without a folded copy is not believed");
+        assert_eq!(place().read(), Some(right.clone()));
+        cached(Some(&cache), &other, || Weights::from_bytes(ONE_FILTER)).unwrap();
+        place().write(&other, later());
+        assert_eq!(load(), (other, false), "the record is believed");
+
+        let touched = SystemTime::now() - Duration::from_secs(3600);
+        fs::File::options().write(true).open(&path).unwrap().set_modified(touched).unwrap();
+        assert_eq!(load(), (right.clone(), false), "a touched file is hashed again");
+        assert_eq!(place().read(), Some(right));
+    }
+
+    #[test]
+    fn what_cannot_be_loaded_is_not_remembered() {
+        let dir = tempfile::tempdir().unwrap();
+        let (cache, path) = (dir.path().join("cache"), dir.path().join("weights"));
+        fs::write(&path, &TWO_FILTERS[..1000]).unwrap();
+        assert!(load_through(Some(&cache), &path, later(), &mut |_| {}).is_err());
+        assert!(!cache.exists());
+    }
+
     #[test]
     fn a_file_that_changes_between_hash_and_folding_is_refused() {
         let dir = tempfile::tempdir().unwrap();
@@ -150,7 +207,7 @@ mod tests {
             fs::write(&path, content).unwrap();
             let mut changed = content.to_vec();
             changed[content.len() / 2] ^= 1;
-            let loaded = load_through(Some(&cache), &path, &mut |_| fs::write(&path, &changed).unwrap());
+            let loaded = load_through(Some(&cache), &path, later(), &mut |_| fs::write(&path, &changed).unwrap());
             let error = loaded.unwrap_err().to_string();
             assert!(error.contains("another program changed the file"), "{error}");
         }
@@ -166,7 +223,7 @@ mod tests {
         let writing = std::thread::spawn(move || writer.write_all(TWO_FILTERS).unwrap());
         let dir = tempfile::tempdir().unwrap();
         let path = format!("/proc/self/fd/{}", reader.as_raw_fd());
-        let (loaded, folded) = load(&dir.path().join("cache"), Path::new(&path));
+        let (loaded, folded) = load(&dir.path().join("cache"), Path::new(&path), later());
         writing.join().unwrap();
         assert!(folded);
         assert_eq!(loaded.sha256, sha256_of(TWO_FILTERS));
@@ -179,7 +236,7 @@ mod tests {
         let kept = dir.path().join("weights");
         let error = |content: &[u8]| {
             fs::write(&kept, content).unwrap();
-            load_through(None, &kept, &mut |_| {}).unwrap_err()
+            load_through(None, &kept, SystemTime::now(), &mut |_| {}).unwrap_err()
         };
         assert!(matches!(error(b"").root(), Error::Checkpoint(_)));
         assert!(matches!(error(&TWO_FILTERS[..1000]).root(), Error::Checkpoint(_)));

@@ -5,18 +5,19 @@
 //! preprocessing a registered model names, and `random`; nothing of the network.
 //!
 //! ```text
-//! load          the way through all of these, and a plain form for callers
-//! registry      which file holds a model's weights, and what its outputs mean
-//! hub           how that file gets here
-//! hashed_file   a file that is hashed once while it is read
-//! checkpoint    file -> named tensors
-//! infer         names and shapes of tensors -> config, the dimensions of a network
-//! fold          named tensors -> folded weights
-//! folded        the folded weights
-//! random        folded weights without a checkpoint
-//! export        folded weights -> files for other programs
-//! cache         keeps folded weights, which makes the second time fast
-//! digest        SHA-256, which names what is kept
+//! load             the way through all of these, and a plain form for callers
+//! registry         which file holds a model's weights, and what its outputs mean
+//! hub              how that file gets here
+//! hashed_file      a file that is hashed once while it is read
+//! checkpoint       file -> named tensors
+//! infer            names and shapes of tensors -> config, the dimensions of a network
+//! fold             named tensors -> folded weights
+//! folded           the folded weights
+//! random           folded weights without a checkpoint
+//! export           folded weights -> files for other programs
+//! cache            keeps folded weights, which makes the second time fast
+//! remembered_hash  keeps the hash of a file that stays as it is
+//! digest           SHA-256, which names what is kept
 //! ```
 //!
 //! The dimensions are here and not with the network, because folding needs them: the network knows the
@@ -35,6 +36,7 @@ mod infer;
 mod load;
 mod random;
 pub(crate) mod registry;
+mod remembered_hash;
 
 pub use checkpoint::Checkpoint;
 pub use config::{BlockConfig, Config, Conv, Skip};
