@@ -7,7 +7,8 @@ use candle_core::{DType, Device, Tensor};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use qlnet::internals::QLNet;
 use qlnet::internals::ops::{self, Depthwise, FusedBlock};
-use qlnet::internals::{IMAGES, normal, project, stream};
+use qlnet::internals::{IMAGES, Products, normal, project, stream};
+use qlnet::network::Precision;
 use qlnet::weights::Config;
 use qlnet::weights::Weights;
 
@@ -17,7 +18,7 @@ fn noise(shape: &[usize], scale: f64) -> Tensor {
 
 fn network(c: &mut Criterion) {
     let weights = Weights::random(&Config::qlnet_50_v0(), 1).unwrap();
-    let net = QLNet::from_weights(&weights, DType::F32, &Device::Cpu).unwrap();
+    let net = QLNet::from_weights(&weights, Precision::F32, &Device::Cpu).unwrap();
     let plain = QLNet::new_plain(weights.config(), weights.var_builder(DType::F32, &Device::Cpu)).unwrap();
     let mut group = c.benchmark_group("forward 224x224");
     group.sample_size(10);
@@ -47,7 +48,8 @@ fn blocks(c: &mut Criterion) {
                 (&weights.tensors()[&name("weight")], &weights.tensors()[&name("bias")])
             };
             let skip = block.skip.is_convolution().then(|| pair("skip"));
-            let fused = FusedBlock::new(block, pair("conv1"), pair("conv2"), pair("conv3"), skip).unwrap();
+            let fused =
+                FusedBlock::new(block, Products::Float32, pair("conv1"), pair("conv2"), pair("conv3"), skip).unwrap();
             group.throughput(Throughput::Elements(2));
             group.bench_function(format!("layer{}.{j}", i + 1), |b| b.iter(|| fused.forward(black_box(&x)).unwrap()));
         }

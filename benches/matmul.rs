@@ -2,8 +2,7 @@
 //! beside those of the `gemm` crate.
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use qlnet::internals::Panels;
-use qlnet::internals::{Rows, accumulate, gate};
+use qlnet::internals::{Format, Panels, Rows, accumulate, gate};
 use std::hint::black_box;
 
 fn matmul(c: &mut Criterion) {
@@ -20,14 +19,14 @@ fn matmul(c: &mut Criterion) {
         let stride = if gated { k } else { k + 16 };
         let a: Vec<f32> = (0..m * stride).map(|i| (i % 7) as f32).collect();
         let b: Vec<f32> = (0..k * n).map(|i| (i % 5) as f32).collect();
-        let panels = Panels::new(k, n, |i, j| b[i * n + j]);
+        let panels = Panels::new(Format::Float, k, n, |i, j| b[i * n + j]);
         let bias = vec![1.0; n];
         let mut out = vec![0.0; m * n];
         let mut group = c.benchmark_group(name);
         group.throughput(Throughput::Elements((2 * m * k * n) as u64));
         group.bench_function("ours", |bench| {
             bench.iter(|| {
-                let rows = Rows { data: black_box(&a), stride };
+                let rows = Rows::floats(black_box(&a), stride);
                 if gated {
                     gate(m, rows, &panels, &bias, &mut out, n / 2 + 16);
                 } else {

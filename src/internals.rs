@@ -3,7 +3,8 @@
 
 pub use crate::input::resample::{Rect, resize_crop};
 pub use crate::network::cpu::hardball::project;
-pub use crate::network::cpu::matmul::{Rows, accumulate, gate};
+pub use crate::network::cpu::matmul::{accumulate, gate};
+pub use crate::network::cpu::operand::{Format, Operand, Products, Rows};
 pub use crate::network::cpu::panels::Panels;
 pub use crate::network::model::QLNet;
 pub use crate::random::{IMAGES, normal, stream};

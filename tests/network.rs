@@ -5,6 +5,7 @@ mod support;
 use candle_core::{DType, Device, Tensor};
 use qlnet::internals::QLNet;
 use qlnet::internals::{IMAGES, normal, stream};
+use qlnet::network::Precision;
 use qlnet::weights::Checkpoint;
 use qlnet::weights::Config;
 use qlnet::weights::Weights;
@@ -37,7 +38,7 @@ fn every_step_equals_pytorch() {
         {
             let weights = weights(file);
             let net = if fused {
-                QLNet::from_weights(&weights, dtype, &Device::Cpu).unwrap()
+                QLNet::from_weights(&weights, Precision::F32, &Device::Cpu).unwrap()
             } else {
                 QLNet::new_plain(weights.config(), weights.var_builder(dtype, &Device::Cpu)).unwrap()
             };
@@ -65,21 +66,30 @@ fn every_step_equals_pytorch() {
 fn half_precision_stays_near() {
     let weights = Weights::from_model("qlnet-digits").unwrap();
     let input = noise((2, 3, 64, 64), 1);
-    let exact = QLNet::from_weights(&weights, DType::F32, &Device::Cpu).unwrap().forward(&input).unwrap();
-    for (dtype, tolerance) in [(DType::F16, 1e-2), (DType::BF16, 8e-2)] {
-        let net = QLNet::from_weights(&weights, dtype, &Device::Cpu).unwrap();
+    let exact = QLNet::from_weights(&weights, Precision::F32, &Device::Cpu).unwrap().forward(&input).unwrap();
+    for (precision, dtype, tolerance) in
+        [(Precision::F16, DType::F16, 1e-2), (Precision::Bf16, DType::F32, 1e-2), (Precision::Int8, DType::F32, 2e-2)]
+    {
+        let net = QLNet::from_weights(&weights, precision, &Device::Cpu).unwrap();
         let logits = net.forward(&input.to_dtype(dtype).unwrap()).unwrap();
         let difference = relative_difference(&logits, &exact);
-        assert!(difference < tolerance, "{dtype:?}: {difference:e}");
-        assert!(difference > 0.0);
+        println!("{precision}: {difference:e}");
+        assert!(difference < tolerance, "{precision}: {difference:e}");
+        assert!(difference > 1e-6, "{precision}: nothing was rounded");
     }
 }
 
 /// To the last bit: an evaluation must not depend on how it is cut into batches.
 #[test]
 fn a_batch_is_its_images_one_by_one() {
+    for precision in [Precision::F32, Precision::Bf16, Precision::Int8] {
+        batch_of(precision);
+    }
+}
+
+fn batch_of(precision: Precision) {
     let net =
-        QLNet::from_weights(&Weights::random(&Config::qlnet_50_v0(), 1).unwrap(), DType::F32, &Device::Cpu).unwrap();
+        QLNet::from_weights(&Weights::random(&Config::qlnet_50_v0(), 1).unwrap(), precision, &Device::Cpu).unwrap();
     let images = noise((19, 3, 64, 64), 1);
     let steps = |images: &Tensor| {
         let mut steps = Vec::new();
@@ -93,7 +103,7 @@ fn a_batch_is_its_images_one_by_one() {
         for (index, (step, together)) in steps(&images.narrow(0, 0, n).unwrap()).iter().enumerate() {
             for (i, alone) in alone.iter().take(n).enumerate() {
                 let same = bits(&together.narrow(0, i, 1).unwrap()) == bits(&alone[index].1);
-                assert!(same, "{step}, image {i} of {n}");
+                assert!(same, "{precision}, {step}, image {i} of {n}");
             }
         }
     }
@@ -105,8 +115,8 @@ fn features_are_the_pooled_values_that_the_logits_are_made_of() {
     let weights = Weights::random(&config, 1).unwrap();
     // More images than run together.
     let images = noise((3, 3, 512, 512), 1);
-    for dtype in [DType::F32, DType::F64] {
-        let net = QLNet::from_weights(&weights, dtype, &Device::Cpu).unwrap();
+    for (precision, dtype) in [(Precision::F32, DType::F32), (Precision::F64, DType::F64)] {
+        let net = QLNet::from_weights(&weights, precision, &Device::Cpu).unwrap();
         let images = images.to_dtype(dtype).unwrap();
         let features = net.features(&images).unwrap();
         assert_eq!(features.dims(), [3, config.num_features()]);
@@ -125,7 +135,8 @@ fn features_are_the_pooled_values_that_the_logits_are_made_of() {
 fn full_size_network_equals_pytorch() {
     let Some(dir) = reference_dir() else { return };
     let checkpoint = Checkpoint::open(&dir.join("qlnet-50-v0.digits.pth.tar")).unwrap();
-    let net = QLNet::from_weights(&Weights::from_checkpoint(&checkpoint).unwrap(), DType::F32, &Device::Cpu).unwrap();
+    let net =
+        QLNet::from_weights(&Weights::from_checkpoint(&checkpoint).unwrap(), Precision::F32, &Device::Cpu).unwrap();
     let expected: serde_json::Value =
         serde_json::from_str(&std::fs::read_to_string(dir.join("expected.json")).unwrap()).unwrap();
     let numbers = |value: &serde_json::Value| -> Vec<f32> { serde_json::from_value(value.clone()).unwrap() };
@@ -169,7 +180,7 @@ fn fused_blocks_equal_plain_ones_at_full_width() {
     }
     for (config, images) in [(Config::qlnet_50_v0(), 1), (Config::qlnet_50_v0(), 3), (one_filter, 2)] {
         let weights = Weights::random(&config, 1).unwrap();
-        let fused = QLNet::from_weights(&weights, DType::F32, &Device::Cpu).unwrap();
+        let fused = QLNet::from_weights(&weights, Precision::F32, &Device::Cpu).unwrap();
         let plain = QLNet::new_plain(&config, weights.var_builder(DType::F32, &Device::Cpu)).unwrap();
         for (height, width) in [(224, 224), (97, 130), (225, 33)] {
             let x = noise((images, 3, height, width), 1);
@@ -193,7 +204,7 @@ fn fused_blocks_equal_plain_ones_at_full_width() {
 fn the_number_of_threads_changes_nothing() {
     let config = Config::qlnet_50_v0();
     let weights = Weights::random(&config, 1).unwrap();
-    let net = QLNet::from_weights(&weights, DType::F32, &Device::Cpu).unwrap();
+    let net = QLNet::from_weights(&weights, Precision::F32, &Device::Cpu).unwrap();
     let plain = QLNet::new_plain(&config, weights.var_builder(DType::F32, &Device::Cpu)).unwrap();
     for images in [1, 5] {
         let x = noise((images, 3, 96, 65), 1);

@@ -9,6 +9,7 @@ use std::path::Path;
 use candle_core::{DType, Device, Tensor};
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
+use qlnet::network::Precision;
 use qlnet::symmetry::balance;
 use qlnet::symmetry::{Element, FAMILIES, Family, Side, draw};
 use qlnet::symmetry::{FAR, Subject, distance, noise};
@@ -20,9 +21,9 @@ use serde_json::Value;
 use support::program::{DIGITS, Qlnet, assert_error, stderr, stdout};
 use support::{fixture, reference_dir};
 
-fn subject(weights: &Weights, dtype: DType) -> Subject {
+fn subject(weights: &Weights, precision: Precision) -> Subject {
     let images = noise(2, 37, 5).unwrap().narrow(3, 0, 29).unwrap();
-    Subject::new(weights, &images, dtype, &Device::Cpu).unwrap()
+    Subject::new(weights, &images, precision, &Device::Cpu).unwrap()
 }
 
 fn apply(weights: &Weights, element: &Element) -> Weights {
@@ -63,7 +64,7 @@ proptest! {
         chosen in prop::collection::vec((0..FAMILIES.len(), prop::option::of(0.0..1.5f64)), 1..5),
     ) {
         let weights = Weights::random(&config, seed).unwrap().to_dtype(DType::F64).unwrap();
-        let subject = subject(&weights, DType::F64);
+        let subject = subject(&weights, Precision::F64);
         let mut moved = weights.clone();
         let mut elements = Vec::new();
         for (step, (family, scale)) in chosen.into_iter().enumerate() {
@@ -88,7 +89,7 @@ proptest! {
 fn every_family_passes_and_every_control_fails() {
     for file in ["two-filters.pth.tar", "one-filter.safetensors", "shared-kernels.pth", "bfloat16.safetensors"] {
         let weights = Weights::from_checkpoint(&Checkpoint::open(&fixture(file)).unwrap()).unwrap();
-        let subject = subject(&weights, DType::F64);
+        let subject = subject(&weights, Precision::F64);
         for family in FAMILIES {
             let outcome = subject.check(family, None, None, 7).unwrap().unwrap();
             assert!(outcome.passed && outcome.control_logit_change > 1e-3, "{file} {outcome:?}");
@@ -102,15 +103,15 @@ fn a_full_size_network_keeps_its_logits() {
     let file = reference.join("qlnet-50-v0.digits.pth.tar");
     let weights = Weights::from_checkpoint(&Checkpoint::open(&file).unwrap()).unwrap();
     let images = noise(1, 224, 1).unwrap();
-    for (dtype, most) in [(DType::F32, 2e-5), (DType::F64, 1e-10)] {
-        let subject = Subject::new(&weights, &images, dtype, &Device::Cpu).unwrap();
+    for (precision, most) in [(Precision::F32, 2e-5), (Precision::F64, 1e-10)] {
+        let subject = Subject::new(&weights, &images, precision, &Device::Cpu).unwrap();
         let (mut dimensions, mut elements) = (0, Vec::new());
         for family in FAMILIES {
             let element = draw(family, subject.weights(), None, None, 3).unwrap();
             let own = family.dimensions(weights.config(), None);
             let outcome = subject.outcome(family.name(), family.group(), own, std::slice::from_ref(&element)).unwrap();
-            assert!(outcome.passed && outcome.change.logit_change <= most, "{dtype:?} {outcome:?}");
-            assert!(outcome.control_logit_change >= 1e-2, "{dtype:?} {outcome:?}");
+            assert!(outcome.passed && outcome.change.logit_change <= most, "{precision} {outcome:?}");
+            assert!(outcome.control_logit_change >= 1e-2, "{precision} {outcome:?}");
             if family.keeps_architecture() {
                 dimensions += own;
                 elements.push(element);
@@ -125,7 +126,7 @@ fn a_full_size_network_keeps_its_logits() {
 #[test]
 fn half_an_element_does_not_pass() {
     let weights = Weights::random(&Config::qlnet_digits(), 1).unwrap();
-    let subject = subject(&weights, DType::F32);
+    let subject = subject(&weights, Precision::F32);
     for family in FAMILIES {
         let element = draw(family, subject.weights(), None, None, 1).unwrap();
         let mut half = subject.weights().clone();
@@ -186,7 +187,7 @@ fn a_ball_that_no_pixel_is_inside_adds_a_dimension() {
 fn balanced_weights_are_even_and_the_same_network() {
     let weights = Weights::from_checkpoint(&Checkpoint::open(&fixture("two-filters.pth.tar")).unwrap()).unwrap();
     let weights = weights.to_dtype(DType::F64).unwrap();
-    let subject = subject(&weights, DType::F64);
+    let subject = subject(&weights, Precision::F64);
     let balanced = balance(&weights).unwrap();
     assert!(subject.compare(&balanced).unwrap().logit_change < 1e-12);
     assert!(distance(&weights, &balanced).unwrap() > 0.1);

@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use candle_core::DType;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 
@@ -11,6 +10,7 @@ use super::loading;
 use crate::input::decode::{MAX_PIXELS, Options};
 use crate::input::preprocess::Preprocess;
 use crate::input::resample::Interpolation;
+use crate::network::Precision;
 use crate::network::classifier::Classifier;
 use crate::network::device::DeviceChoice;
 use crate::weights::registry::{self, MODELS, Model, WeightsSource};
@@ -31,9 +31,9 @@ pub struct ModelArgs {
     /// auto, cpu, cuda, cuda:N or metal.
     #[arg(long, default_value = "auto", value_name = "DEVICE")]
     pub device: DeviceChoice,
-    /// Element type to compute in.
-    #[arg(long, default_value = "f32", value_name = "TYPE")]
-    pub dtype: DTypeChoice,
+    /// Element type to compute in. On the CPU bf16 and int8 are those of the products of 1x1 convolutions.
+    #[arg(long, default_value = "f32", value_name = "TYPE", value_parser = precision())]
+    pub dtype: Precision,
     /// Threads to compute with; by default as many as the process may use processors, or
     /// RAYON_NUM_THREADS.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
@@ -43,6 +43,11 @@ pub struct ModelArgs {
 /// Takes the names of the registered models.
 fn registered_model() -> impl TypedValueParser<Value = &'static Model> {
     PossibleValuesParser::new(MODELS.iter().map(|model| model.name)).try_map(|name| registry::find(&name))
+}
+
+/// Takes the names of element types.
+fn precision() -> impl TypedValueParser<Value = Precision> {
+    PossibleValuesParser::new(Precision::ALL.map(Precision::name)).try_map(|name| name.parse::<Precision>())
 }
 
 impl ModelArgs {
@@ -63,7 +68,7 @@ impl ModelArgs {
     pub fn load(&self, preprocess: Preprocess) -> Result<(Classifier, String)> {
         let device = self.device.open()?;
         let Loaded { weights, sha256 } = self.loaded()?;
-        Ok((Classifier::new(&weights, self.registered().labels(), preprocess, device, self.dtype())?, sha256))
+        Ok((Classifier::new(&weights, self.registered().labels(), preprocess, device, self.dtype)?, sha256))
     }
 
     /// Loads the weights.
@@ -85,16 +90,6 @@ impl ModelArgs {
             WeightsSource::Embedded(_) => 0,
         };
         loading::shown(model.name, size, |report| Ok(load_model(model, report)?))
-    }
-
-    /// The element type to compute in.
-    pub fn dtype(&self) -> DType {
-        match self.dtype {
-            DTypeChoice::F32 => DType::F32,
-            DTypeChoice::F64 => DType::F64,
-            DTypeChoice::F16 => DType::F16,
-            DTypeChoice::Bf16 => DType::BF16,
-        }
     }
 }
 
@@ -160,14 +155,6 @@ impl PreprocessArgs {
 pub enum Preset {
     Timm,
     Notebook,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum DTypeChoice {
-    F32,
-    F64,
-    F16,
-    Bf16,
 }
 
 /// The kernel of a resize.

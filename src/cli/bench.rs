@@ -52,11 +52,12 @@ pub fn run(args: &Bench) -> Result<ExitCode> {
     let effort =
         Effort { warmup: args.warmup, repetitions: args.repetitions, duration: Duration::from_secs_f64(args.duration) };
     if !args.json {
+        let (precision, on) = (classifier.precision(), classifier.device());
+        let instructions = precision.instructions(on).map(|name| format!(" ({name})")).unwrap_or_default();
         print(&format!(
-            "{}, {crop}x{crop}, {} on {}, {} threads",
+            "{}, {crop}x{crop}, {precision} on {}{instructions}, {} threads",
             args.model.shown_name(),
-            classifier.dtype().as_str(),
-            device::name(classifier.device()),
+            device::name(on),
             rayon::current_num_threads()
         ))?;
     }

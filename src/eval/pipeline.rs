@@ -8,7 +8,6 @@ use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 
-use candle_core::DType;
 use image::RgbImage;
 use rayon::{Scope, ThreadPool, ThreadPoolBuilder};
 
@@ -17,6 +16,7 @@ use crate::error::{At, Context, Error, Reason, Result, ensure};
 use crate::eval::dataset::Dataset;
 use crate::input::decode::Options;
 use crate::input::preprocess::{Crop, Preprocess, to_tensor};
+use crate::network::Precision;
 use crate::network::classifier::Classifier;
 use crate::text::printable;
 
@@ -200,7 +200,7 @@ fn score(
             Ok(Ok(Scores::new(&logits, label)))
         }
         // In float32 later images would overflow too.
-        Err(error) if classifier.dtype() == DType::F32 => Err(error).at(dataset.path(*image)),
+        Err(error) if classifier.precision() == Precision::F32 => Err(error).at(dataset.path(*image)),
         Err(error) => Ok(Err(error.to_string())),
     });
     scores.collect()

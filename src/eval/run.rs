@@ -62,7 +62,7 @@ impl Run {
             jpeg_decoder: JPEG_DECODER.into(),
             strict: pictures.strict,
             max_pixels: pictures.max_pixels,
-            dtype: classifier.dtype().as_str().into(),
+            dtype: classifier.precision().name().into(),
             device: device::name(classifier.device()),
             selection,
             data: dataset.fingerprint(),

@@ -75,7 +75,7 @@ pub struct StepTiming {
 /// If the network cannot run.
 pub fn time_steps(classifier: &Classifier, batch_size: usize, effort: &Effort) -> Result<Vec<StepTiming>> {
     let images = noise(batch_size, classifier.preprocess().crop as usize)?;
-    let images = images.to_device(classifier.device())?.to_dtype(classifier.dtype())?;
+    let images = images.to_device(classifier.device())?.to_dtype(classifier.precision().dtype(classifier.device()))?;
     let mut steps: Vec<(String, Vec<f64>)> = Vec::new();
     repeat(effort, |counted| {
         let mut laps = Vec::new();

@@ -14,6 +14,7 @@ use crate::input::files::read_bounded;
 use crate::input::preprocess::{self, Preprocess};
 use crate::network::device;
 use crate::network::model::QLNet;
+use crate::network::precision::Precision;
 use crate::weights::registry::{self, Label};
 use crate::weights::{Weights, load_model};
 
@@ -33,15 +34,15 @@ pub struct Classifier {
     labels: Vec<Label>,
     preprocess: Preprocess,
     device: Device,
-    dtype: DType,
+    precision: Precision,
 }
 
 impl fmt::Debug for Classifier {
     /// What it is, without its weights.
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         let classes = self.labels.len();
-        let (device, dtype) = (device::name(&self.device), self.dtype.as_str());
-        write!(f, "Classifier {{ {classes} classes, {}, {dtype} on {device} }}", self.preprocess)
+        let (device, precision) = (device::name(&self.device), self.precision);
+        write!(f, "Classifier {{ {classes} classes, {}, {precision} on {device} }}", self.preprocess)
     }
 }
 
@@ -69,7 +70,7 @@ impl Classifier {
     pub fn from_model(name: &str) -> Result<Self> {
         let model = registry::find(name)?;
         let weights = load_model(model, &mut |_| {})?.weights;
-        Self::new(&weights, model.labels(), model.preprocess(), Device::Cpu, DType::F32)
+        Self::new(&weights, model.labels(), model.preprocess(), Device::Cpu, Precision::F32)
     }
 
     /// A network whose weights are in a checkpoint file, with labels and preprocessing of the registered model
@@ -80,7 +81,7 @@ impl Classifier {
     pub fn from_file(path: impl AsRef<Path>, name: &str) -> Result<Self> {
         let model = registry::find(name)?;
         let weights = Weights::from_file(path)?;
-        Self::new(&weights, model.labels(), model.preprocess(), Device::Cpu, DType::F32)
+        Self::new(&weights, model.labels(), model.preprocess(), Device::Cpu, Precision::F32)
     }
 
     /// A network with the given weights, on any device. [`Label::for_outputs`] replaces labels that do not fit.
@@ -93,21 +94,24 @@ impl Classifier {
         labels: Vec<Label>,
         preprocess: Preprocess,
         device: Device,
-        dtype: DType,
+        precision: Precision,
     ) -> Result<Self> {
         preprocess.validate()?;
         let labels = Label::for_outputs(labels, weights.config().num_classes);
-        let net = QLNet::from_weights(weights, dtype, &device)?;
-        if dtype != DType::F32 {
-            // Not every device has every operation in every element type.
-            let probe = Tensor::zeros((1, 3, 32, 32), dtype, &device).and_then(|images| net.forward(&images));
-            probe.map_err(|error| Error::UnsupportedDtype {
-                device: device::name(&device),
-                dtype: dtype.as_str(),
-                reason: error.into(),
-            })?;
+        let unsupported = |error: candle_core::Error| Error::UnsupportedDtype {
+            device: device::name(&device),
+            dtype: precision.name(),
+            reason: error.into(),
+        };
+        if precision == Precision::F32 {
+            let net = QLNet::from_weights(weights, precision, &device)?;
+            return Ok(Self { net, labels, preprocess, device, precision });
         }
-        Ok(Self { net, labels, preprocess, device, dtype })
+        let net = QLNet::from_weights(weights, precision, &device).map_err(unsupported)?;
+        // Not every device has every operation in every element type.
+        let probe = Tensor::zeros((1, 3, 32, 32), precision.dtype(&device), &device);
+        probe.and_then(|images| net.forward(&images)).map_err(unsupported)?;
+        Ok(Self { net, labels, preprocess, device, precision })
     }
 
     /// All classes of an image file, the most likely first. A damaged file whose pixels can all be decoded
@@ -220,8 +224,8 @@ impl Classifier {
     }
 
     /// The element type that it computes in.
-    pub fn dtype(&self) -> DType {
-        self.dtype
+    pub fn precision(&self) -> Precision {
+        self.precision
     }
 
     /// The network itself.
@@ -237,7 +241,7 @@ impl Classifier {
         if values.iter().all(|value| value.is_finite()) {
             Ok(())
         } else {
-            Err(Error::Overflow { dtype: self.dtype.as_str() })
+            Err(Error::Overflow { dtype: self.precision.name() })
         }
     }
 
@@ -251,7 +255,7 @@ impl Classifier {
         images: &Tensor,
         run: impl Fn(&QLNet, &Tensor) -> candle_core::Result<Tensor>,
     ) -> Result<Tensor> {
-        let images = images.to_device(&self.device)?.to_dtype(self.dtype)?;
+        let images = images.to_device(&self.device)?.to_dtype(self.precision.dtype(&self.device))?;
         Ok(run(&self.net, &images)?.to_dtype(DType::F32)?.to_device(&Device::Cpu)?)
     }
 
@@ -285,10 +289,10 @@ mod tests {
 
     const THREE: &[u8] = include_bytes!("../../samples/digits/3-45.png");
 
-    fn digits(dtype: DType) -> Classifier {
+    fn digits(precision: Precision) -> Classifier {
         let model = registry::find("qlnet-digits").unwrap();
         let weights = crate::weights::load_model(model, &mut |_| {}).unwrap().weights;
-        Classifier::new(&weights, model.labels(), model.preprocess(), Device::Cpu, dtype).unwrap()
+        Classifier::new(&weights, model.labels(), model.preprocess(), Device::Cpu, precision).unwrap()
     }
 
     #[test]
@@ -334,7 +338,7 @@ mod tests {
     fn logits_are_an_affine_function_of_features() {
         let model = registry::find("qlnet-digits").unwrap();
         let weights = crate::weights::load_model(model, &mut |_| {}).unwrap().weights;
-        let classifier = digits(DType::F32);
+        let classifier = digits(Precision::F32);
         // More images than run together.
         let images = normal((120, 3, 64, 64), &mut test_stream(1)).unwrap();
         let features = classifier.features(&images).unwrap();
@@ -353,14 +357,14 @@ mod tests {
 
     #[test]
     fn overflow_names_the_element_type() {
-        let mut classifier = digits(DType::F16);
+        let mut classifier = digits(Precision::F16);
         assert_eq!(classifier.classify(THREE).unwrap()[0].label, "3");
         // Large enough that its output leaves the range of float16.
         let model = registry::find("qlnet-digits").unwrap();
         let mut weights = crate::weights::load_model(model, &mut |_| {}).unwrap().weights;
         let bias = (&weights.tensors()["fc.bias"] + 1e6).unwrap();
         weights.replace("fc.bias", bias).unwrap();
-        classifier.net = QLNet::from_weights(&weights, DType::F16, &Device::Cpu).unwrap();
+        classifier.net = QLNet::from_weights(&weights, Precision::F16, &Device::Cpu).unwrap();
         let error = classifier.classify(THREE).unwrap_err();
         assert!(matches!(error, Error::Overflow { dtype: "f16" }), "{error}");
         assert_eq!(error.to_string(), "the network overflows in f16");

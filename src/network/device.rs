@@ -1,4 +1,4 @@
-//! The device that a network runs on, and the element type it runs in.
+//! The device that a network runs on.
 
 use std::str::FromStr;
 

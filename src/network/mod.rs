@@ -10,6 +10,7 @@
 //! ops           its operations, built from candle's, which every device runs
 //! cpu           fast versions of the operations for the CPU
 //! device        where it runs
+//! precision     what it computes in
 //! bench         how long it takes
 //! ```
 
@@ -19,6 +20,8 @@ pub(crate) mod cpu;
 pub(crate) mod device;
 pub(crate) mod model;
 pub(crate) mod ops;
+pub(crate) mod precision;
 
 pub use classifier::{Classifier, Prediction};
 pub use device::DeviceChoice;
+pub use precision::Precision;

@@ -1,10 +1,12 @@
 //! QLNet, as in Liu, Shao, Bai, "A Novel Convolutional Neural Network Architecture with a
 //! Continuous Symmetry" (arXiv 2308.01621), on folded weights. Its errors are candle's.
 
-use candle_core::{DType, Device, Result, Tensor};
+use candle_core::{Device, Result, Tensor};
 use candle_nn::VarBuilder;
 
+use crate::network::cpu::operand::Products;
 use crate::network::ops::{self, Depthwise};
+use crate::network::precision::Precision;
 use crate::weights::Weights;
 use crate::weights::config::{BlockConfig, Config};
 
@@ -113,7 +115,7 @@ struct PlainBlock {
 }
 
 impl Block {
-    fn new(config: &BlockConfig, fuse: bool, vb: VarBuilder) -> Result<Self> {
+    fn new(config: &BlockConfig, fuse: Option<Products>, vb: VarBuilder) -> Result<Self> {
         let &BlockConfig { in_channels: input, hidden_channels: hidden, filters, out_channels: output, stride, skip } =
             config;
         let rows = filters * hidden;
@@ -121,9 +123,9 @@ impl Block {
         let conv2 = Affine::new(&[rows, 1, 3, 3], vb.pp("conv2"))?;
         let conv3 = Affine::pointwise(rows, output, vb.pp("conv3"))?;
         let skip_conv = skip.is_convolution().then(|| Affine::pointwise(input, output, vb.pp("skip"))).transpose()?;
-        if fuse {
+        if let Some(products) = fuse {
             let [conv1, conv2, conv3] = [&conv1, &conv2, &conv3].map(Affine::pair);
-            return ops::FusedBlock::new(config, conv1, conv2, conv3, skip_conv.as_ref().map(Affine::pair))
+            return ops::FusedBlock::new(config, products, conv1, conv2, conv3, skip_conv.as_ref().map(Affine::pair))
                 .map(|block| Self::Fused(Box::new(block)));
         }
         Ok(Self::Plain(PlainBlock {
@@ -164,25 +166,16 @@ fn subsample(x: &Tensor, stride: usize) -> Result<Tensor> {
 }
 
 impl QLNet {
-    /// Builds the network from folded parameters, under the names that [`Config::convs`] gives. On
-    /// the CPU in float32 its blocks are fused.
+    /// Builds the network from folded parameters, under the names that [`Config::convs`] gives, with blocks made
+    /// of candle's and our single operations on every device.
     ///
     /// # Errors
     /// If the `VarBuilder` lacks one of them or has it in another shape.
-    pub fn new(config: &Config, vb: VarBuilder) -> Result<Self> {
-        let fuse = vb.device().is_cpu() && vb.dtype() == DType::F32;
-        Self::build(config, fuse, vb)
-    }
-
-    /// [`Self::new`] with blocks made of candle's and our single operations on every device.
-    ///
-    /// # Errors
-    /// As [`Self::new`].
     pub fn new_plain(config: &Config, vb: VarBuilder) -> Result<Self> {
-        Self::build(config, false, vb)
+        Self::build(config, None, vb)
     }
 
-    fn build(config: &Config, fuse: bool, vb: VarBuilder) -> Result<Self> {
+    fn build(config: &Config, fuse: Option<Products>, vb: VarBuilder) -> Result<Self> {
         let layers = config.layers.iter().enumerate().map(|(i, blocks)| {
             let vb = vb.pp(format!("layer{}", i + 1));
             blocks.iter().enumerate().map(|(j, block)| Block::new(block, fuse, vb.pp(j))).collect()
@@ -195,15 +188,20 @@ impl QLNet {
         })
     }
 
-    /// Builds the network from folded weights, on a device and in an element type.
+    /// Builds the network from folded weights, on a device and in an element type. On the CPU its blocks are fused
+    /// where they can be.
     ///
     /// # Errors
-    /// As [`Self::new`], or if the device fails.
-    pub fn from_weights(weights: &Weights, dtype: DType, device: &Device) -> Result<Self> {
-        Self::new(weights.config(), weights.var_builder(dtype, device))
+    /// If the device fails, or has no such element type.
+    pub fn from_weights(weights: &Weights, precision: Precision, device: &Device) -> Result<Self> {
+        if precision == Precision::Int8 && !device.is_cpu() {
+            candle_core::bail!("int8 is computed on the CPU only");
+        }
+        let fuse = precision.products().filter(|_| device.is_cpu());
+        Self::build(weights.config(), fuse, weights.var_builder(precision.dtype(device), device))
     }
 
-    /// Logits `[n, classes]` of normalised images `[n, 3, h, w]`, in the network's element type.
+    /// Logits `[n, classes]` of normalised images `[n, 3, h, w]`, both of the type [`Precision::dtype`].
     ///
     /// # Errors
     /// If the images are not of this shape and element type, or the device fails.

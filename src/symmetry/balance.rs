@@ -20,6 +20,7 @@ use super::element::{Side, tensor};
 use super::families::{filter_mixing, product_balance, product_scale};
 use super::structure::{BlockAt, blocks};
 use crate::error::Result;
+use crate::network::Precision;
 use crate::weights::Weights;
 
 /// The balanced weights, in float64: the same network. A factor that would be zero or infinite is left at one.
@@ -80,7 +81,7 @@ fn or_one(x: &Tensor) -> Result<Tensor> {
 /// largest logit.
 #[derive(Clone, Debug, Serialize)]
 pub struct HalfPrecision {
-    /// `f16` or `bf16`.
+    /// `f16`, `bf16` or `int8`.
     pub dtype: &'static str,
     /// With the weights as they were.
     pub given: f64,
@@ -94,8 +95,8 @@ impl Subject {
     ///
     /// # Errors
     /// As [`Self::error_in`].
-    pub fn half_precision(&self, balanced: &Weights, dtype: DType) -> Result<HalfPrecision> {
-        let error = |weights: &Weights| self.error_in(weights, dtype);
-        Ok(HalfPrecision { dtype: dtype.as_str(), given: error(self.weights())?, balanced: error(balanced)? })
+    pub fn half_precision(&self, balanced: &Weights, precision: Precision) -> Result<HalfPrecision> {
+        let error = |weights: &Weights| self.error_in(weights, precision);
+        Ok(HalfPrecision { dtype: precision.name(), given: error(self.weights())?, balanced: error(balanced)? })
     }
 }

@@ -8,6 +8,7 @@ use super::element::{Element, Side};
 use super::families::{Family, draw};
 use super::{matrices, refused};
 use crate::error::{Error, Result};
+use crate::network::Precision;
 use crate::network::device;
 use crate::network::model::QLNet;
 use crate::random;
@@ -17,14 +18,15 @@ use crate::weights::config::Config;
 /// A network whose symmetry is checked: its weights, images to run it on, and the logits that must stay.
 ///
 /// ```
-/// use qlnet::candle_core::{DType, Device};
+/// use qlnet::candle_core::Device;
+/// use qlnet::network::Precision;
 /// use qlnet::symmetry::{Subject, noise};
 /// use qlnet::symmetry::find;
 /// use qlnet::weights::Config;
 /// use qlnet::weights::Weights;
 ///
 /// let weights = Weights::random(&Config::qlnet_digits(), 1)?;
-/// let subject = Subject::new(&weights, &noise(2, 32, 1)?, DType::F32, &Device::Cpu)?;
+/// let subject = Subject::new(&weights, &noise(2, 32, 1)?, Precision::F32, &Device::Cpu)?;
 /// for family in find(&["stage-rotation"])? {
 ///     let outcome = subject.check(family, None, None, 7)?.expect("the network has layers that turn");
 ///     assert!(outcome.passed && outcome.change.weight_change > 0.1);
@@ -36,7 +38,7 @@ pub struct Subject {
     weights: Weights,
     /// `[n, 3, h, w]`, normalised, on the device that computes.
     images: Tensor,
-    dtype: DType,
+    precision: Precision,
     device: Device,
     /// Of the unmoved weights, `[n, classes]` in float64.
     logits: Tensor,
@@ -88,9 +90,9 @@ pub const FAR: f64 = 100.0;
 /// of Numerical Algorithms"). There are three such: two networks, and the rounding of the moved weights.
 /// Elements are computed in float64 by exponentials and factorisations, which lose up to six bits: beside
 /// float32 that is nothing, in float64 `u` is 2^-47.
-fn rule_of_thumb(config: &Config, dtype: DType) -> f64 {
+fn rule_of_thumb(config: &Config, precision: Precision) -> f64 {
     let sums: usize = config.convs().iter().map(|conv| conv.shape[1..].iter().product::<usize>()).sum();
-    (3.0 * sums as f64).sqrt() * if dtype == DType::F64 { 2f64.powi(-47) } else { 2f64.powi(-24) }
+    (3.0 * sums as f64).sqrt() * if precision == Precision::F64 { 2f64.powi(-47) } else { 2f64.powi(-24) }
 }
 
 /// A symmetry may move the logits this many times as far as changing every parameter by one unit roundoff
@@ -98,33 +100,33 @@ fn rule_of_thumb(config: &Config, dtype: DType) -> f64 {
 const SENSITIVITY: f64 = 10.0;
 
 impl Subject {
-    /// `weights` are of any element type; `images` are `[n, 3, h, w]`, normalised; `dtype`, in which the
+    /// `weights` are of any element type; `images` are `[n, 3, h, w]`, normalised; `precision`, in which the
     /// network computes on `device`, is float32 or float64.
     ///
     /// # Errors
-    /// [`Error::Symmetry`] if `dtype` or the shape of the images is another, or all logits are zero;
+    /// [`Error::Symmetry`] if `precision` or the shape of the images is another, or all logits are zero;
     /// [`Error::UnsupportedDtype`] if the device does not compute in float64; [`Error::Overflow`] if a logit
     /// is not finite; [`Error::Compute`] if the device fails.
-    pub fn new(weights: &Weights, images: &Tensor, dtype: DType, device: &Device) -> Result<Self> {
-        if !matches!(dtype, DType::F32 | DType::F64) {
-            return Err(refused("the symmetry is checked in f32 or f64, not in half precision"));
+    pub fn new(weights: &Weights, images: &Tensor, precision: Precision, device: &Device) -> Result<Self> {
+        if !matches!(precision, Precision::F32 | Precision::F64) {
+            return Err(refused("the symmetry is checked in f32 or f64, not in fewer bits"));
         }
         if !matches!(images.dims(), [_, 3, _, _]) || images.elem_count() == 0 {
             return Err(refused("images to check the symmetry with have the shape [n, 3, height, width]"));
         }
         let weights = weights.to_dtype(DType::F64)?;
         let images = images.to_device(device)?;
-        let logits = logits_in(&weights, &images, dtype, device)?;
+        let logits = logits_in(&weights, &images, precision, device)?;
         let largest_logit = largest(&logits)?;
         if !largest_logit.is_finite() {
-            return Err(Error::Overflow { dtype: dtype.as_str() });
+            return Err(Error::Overflow { dtype: precision.name() });
         }
         if largest_logit == 0.0 {
             return Err(refused("all logits are zero"));
         }
-        let (images, device) = (images.to_dtype(dtype)?, device.clone());
-        let tolerance = rule_of_thumb(weights.config(), dtype);
-        let mut subject = Self { weights, images, dtype, device, logits, largest_logit, tolerance };
+        let (images, device) = (images.to_dtype(precision.dtype(device))?, device.clone());
+        let tolerance = rule_of_thumb(weights.config(), precision);
+        let mut subject = Self { weights, images, precision, device, logits, largest_logit, tolerance };
         let sensitivity = subject.compare(&subject.off_by_rounding()?)?.logit_change;
         subject.tolerance = tolerance.max(SENSITIVITY * sensitivity);
         Ok(subject)
@@ -149,7 +151,7 @@ impl Subject {
 
     /// The weights, each off by up to one unit roundoff.
     fn off_by_rounding(&self) -> Result<Weights> {
-        let unit = if self.dtype == DType::F64 { 2f64.powi(-53) } else { 2f64.powi(-24) };
+        let unit = if self.precision == Precision::F64 { 2f64.powi(-53) } else { 2f64.powi(-24) };
         let mut rng = random::stream(0, random::ROUNDING);
         self.weights.map(|_, tensor| -> Result<Tensor> {
             let signs = matrices::signs(tensor.elem_count(), &mut rng)?.reshape(tensor.shape())?;
@@ -162,7 +164,7 @@ impl Subject {
     /// # Errors
     /// [`Error::Compute`] if the device fails, or the weights are those of another network.
     pub fn compare(&self, moved: &Weights) -> Result<Change> {
-        let logits = logits(moved, &self.images, self.dtype, &self.device)?;
+        let logits = logits(moved, &self.images, self.precision, &self.device)?;
         let absolute = largest(&(&logits - &self.logits)?)?;
         let same = logits.argmax(D::Minus1)?.eq(&self.logits.argmax(D::Minus1)?)?;
         let agreement = same.to_dtype(DType::F64)?.mean_all()?.to_scalar::<f64>()?;
@@ -179,8 +181,8 @@ impl Subject {
     ///
     /// # Errors
     /// [`Error::UnsupportedDtype`] if the device does not compute in it.
-    pub fn error_in(&self, weights: &Weights, dtype: DType) -> Result<f64> {
-        let logits = logits_in(weights, &self.images, dtype, &self.device)?;
+    pub fn error_in(&self, weights: &Weights, precision: Precision) -> Result<f64> {
+        let logits = logits_in(weights, &self.images, precision, &self.device)?;
         let difference = (logits - &self.logits)?;
         let error = difference.sqr()?.mean_all()?.sqrt()?.to_scalar::<f64>()?;
         Ok(if largest(&difference)?.is_finite() { error / self.largest_logit } else { f64::INFINITY })
@@ -261,19 +263,19 @@ fn largest(t: &Tensor) -> Result<f64> {
     Ok(values.into_iter().fold(0.0, |largest, v| if v.is_finite() { v.abs().max(largest) } else { f64::INFINITY }))
 }
 
-/// Logits `[n, classes]` in float64 on the CPU. `images` have the element type `dtype`.
-fn logits(weights: &Weights, images: &Tensor, dtype: DType, device: &Device) -> candle_core::Result<Tensor> {
-    let net = QLNet::from_weights(weights, dtype, device)?;
+/// Logits `[n, classes]` in float64 on the CPU. `images` have the element type that the network takes.
+fn logits(weights: &Weights, images: &Tensor, precision: Precision, device: &Device) -> candle_core::Result<Tensor> {
+    let net = QLNet::from_weights(weights, precision, device)?;
     net.forward(images)?.to_device(&Device::Cpu)?.to_dtype(DType::F64)
 }
 
 /// [`logits`] in an element type that the device may not know.
-fn logits_in(weights: &Weights, images: &Tensor, dtype: DType, device: &Device) -> Result<Tensor> {
-    let found = images.to_dtype(dtype).and_then(|images| logits(weights, &images, dtype, device));
-    found.map_err(|error| match dtype {
+fn logits_in(weights: &Weights, images: &Tensor, precision: Precision, device: &Device) -> Result<Tensor> {
+    let found = images.to_dtype(precision.dtype(device)).and_then(|images| logits(weights, &images, precision, device));
+    found.map_err(|error| match precision {
         // Every device computes in float32: something else is wrong.
-        DType::F32 => error.into(),
-        _ => Error::UnsupportedDtype { device: device::name(device), dtype: dtype.as_str(), reason: error.into() },
+        Precision::F32 => error.into(),
+        _ => Error::UnsupportedDtype { device: device::name(device), dtype: precision.name(), reason: error.into() },
     })
 }
 
@@ -309,7 +311,7 @@ mod tests {
     #[test]
     fn what_is_no_symmetry_does_not_pass() {
         let weights = Weights::random(&Config::qlnet_digits(), 1).unwrap();
-        let subject = Subject::new(&weights, &noise(2, 64, 1).unwrap(), DType::F32, &Device::Cpu).unwrap();
+        let subject = Subject::new(&weights, &noise(2, 64, 1).unwrap(), Precision::F32, &Device::Cpu).unwrap();
         for family in crate::symmetry::families::FAMILIES {
             let whole = draw(family, subject.weights(), None, None, 1).unwrap();
             assert!(subject.outcome("", "", 0, std::slice::from_ref(&whole)).unwrap().passed, "{}", family.name());
@@ -322,16 +324,20 @@ mod tests {
     fn what_cannot_be_checked_is_refused() {
         let weights = Weights::random(&Config::qlnet_digits(), 1).unwrap();
         let images = noise(1, 32, 1).unwrap();
-        let error = |weights: &Weights, images: &Tensor, dtype| match Subject::new(weights, images, dtype, &Device::Cpu)
-        {
+        let error = |weights: &Weights, images: &Tensor, precision| match Subject::new(
+            weights,
+            images,
+            precision,
+            &Device::Cpu,
+        ) {
             Ok(_) => panic!("it is checked"),
             Err(error) => error,
         };
-        assert!(matches!(error(&weights, &images, DType::F16), Error::Symmetry(_)));
-        assert!(matches!(error(&weights, &images.squeeze(0).unwrap(), DType::F64), Error::Symmetry(_)));
-        assert!(matches!(error(&weights, &images.narrow(1, 0, 1).unwrap(), DType::F64), Error::Symmetry(_)));
+        assert!(matches!(error(&weights, &images, Precision::F16), Error::Symmetry(_)));
+        assert!(matches!(error(&weights, &images.squeeze(0).unwrap(), Precision::F64), Error::Symmetry(_)));
+        assert!(matches!(error(&weights, &images.narrow(1, 0, 1).unwrap(), Precision::F64), Error::Symmetry(_)));
         let scaled = |factor: f64| weights.map(|_, tensor| tensor.affine(factor, 0.0)).unwrap();
-        assert!(matches!(error(&scaled(0.0), &images, DType::F32), Error::Symmetry(_)));
-        assert!(matches!(error(&scaled(1e30), &images, DType::F32), Error::Overflow { dtype: "f32" }));
+        assert!(matches!(error(&scaled(0.0), &images, Precision::F32), Error::Symmetry(_)));
+        assert!(matches!(error(&scaled(1e30), &images, Precision::F32), Error::Overflow { dtype: "f32" }));
     }
 }

@@ -17,14 +17,15 @@
 //! Weights at random are moved along a family like this; [`Subject`] shows that the output stays:
 //!
 //! ```
-//! use qlnet::candle_core::{DType, Device};
+//! use qlnet::candle_core::Device;
+//! use qlnet::network::Precision;
 //! use qlnet::symmetry::{Side, Subject, draw, find, noise};
 //! use qlnet::weights::Config;
 //! use qlnet::weights::Weights;
 //!
 //! let weights = Weights::random(&Config::qlnet_digits(), 1)?;
 //! let images = noise(2, 32, 1)?;
-//! let subject = Subject::new(&weights, &images, DType::F32, &Device::Cpu)?;
+//! let subject = Subject::new(&weights, &images, Precision::F32, &Device::Cpu)?;
 //! let mut moved = subject.weights().clone();
 //! for family in find(&["stage-rotation", "filter-mixing"])? {
 //!     draw(family, &moved, None, None, 7)?.apply(&mut moved, Side::Both)?;

@@ -84,11 +84,12 @@ fn place(subject: &Subject, subgroups: &[Subgroup], t: f64) -> Result<Step> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::network::Precision;
     use crate::symmetry::check::noise;
     use crate::symmetry::families::find;
     use crate::weights::Weights;
     use crate::weights::config::Config;
-    use candle_core::{DType, Device};
+    use candle_core::Device;
 
     /// An error of the caller's own.
     #[derive(Debug)]
@@ -106,7 +107,7 @@ mod tests {
     #[test]
     fn a_path_ends_where_the_caller_stops_it() {
         let weights = Weights::random(&Config::qlnet_digits(), 1).unwrap();
-        let subject = Subject::new(&weights, &noise(1, 32, 1).unwrap(), DType::F32, &Device::Cpu).unwrap();
+        let subject = Subject::new(&weights, &noise(1, 32, 1).unwrap(), Precision::F32, &Device::Cpu).unwrap();
         let families = find(&["product-scale"]).unwrap();
         let go = |steps| {
             walk(&subject, &families, None, 1.0, steps, 1, |step| match step.t {

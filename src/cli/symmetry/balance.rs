@@ -3,13 +3,13 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
-use candle_core::DType;
 use serde::Serialize;
 
 use super::arguments::Symmetry;
 use super::outputs::Outputs;
 use super::{Header, number, verdict};
 use crate::cli::print::{print_and_go_on as print, to_json};
+use crate::network::Precision;
 use crate::symmetry::balance::{self, HalfPrecision};
 use crate::symmetry::check::{Change, Subject};
 
@@ -26,7 +26,7 @@ pub fn run(args: &Symmetry, subject: &Subject, header: &Header, outputs: Outputs
     let balanced = balance::balance(subject.weights())?;
     let change = subject.compare(&balanced)?;
     let passed = change.logit_change <= subject.tolerance();
-    let half = [DType::F16, DType::BF16].map(|dtype| subject.half_precision(&balanced, dtype));
+    let half = [Precision::F16, Precision::Bf16].map(|dtype| subject.half_precision(&balanced, dtype));
     let half = half.into_iter().collect::<Result<Vec<_>, _>>()?;
     if args.json {
         print(&to_json(&Report { passed, header, change, half_precision: &half })?)?;

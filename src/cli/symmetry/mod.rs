@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, ensure};
-use candle_core::{DType, Tensor};
+use candle_core::Tensor;
 use serde::Serialize;
 
 pub use self::arguments::Symmetry;
@@ -21,7 +21,7 @@ use super::print::{say, say_warning};
 use crate::input::decode::Options;
 use crate::input::files::read_bounded;
 use crate::input::preprocess::{Preprocess, to_tensor};
-use crate::network::device;
+use crate::network::{Precision, device};
 use crate::symmetry::check::{FAR, Subject, noise};
 use crate::symmetry::{FAMILIES, Family, find};
 use crate::weights::Weights;
@@ -42,8 +42,11 @@ pub fn run(args: &Symmetry) -> Result<ExitCode> {
     if args.audit {
         return audit::run(args, &families);
     }
-    let dtype = args.model.dtype();
-    ensure!(matches!(dtype, DType::F32 | DType::F64), "the symmetry is checked in f32 or f64, not in half precision");
+    let precision = args.model.dtype;
+    ensure!(
+        matches!(precision, Precision::F32 | Precision::F64),
+        "the symmetry is checked in f32 or f64, not in fewer bits"
+    );
     ensure!(args.path.is_none() || args.scale != Some(0.0), "with --scale 0 the path goes nowhere");
     let explicit = joining(args, &families).any(|family| !family.keeps_architecture());
     ensure!(args.save_state_dict.is_none() || !explicit, EXPLICIT);
@@ -56,10 +59,10 @@ pub fn run(args: &Symmetry) -> Result<ExitCode> {
         let layers = weights.config().layers.len();
         ensure!((1..=layers).contains(&layer), "--layer {layer}: the network has layers 1 to {layers}");
     }
-    let subject = Subject::new(&weights, &images, dtype, &device)?;
+    let subject = Subject::new(&weights, &images, precision, &device)?;
     let header = Header {
         model: if args.untrained { format!("{}, untrained", model.name) } else { args.model.shown_name() },
-        dtype: dtype.as_str(),
+        dtype: precision.name(),
         device: device::name(&device),
         seed: args.seed,
         layer: args.layer,

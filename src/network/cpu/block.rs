@@ -20,12 +20,15 @@
 //! scratch buffers to an odd number of cache lines, so that neighbouring pixels do not fall into
 //! the same set of the cache.
 
+use std::ops::Range;
+
 use super::buffer::Buffer;
 use super::depthwise::{self, Filters};
 use super::hardball::project;
-use super::matmul::{Rows, accumulate, gate};
+use super::matmul::{accumulate, gate};
+use super::operand::{Format, Operand, Products, Rows};
 use super::panels::{Panels, gate_column};
-use super::segments;
+use super::segments::{self, Scratch};
 use super::vector::lanes;
 use crate::weights::config::BlockConfig;
 
@@ -46,6 +49,8 @@ pub struct Parameters<'a> {
 #[derive(Clone, Debug)]
 pub struct PackedBlock {
     config: BlockConfig,
+    /// Of what enters the products of conv1, conv3 and the skip.
+    format: Format,
     conv1: Panels,
     conv1_bias: Buffer,
     conv2: Filters,
@@ -59,11 +64,12 @@ pub struct PackedBlock {
 const STRIP: usize = 1 << 20;
 
 impl PackedBlock {
-    /// Packs the parameters of a block.
+    /// Packs the parameters of a block, and chooses how its products are computed.
     ///
     /// # Panics
     /// If one of them does not have as many values as the configuration says.
-    pub fn new(config: &BlockConfig, p: &Parameters) -> Self {
+    pub fn new(config: &BlockConfig, products: Products, p: &Parameters) -> Self {
+        let (format, weight) = (products.format(), |value: f32| products.weight(value));
         let &BlockConfig { in_channels: input, hidden_channels: hidden, filters, out_channels: output, stride, .. } =
             config;
         let check = |(weight, bias): (&[f32], &[f32]), outputs: usize, inputs: usize| {
@@ -79,22 +85,24 @@ impl PackedBlock {
             let (factor, channel) = gate_column(j);
             (channel < hidden).then_some(factor * hidden + channel)
         };
-        let conv1 = Panels::new(input, 2 * channels, |i, j| row(j).map_or(0.0, |row| p.conv1.0[row * input + i]));
-        let mut conv1_bias = Buffer::zeros(2 * channels);
+        let conv1 = Panels::for_gate(format, input, 2 * channels, |i, j| {
+            row(j).map_or(0.0, |row| weight(p.conv1.0[row * input + i]))
+        });
+        let mut conv1_bias = Buffer::zeros::<f32>(2 * channels);
         for (j, bias) in conv1_bias.as_mut_slice().iter_mut().enumerate().take(2 * channels) {
             *bias = row(j).map_or(0.0, |row| p.conv1.1[row]);
         }
         let conv2 = Filters::new(p.conv2.0, p.conv2.1, filters, stride);
-        let conv3 = Panels::new(filters * channels, output, |i, j| {
+        let conv3 = Panels::new(format, filters * channels, output, |i, j| {
             let (filter, channel) = (i / channels, i % channels);
-            if channel < hidden { p.conv3.0[(j * hidden + channel) * filters + filter] } else { 0.0 }
+            if channel < hidden { weight(p.conv3.0[(j * hidden + channel) * filters + filter]) } else { 0.0 }
         });
-        let skip = p.skip.map(|(weight, _)| Panels::new(input, output, |i, j| weight[j * input + i]));
+        let skip = p.skip.map(|(skip, _)| Panels::new(format, input, output, |i, j| weight(skip[j * input + i])));
         let bias = match p.skip {
             Some((_, skip)) => p.conv3.1.iter().zip(skip).map(|(a, b)| a + b).collect(),
             None => p.conv3.1.to_vec(),
         };
-        Self { config: config.clone(), conv1, conv1_bias, conv2, conv3, skip, bias }
+        Self { config: config.clone(), format, conv1, conv1_bias, conv2, conv3, skip, bias }
     }
 
     /// The block's dimensions.
@@ -107,7 +115,7 @@ impl PackedBlock {
     /// # Panics
     /// If `x` does not have so many values.
     pub fn forward(&self, x: &[f32], n: usize, height: usize, width: usize) -> Vec<f32> {
-        let shape = BlockShape::new(&self.config, height, width);
+        let shape = BlockShape::new(&self.config, self.format, height, width);
         let image = height * shape.row;
         assert_eq!(x.len(), n * image, "another number of values than the images have");
         let mut y = vec![0.0; n * shape.out_height * shape.out_row];
@@ -120,14 +128,14 @@ impl PackedBlock {
     }
 
     /// The output rows from `first` on, as many as `y` has room for, of the image `x`.
-    fn segment(&self, x: &[f32], shape: &BlockShape, first: usize, y: &mut [f32], [hidden, spread]: &mut [Buffer; 2]) {
+    fn segment(&self, x: &[f32], shape: &BlockShape, first: usize, y: &mut [f32], scratch: &mut Scratch) {
         let s = self.config.stride;
         let rows = y.len() / shape.out_row;
         let strips = rows.div_ceil(shape.strip);
         let strip = rows.div_ceil(strips);
         let ring = ((strip - 1) * s + 3).min(shape.height);
+        let Scratch { floats: [hidden, spread], operands: [input, rounded] } = scratch;
         let hidden = hidden.grow_to(ring * shape.hidden_row);
-        let spread = spread.grow_to(strip * shape.spread_row);
         // The next row of the hidden activation that the ring does not have yet.
         let mut next = (first * s).saturating_sub(1);
         for (start, y) in (first..first + rows).step_by(strip).zip(y.chunks_mut(strip * shape.out_row)) {
@@ -136,9 +144,10 @@ impl PackedBlock {
             while next < end {
                 // As many rows as lie side by side in the ring.
                 let run = (end - next).min(ring - next % ring);
+                let x = &x[next * shape.row..][..run * shape.row];
                 gate(
                     run * shape.width,
-                    Rows { data: &x[next * shape.row..][..run * shape.row], stride: self.config.in_channels },
+                    self.rounded(x, self.config.in_channels, run * shape.width, input),
                     &self.conv1,
                     self.conv1_bias.as_slice(),
                     &mut hidden[next % ring * shape.hidden_row..][..run * shape.hidden_row],
@@ -146,25 +155,69 @@ impl PackedBlock {
                 );
                 next += run;
             }
-            for (row, out) in (start..start + count).zip(spread.chunks_exact_mut(shape.spread_row)) {
-                let around = [0, 1, 2].map(|ky| {
-                    let inside = (1..=shape.height).contains(&(row * s + ky));
-                    inside.then(|| &hidden[(row * s + ky - 1) % ring * shape.hidden_row..][..shape.hidden_row])
-                });
-                depthwise::row(&self.conv2, around, shape.width, shape.hidden_pixel, out, shape.spread_pixel);
-            }
-            self.skip(x, shape, start, y);
-            let pixels = count * shape.out_width;
-            let spread = Rows { data: spread, stride: shape.spread_pixel };
-            accumulate(pixels, spread, &self.conv3, y, self.config.out_channels);
+            let spread = self.spread(hidden, shape, ring, start..start + count, spread, rounded);
+            self.skip(x, shape, start, y, input);
+            accumulate(count * shape.out_width, spread, &self.conv3, y, self.config.out_channels);
             if self.config.skip.ends_in_hardball() {
                 project(y, self.config.out_channels);
             }
         }
     }
 
+    /// The input of a convolution: `count` pixels of `x`, `pixel` values apart.
+    fn rounded<'a>(&self, x: &'a [f32], pixel: usize, count: usize, operand: &'a mut Operand) -> Rows<'a> {
+        if self.format == Format::Float {
+            return Rows::floats(x, pixel);
+        }
+        operand.round(self.format, 0, count, x, pixel, self.config.in_channels);
+        operand.rows(self.format, self.config.in_channels)
+    }
+
+    /// `conv2` of the ring `hidden`, for a range of output rows. What is rounded is rounded a few pixels at a time,
+    /// while they are in the first-level cache.
+    fn spread<'a>(
+        &self,
+        hidden: &[f32],
+        shape: &BlockShape,
+        ring: usize,
+        rows: Range<usize>,
+        spread: &'a mut Buffer,
+        rounded: &'a mut Operand,
+    ) -> Rows<'a> {
+        /// Pixels that are made before they are rounded.
+        const TOGETHER: usize = 8;
+        let (s, pixel) = (self.config.stride, shape.spread_pixel);
+        let around = |row: usize| {
+            [0, 1, 2].map(|ky| {
+                let inside = (1..=shape.height).contains(&(row * s + ky));
+                inside.then(|| &hidden[(row * s + ky - 1) % ring * shape.hidden_row..][..shape.hidden_row])
+            })
+        };
+        if self.format == Format::Float {
+            let spread = spread.grow_to::<f32>(rows.len() * shape.out_width * pixel);
+            for (row, out) in rows.zip(spread.chunks_exact_mut(shape.out_width * pixel)) {
+                let part = 0..shape.out_width;
+                depthwise::row(&self.conv2, around(row), shape.width, shape.hidden_pixel, part, out, pixel);
+            }
+            return Rows::floats(spread, pixel);
+        }
+        let out = spread.grow_to::<f32>((TOGETHER + 1) * pixel);
+        for (i, row) in rows.enumerate() {
+            let mut x = 0;
+            while x < shape.out_width {
+                // The first pixel, at the border, is made alone; those after it in whole fours.
+                let part = x..shape.out_width.min(x.next_multiple_of(TOGETHER) + 1 + if x == 0 { TOGETHER } else { 0 });
+                let (first, count) = (i * shape.out_width + x, part.len());
+                x = part.end;
+                depthwise::row(&self.conv2, around(row), shape.width, shape.hidden_pixel, part, out, pixel);
+                rounded.round(self.format, first, count, out, pixel, self.conv3.k());
+            }
+        }
+        rounded.rows(self.format, self.conv3.k())
+    }
+
     /// The skip and all biases, of the output rows from `start` on.
-    fn skip(&self, x: &[f32], shape: &BlockShape, start: usize, y: &mut [f32]) {
+    fn skip(&self, x: &[f32], shape: &BlockShape, start: usize, y: &mut [f32], operand: &mut Operand) {
         let (input, output, s) = (self.config.in_channels, self.config.out_channels, self.config.stride);
         let Some(skip) = &self.skip else {
             let x = &x[start * shape.row..][..y.len()];
@@ -177,7 +230,7 @@ impl PackedBlock {
         };
         y.chunks_exact_mut(output).for_each(|y| y.copy_from_slice(&self.bias));
         for (row, y) in y.chunks_exact_mut(shape.out_row).enumerate() {
-            let x = Rows { data: &x[(start + row) * s * shape.row..][..shape.row], stride: s * input };
+            let x = self.rounded(&x[(start + row) * s * shape.row..][..shape.row], s * input, shape.out_width, operand);
             accumulate(shape.out_width, x, skip, y, output);
         }
     }
@@ -207,19 +260,23 @@ struct BlockShape {
     hidden_pixel: usize,
     hidden_row: usize,
     spread_pixel: usize,
-    spread_row: usize,
     /// Output rows of a strip, at most.
     strip: usize,
 }
 
 impl BlockShape {
-    fn new(config: &BlockConfig, height: usize, width: usize) -> Self {
+    fn new(config: &BlockConfig, format: Format, height: usize, width: usize) -> Self {
         let (out_height, out_width) = (height.div_ceil(config.stride), width.div_ceil(config.stride));
         let channels = config.hidden_channels.next_multiple_of(lanes());
         // An odd number of cache lines.
         let padded = |values: usize| (values.div_ceil(16) | 1) * 16;
         let (hidden_pixel, spread_pixel) = (padded(channels), padded(config.filters * channels));
-        let (hidden_row, spread_row) = (width * hidden_pixel, out_width * spread_pixel);
+        let hidden_row = width * hidden_pixel;
+        let spread_row = out_width
+            * match format {
+                Format::Float => spread_pixel,
+                format => Operand::stride(format, config.filters * channels),
+            };
         let strip = (STRIP / 4).saturating_sub(2 * hidden_row) / (config.stride * hidden_row + spread_row);
         Self {
             height,
@@ -231,7 +288,6 @@ impl BlockShape {
             hidden_pixel,
             hidden_row,
             spread_pixel,
-            spread_row,
             strip: strip.max(1),
         }
     }

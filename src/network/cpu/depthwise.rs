@@ -5,6 +5,8 @@
 //! inputs under them (3 x 9 with stride 2) and the nine weights are loaded once, for 36
 //! multiply-adds. A second filter finds the inputs in the first-level cache.
 
+use std::ops::Range;
+
 use super::buffer::Buffer;
 use super::extent;
 use super::vector::{Vector, for_each_vector, lanes};
@@ -35,8 +37,8 @@ impl Filters {
         assert!(taps.len() == bias.len() && rest.is_empty(), "depthwise filters need nine weights for every bias");
         let channels = (bias.len() / filters).next_multiple_of(lanes());
         let mut packed = Self {
-            weight: Buffer::zeros(filters * 9 * channels),
-            bias: Buffer::zeros(filters * channels),
+            weight: Buffer::zeros::<f32>(filters * 9 * channels),
+            bias: Buffer::zeros::<f32>(filters * channels),
             filters,
             channels,
             stride,
@@ -53,20 +55,30 @@ impl Filters {
     }
 }
 
-/// A row of outputs: from the rows above, at and below its centre (`None` outside the image), each
-/// `width` pixels that begin `pixel` values apart, to `out`, `ceil(width / stride)` pixels that begin
+/// The pixels `part` of a row of `ceil(width / stride)` outputs: from the rows above, at and below its centre
+/// (`None` outside the image), each `width` pixels that begin `pixel` values apart, to `out`, where they begin
 /// `out_pixel` values apart, filter by filter.
 ///
 /// # Panics
-/// If a slice is too short, or a pixel has not as many values as the filters read or write.
-pub fn row(f: &Filters, rows: [Option<&[f32]>; 3], width: usize, pixel: usize, out: &mut [f32], out_pixel: usize) {
+/// If a slice is too short, a pixel has not as many values as the filters read or write, or the row has no such
+/// part.
+pub fn row(
+    f: &Filters,
+    rows: [Option<&[f32]>; 3],
+    width: usize,
+    pixel: usize,
+    part: Range<usize>,
+    out: &mut [f32],
+    out_pixel: usize,
+) {
     let outputs = f.filters * f.channels;
     assert!(pixel >= f.channels && out_pixel >= outputs, "pixels of too few values");
     let needed = extent(width, pixel, f.channels);
     assert!(rows.iter().flatten().all(|row| row.len() >= needed), "too short a row");
-    assert!(out.len() >= extent(width.div_ceil(f.stride), out_pixel, outputs), "too little room");
+    assert!(part.end <= width.div_ceil(f.stride), "a part of no row");
+    assert!(out.len() >= extent(part.len(), out_pixel, outputs), "too little room");
     // SAFETY: the assertions are what the kernel asks for.
-    unsafe { row_any(f, rows.map(|row| row.map(<[f32]>::as_ptr)), width, pixel, out.as_mut_ptr(), out_pixel) }
+    unsafe { row_any(f, rows.map(|row| row.map(<[f32]>::as_ptr)), width, pixel, part, out.as_mut_ptr(), out_pixel) }
 }
 
 for_each_vector! {
@@ -79,6 +91,7 @@ for_each_vector! {
         rows: [Option<*const f32>; 3],
         width: usize,
         pixel: usize,
+        part: Range<usize>,
         out: *mut f32,
         out_pixel: usize,
     ) = row_with
@@ -91,28 +104,28 @@ const PIXELS: usize = 4;
 ///
 /// # Safety
 /// The function must be inlined into one that enables the instructions of `V`, and `V` must have [`lanes`]
-/// lanes. Each of `rows` must have `width` pixels of `f.channels` values, `pixel` values apart; `out` must have
-/// `ceil(width / stride)` pixels of `f.filters * f.channels` values, `out_pixel` values apart, that may be
-/// written.
+/// lanes. Each of `rows` must have `width` pixels of `f.channels` values, `pixel` values apart; `part` must end at
+/// `ceil(width / stride)` at most; `out` must have a pixel of `f.filters * f.channels` values for each of `part`,
+/// `out_pixel` values apart, that may be written.
 #[inline(always)]
 unsafe fn row_with<V: Vector, const ROWS: usize>(
     f: &Filters,
     rows: [Option<*const f32>; 3],
     width: usize,
     pixel: usize,
+    part: Range<usize>,
     out: *mut f32,
     out_pixel: usize,
 ) {
     let parameters = (f.weight.as_slice().as_ptr(), f.bias.as_slice().as_ptr());
-    let outputs = width.div_ceil(f.stride);
-    let mut x = 0;
-    while x < outputs {
-        // SAFETY: `x` and the pixels that are made with it stay below `outputs`, and for these the caller
+    let mut x = part.start;
+    while x < part.end {
+        // SAFETY: `x` and the pixels that are made with it stay in `part`, and for these the caller
         // vouches. Without a width, all inputs lie inside the rows: that is what `inside` says.
         unsafe {
-            let out = out.add(x * out_pixel);
+            let out = out.add((x - part.start) * out_pixel);
             // All inputs of these four pixels lie inside the row.
-            let inside = x > 0 && (x + PIXELS - 1) * f.stride + 1 < width && x + PIXELS <= outputs;
+            let inside = x > 0 && (x + PIXELS - 1) * f.stride + 1 < width && x + PIXELS <= part.end;
             // Strides are given as literals, so that each has code of its own.
             x += match f.stride {
                 1 if inside => {
@@ -234,7 +247,15 @@ mod tests {
                 })
             });
             let mut out = vec![f32::NAN; width.div_ceil(stride) * out_pixel];
-            row(&packed, spread.each_ref().map(|row| row.as_deref()), width, pixel, &mut out, out_pixel);
+            // In two parts, as which they are the same.
+            let spread = spread.each_ref().map(|row| row.as_deref());
+            let (outputs, first) = (width.div_ceil(stride), width.div_ceil(stride) / 2);
+            let (left, right) = out.split_at_mut(first * out_pixel);
+            for (part, out) in [(0..first, left), (first..outputs, right)] {
+                if !part.is_empty() {
+                    row(&packed, spread, width, pixel, part, out, out_pixel);
+                }
+            }
             for (x, pixel) in out.chunks_exact(out_pixel).enumerate() {
                 for output in 0..channels * filters {
                     let found = pixel[output % filters * packed.channels + output / filters];
@@ -262,7 +283,7 @@ mod tests {
         let check = |words: &str, width, pixel, len, out_len| {
             let mut out = vec![7.0; 5 * 16];
             let message = panic_of(|| {
-                row(&filters, [None, Some(&input[..len]), None], width, pixel, &mut out[..out_len], 16);
+                row(&filters, [None, Some(&input[..len]), None], width, pixel, 0..width, &mut out[..out_len], 16);
             });
             assert_eq!(message, words);
             assert!(out.iter().all(|value| *value == 7.0), "{words}: something was written");

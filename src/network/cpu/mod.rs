@@ -1,4 +1,5 @@
-//! The fast path on the CPU, in float32: slices of values in, vectors of values out.
+//! The fast path on the CPU: slices of float32 in, vectors of float32 out. Only what enters the products of 1x1
+//! convolutions may be rounded to fewer bits.
 //!
 //! It knows nothing of candle. [`crate::network::ops`] calls it, and tests it against the same operations in
 //! candle's own.
@@ -10,22 +11,33 @@
 //! depthwise      the 3x3 convolution of one row
 //! matmul         products of pixels with packed weights
 //! panels         how the weights of a product are packed
+//! operand        how the pixels of a product are rounded
 //! microkernel    one register tile of a product
+//! kernel         one step of it, for each format and instruction set: x86, neon
+//! amx            products by tiles
 //! segments       how images are split between threads
 //! buffer         memory that is aligned to cache lines
 //! vector         vector registers of every instruction set
 //! ```
 
+#[cfg(target_arch = "x86_64")]
+mod amx;
 pub(crate) mod block;
 pub(crate) mod buffer;
 pub(crate) mod depthwise;
 pub mod hardball;
+mod kernel;
 pub mod matmul;
 mod microkernel;
+#[cfg(target_arch = "aarch64")]
+mod neon;
+pub mod operand;
 pub mod panels;
 pub(crate) mod segments;
 pub(crate) mod stem;
 pub(crate) mod vector;
+#[cfg(target_arch = "x86_64")]
+mod x86;
 
 /// How many values `rows` rows of `len` values take up where they begin `stride` values apart.
 ///

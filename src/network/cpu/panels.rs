@@ -1,44 +1,113 @@
 //! Weights packed for products.
 //!
-//! They lie in panels of two vectors' width: for panel after panel, `k` rows of `2 * LANES` contiguous
-//! values. The columns that the last panel lacks are zero.
+//! They lie in panels of two vectors' width: for panel after panel, rows of `2 * LANES` contiguous groups of 32
+//! bits, each of as many of the `k` rows of one column as fit. What the last panel and the last group lack is
+//! zero.
 
+use bytemuck::{Pod, cast_slice_mut};
 use rayon::prelude::*;
 
 use super::buffer::Buffer;
+use super::operand::{Format, nearest, to_bfloat};
 use super::vector::lanes;
+
+/// Groups of a panel that are multiplied in one go: 256 rows of 32 groups are 32 KiB.
+const BLOCK: usize = 256;
 
 /// A packed matrix `[k, n]`.
 #[derive(Clone, Debug)]
 pub struct Panels {
-    /// `count() * k * width()` values at least.
+    format: Format,
+    /// `count() * stride()` groups at least.
     data: Buffer,
+    /// What [`Self::columns`] gives.
+    columns: Buffer,
+    /// Rows of groups that are multiplied in one go.
+    block: usize,
     k: usize,
     n: usize,
 }
 
 impl Panels {
-    /// Packs the matrix `[k, n]` whose element at row `i` and column `j` is `element(i, j)`.
+    /// Packs the matrix `[k, n]` whose element at row `i` and column `j` is `element(i, j)`, for
+    /// [`accumulate`](super::matmul::accumulate).
     ///
     /// # Panics
     /// If one of the sides is zero, or if no memory has so many values.
-    pub fn new(k: usize, n: usize, element: impl Fn(usize, usize) -> f32 + Sync) -> Self {
+    pub fn new(format: Format, k: usize, n: usize, element: impl Fn(usize, usize) -> f32 + Sync) -> Self {
+        Self::with_blocks(format, BLOCK, k, n, element)
+    }
+
+    /// [`Self::new`] for [`gate`](super::matmul::gate), where column `j` is of the matrix and column that
+    /// [`gate_column`] says.
+    ///
+    /// # Panics
+    /// As [`Self::new`].
+    pub fn for_gate(format: Format, k: usize, n: usize, element: impl Fn(usize, usize) -> f32 + Sync) -> Self {
+        Self::with_blocks(format, format.groups(k), k, n, element)
+    }
+
+    fn with_blocks(
+        format: Format,
+        block: usize,
+        k: usize,
+        n: usize,
+        element: impl Fn(usize, usize) -> f32 + Sync,
+    ) -> Self {
         assert!(k > 0 && n > 0, "a matrix without elements");
         let width = Self::width();
-        let panel = k.checked_mul(width);
+        let panel = k.checked_next_multiple_of(64).map(|_| format.padded_groups(k)).and_then(|k| k.checked_mul(width));
         let len = panel.and_then(|panel| panel.checked_mul(n.div_ceil(width)));
-        let len = len.expect("a matrix larger than the memory");
-        let mut data = Buffer::zeros(len);
-        data.as_mut_slice()[..len].par_chunks_exact_mut(k * width).enumerate().for_each(|(panel, values)| {
+        let len = len.filter(|len| len.checked_mul(4).is_some()).expect("a matrix larger than the memory");
+        let mut packed = Self { format, data: Buffer::zeros::<u32>(len), columns: Buffer::default(), block, k, n };
+        match format {
+            Format::Float => packed.fill(element),
+            Format::Bfloat => packed.fill(|i, j| to_bfloat(element(i, j))),
+            Format::Bytes | Format::Words => {
+                let scales: Vec<f32> = (0..n).into_par_iter().map(|j| step((0..k).map(|i| element(i, j)))).collect();
+                let rounded = |i, j| nearest(element(i, j) / scales[j]);
+                if format == Format::Bytes {
+                    packed.fill(|i, j| rounded(i, j) as i8);
+                } else {
+                    packed.fill(|i, j| rounded(i, j) as i16);
+                }
+                packed.describe_columns(&scales, rounded);
+            }
+        }
+        packed
+    }
+
+    /// Packs elements that are `T`.
+    fn fill<T: Pod + Send>(&mut self, element: impl Fn(usize, usize) -> T + Sync) {
+        let (width, group, k, n) = (Self::width(), self.format.group(), self.k, self.n);
+        let (panel, count) = (self.stride() * group, self.count());
+        let data = &mut cast_slice_mut::<u32, T>(self.data.as_mut_slice())[..count * panel];
+        data.par_chunks_exact_mut(panel).enumerate().for_each(|(panel, values)| {
             let columns = panel * width..n.min((panel + 1) * width);
             // Column by column: that is how PyTorch's weights lie in memory.
             for (j, column) in columns.enumerate() {
-                for (i, row) in values.chunks_exact_mut(width).enumerate() {
-                    row[j] = element(i, column);
+                for i in 0..k {
+                    values[(i / group * width + j) * group + i % group] = element(i, column);
                 }
             }
         });
-        Self { data, k, n }
+    }
+
+    /// Notes the scale of each column, and the sums of its weights.
+    fn describe_columns(&mut self, scales: &[f32], rounded: impl Fn(usize, usize) -> i32 + Sync) {
+        let (width, block, k) = (Self::width(), self.block * self.format.group(), self.k);
+        let blocks = k.div_ceil(block);
+        let columns = self.columns.grow_to::<u32>(self.count() * blocks * 2 * width);
+        columns.par_chunks_exact_mut(2 * width).enumerate().for_each(|(place, values)| {
+            let (panel, start) = (place / blocks, place % blocks * block);
+            let lanes = width / 2;
+            for (j, scale) in scales.iter().enumerate().skip(panel * width).take(width) {
+                let sum: i32 = (start..k.min(start + block)).map(|i| rounded(i, j)).sum();
+                let (vector, lane) = (j % width / lanes, j % lanes);
+                values[2 * vector * lanes + lane] = sum as u32;
+                values[(2 * vector + 1) * lanes + lane] = scale.to_bits();
+            }
+        });
     }
 
     /// Columns of a panel.
@@ -46,7 +115,12 @@ impl Panels {
         2 * lanes()
     }
 
-    /// Rows of the matrix, and of each panel.
+    /// How the values are rounded.
+    pub(super) fn format(&self) -> Format {
+        self.format
+    }
+
+    /// Rows of the matrix.
     pub(super) fn k(&self) -> usize {
         self.k
     }
@@ -61,10 +135,38 @@ impl Panels {
         self.n.div_ceil(Self::width())
     }
 
-    /// The packed values: [`Self::count`] panels, each of [`Self::k`] rows of two vectors.
-    pub(super) fn values(&self) -> &[f32] {
+    /// Rows of groups in each panel.
+    pub(super) fn steps(&self) -> usize {
+        self.format.groups(self.k)
+    }
+
+    /// How many of these are multiplied in one go.
+    pub(super) fn block(&self) -> usize {
+        self.block
+    }
+
+    /// Groups from one panel to the next.
+    pub(super) fn stride(&self) -> usize {
+        self.format.padded_groups(self.k) * Self::width()
+    }
+
+    /// The packed values: [`Self::count`] panels, each of rows of two vectors.
+    pub(super) fn values(&self) -> &[u32] {
         self.data.as_slice()
     }
+
+    /// For each panel, for each block of its rows: of the first vector the sums of the rounded weights and the
+    /// steps that they are rounded to, then of the second. Empty where values are not scaled.
+    pub(super) fn columns(&self) -> &[u32] {
+        self.columns.as_slice()
+    }
+}
+
+/// The step of 127 that reach the largest of the values.
+fn step(values: impl Iterator<Item = f32>) -> f32 {
+    let largest = values.fold(0f32, |largest, value| largest.max(value.abs()));
+    // Of smaller numbers the quotient would not be finite.
+    if largest < 1e-30 { 1.0 } else { largest / 127.0 }
 }
 
 /// Which column of two matrices, packed together for [`gate`](super::matmul::gate), belongs into column `j`:
@@ -82,9 +184,9 @@ mod tests {
     #[test]
     fn columns_lie_side_by_side_in_panels() {
         let width = Panels::width();
-        let panels = Panels::new(3, width + 1, |i, j| (100 * i + j) as f32 + 1.0);
+        let panels = Panels::new(Format::Float, 3, width + 1, |i, j| (100 * i + j) as f32 + 1.0);
         assert_eq!(panels.count(), 2);
-        let values = panels.values();
+        let values: &[f32] = bytemuck::cast_slice(panels.values());
         assert_eq!((values[0], values[width - 1], values[width]), (1.0, width as f32, 101.0));
         assert_eq!((values[3 * width], values[3 * width + 1]), (width as f32 + 1.0, 0.0));
     }
@@ -93,19 +195,19 @@ mod tests {
     #[test]
     #[should_panic(expected = "a matrix larger than the memory")]
     fn more_rows_than_memory_are_refused() {
-        Panels::new(usize::MAX / Panels::width() + 2, 1, |_, _| 0.0);
+        Panels::new(Format::Float, usize::MAX / Panels::width() + 2, 1, |_, _| 0.0);
     }
 
     /// As many columns as make the number of values wrap around to zero.
     #[test]
     #[should_panic(expected = "a matrix larger than the memory")]
     fn more_columns_than_memory_are_refused() {
-        Panels::new(1, usize::MAX, |_, _| 0.0);
+        Panels::new(Format::Float, 1, usize::MAX, |_, _| 0.0);
     }
 
     #[test]
     #[should_panic(expected = "a matrix without elements")]
     fn a_matrix_without_rows_is_refused() {
-        Panels::new(0, 1, |_, _| 0.0);
+        Panels::new(Format::Float, 0, 1, |_, _| 0.0);
     }
 }

@@ -5,17 +5,25 @@ use std::cell::RefCell;
 use rayon::prelude::*;
 
 use super::buffer::Buffer;
+use super::operand::Operand;
+
+/// Memory of a thread, for what a segment is made in. It grows to what the largest takes, and is kept.
+#[derive(Debug, Default)]
+pub struct Scratch {
+    pub floats: [Buffer; 2],
+    pub operands: [Operand; 2],
+}
 
 /// Calls `make(x, first, y, scratch)` for every segment: `x` is an image of `image` values, and `y` its
 /// output rows from `first` on, at most `rows` of them. An image has `height` output rows of `row` values.
-/// The scratch buffers belong to the thread; they grow to what the largest segment takes, and are kept.
+/// The scratch memory belongs to the thread.
 pub fn for_each(
     x: &[f32],
     image: usize,
     y: &mut [f32],
     (height, row): (usize, usize),
     rows: usize,
-    make: impl Fn(&[f32], usize, &mut [f32], &mut [Buffer; 2]) + Sync,
+    make: impl Fn(&[f32], usize, &mut [f32], &mut Scratch) + Sync,
 ) {
     let segments: Vec<_> = y
         .chunks_mut(height * row)
@@ -24,7 +32,7 @@ pub fn for_each(
         .collect();
     segments.into_par_iter().for_each(|(x, first, y)| {
         thread_local! {
-            static SCRATCH: RefCell<[Buffer; 2]> = RefCell::default();
+            static SCRATCH: RefCell<Scratch> = RefCell::default();
         }
         SCRATCH.with_borrow_mut(|scratch| make(x, first, y, scratch));
     });

@@ -6,10 +6,10 @@
 //! the image rows under it are copied with a border of zeros, convolved into a scratch buffer, and
 //! pooled from there. The weight is small and is packed at every call.
 
-use super::buffer::Buffer;
 use super::matmul::accumulate_windows;
+use super::operand::Format;
 use super::panels::Panels;
-use super::segments;
+use super::segments::{self, Scratch};
 use crate::simd::vectorised;
 
 /// Side of the window, and what lies outside the image on each side.
@@ -35,7 +35,7 @@ pub fn forward(
     let window = channels * SIDE * SIDE;
     assert!(x.len() == n * channels * height * width, "another number of values than the images have");
     assert!(weight.len() == bias.len() * window, "another number of weights than the filters have");
-    let weight = Panels::new(window, shape.outputs, |i, j| weight[j * window + i]);
+    let weight = Panels::new(Format::Float, window, shape.outputs, |i, j| weight[j * window + i]);
     let row = shape.pooled.1 * shape.outputs;
     let mut y = vec![0.0; n * shape.pooled.0 * row];
     // At least one tile for every thread.
@@ -75,7 +75,7 @@ fn pooled_rows(
     bias: &[f32],
     first: usize,
     out: &mut [f32],
-    [image, convolved]: &mut [Buffer; 2],
+    Scratch { floats: [image, convolved], .. }: &mut Scratch,
 ) {
     let rows = out.len() / (s.pooled.1 * s.outputs);
     // The pool of row p reads the convolved rows 2p - 1 to 2p + 1.
@@ -84,7 +84,7 @@ fn pooled_rows(
 
     // The image rows under them, 2 from - 3 to 2 (to - 1) + 3, with zeros around.
     let (lines, line) = (2 * (to - from) + SIDE - 2, s.width + 2 * BORDER);
-    let image = image.grow_to(s.channels * lines * line);
+    let image = image.grow_to::<f32>(s.channels * lines * line);
     image.fill(0.0);
     for (channel, image) in image.chunks_exact_mut(lines * line).enumerate() {
         for (i, image) in image.chunks_exact_mut(line).enumerate() {
@@ -99,7 +99,7 @@ fn pooled_rows(
     let offsets: Vec<usize> = (0..s.channels * SIDE * SIDE)
         .map(|i| (i / (SIDE * SIDE) * lines + i / SIDE % SIDE) * line + i % SIDE)
         .collect();
-    let convolved = convolved.grow_to((to - from) * s.convolved.1 * s.outputs);
+    let convolved = convolved.grow_to::<f32>((to - from) * s.convolved.1 * s.outputs);
     convolved.chunks_exact_mut(s.outputs).for_each(|pixel| pixel.copy_from_slice(bias));
     for (row, convolved) in convolved.chunks_exact_mut(s.convolved.1 * s.outputs).enumerate() {
         accumulate_windows(s.convolved.1, &image[2 * row * line..], &offsets, weight, convolved, s.outputs);

@@ -8,6 +8,8 @@ use std::arch::aarch64::*;
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::*;
 
+use crate::simd::{Level, level};
+
 /// A vector register of float32.
 ///
 /// # Safety
@@ -48,6 +50,18 @@ pub unsafe trait Vector: Copy {
     /// # Safety
     /// The CPU must have the instructions.
     unsafe fn mul_add(self, a: Self, b: Self) -> Self;
+
+    /// The smaller of each lane; where one is no number, any of them.
+    ///
+    /// # Safety
+    /// The CPU must have the instructions.
+    unsafe fn min(self, other: Self) -> Self;
+
+    /// The larger of each lane; where one is no number, any of them.
+    ///
+    /// # Safety
+    /// The CPU must have the instructions.
+    unsafe fn max(self, other: Self) -> Self;
 
     /// Loads `count` values, fewer than [`Self::LANES`]; the other lanes are zero.
     ///
@@ -107,12 +121,20 @@ unsafe impl Vector for [f32; 4] {
     unsafe fn mul_add(self, a: Self, b: Self) -> Self {
         std::array::from_fn(|i| self[i] * a[i] + b[i])
     }
+    #[inline(always)]
+    unsafe fn min(self, other: Self) -> Self {
+        std::array::from_fn(|i| self[i].min(other[i]))
+    }
+    #[inline(always)]
+    unsafe fn max(self, other: Self) -> Self {
+        std::array::from_fn(|i| self[i].max(other[i]))
+    }
 }
 
 /// Implements [`Vector`] by the intrinsics of an instruction set.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 macro_rules! impl_vector {
-    ($Vector:ty, $lanes:literal, $splat:ident, $load:ident, $store:ident, $mul:ident, |$x:ident, $a:ident, $b:ident| $fma:expr) => {
+    ($Vector:ty, $lanes:literal, $splat:ident, $load:ident, $store:ident, $mul:ident, $min:ident, $max:ident, |$x:ident, $a:ident, $b:ident| $fma:expr) => {
         // SAFETY: a register has so many values, and its intrinsics read and write all of them.
         unsafe impl Vector for $Vector {
             const LANES: usize = $lanes;
@@ -137,6 +159,16 @@ macro_rules! impl_vector {
                 unsafe { $mul(self, other) }
             }
             #[inline(always)]
+            unsafe fn min(self, other: Self) -> Self {
+                // SAFETY: the caller vouches for the instructions.
+                unsafe { $min(self, other) }
+            }
+            #[inline(always)]
+            unsafe fn max(self, other: Self) -> Self {
+                // SAFETY: the caller vouches for the instructions.
+                unsafe { $max(self, other) }
+            }
+            #[inline(always)]
             unsafe fn mul_add(self, $a: Self, $b: Self) -> Self {
                 let $x = self;
                 // SAFETY: the caller vouches for the instructions.
@@ -148,30 +180,45 @@ macro_rules! impl_vector {
 
 // SSE2, which every x86-64 CPU has.
 #[cfg(target_arch = "x86_64")]
-impl_vector!(__m128, 4, _mm_set1_ps, _mm_loadu_ps, _mm_storeu_ps, _mm_mul_ps, |x, a, b| _mm_add_ps(
-    _mm_mul_ps(x, a),
-    b
-));
-#[cfg(target_arch = "x86_64")]
-impl_vector!(__m512, 16, _mm512_set1_ps, _mm512_loadu_ps, _mm512_storeu_ps, _mm512_mul_ps, |x, a, b| {
-    _mm512_fmadd_ps(x, a, b)
+impl_vector!(__m128, 4, _mm_set1_ps, _mm_loadu_ps, _mm_storeu_ps, _mm_mul_ps, _mm_min_ps, _mm_max_ps, |x, a, b| {
+    _mm_add_ps(_mm_mul_ps(x, a), b)
 });
 #[cfg(target_arch = "x86_64")]
-impl_vector!(__m256, 8, _mm256_set1_ps, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_mul_ps, |x, a, b| {
-    _mm256_fmadd_ps(x, a, b)
-});
+impl_vector!(
+    __m512,
+    16,
+    _mm512_set1_ps,
+    _mm512_loadu_ps,
+    _mm512_storeu_ps,
+    _mm512_mul_ps,
+    _mm512_min_ps,
+    _mm512_max_ps,
+    |x, a, b| _mm512_fmadd_ps(x, a, b)
+);
+#[cfg(target_arch = "x86_64")]
+impl_vector!(
+    __m256,
+    8,
+    _mm256_set1_ps,
+    _mm256_loadu_ps,
+    _mm256_storeu_ps,
+    _mm256_mul_ps,
+    _mm256_min_ps,
+    _mm256_max_ps,
+    |x, a, b| _mm256_fmadd_ps(x, a, b)
+);
 #[cfg(target_arch = "aarch64")]
-impl_vector!(float32x4_t, 4, vdupq_n_f32, vld1q_f32, vst1q_f32, vmulq_f32, |x, a, b| vfmaq_f32(b, x, a));
+impl_vector!(float32x4_t, 4, vdupq_n_f32, vld1q_f32, vst1q_f32, vmulq_f32, vminq_f32, vmaxq_f32, |x, a, b| vfmaq_f32(
+    b, x, a
+));
 
 /// Lanes of the vectors that kernels use on this CPU.
 pub fn lanes() -> usize {
-    #[cfg(target_arch = "x86_64")]
-    match crate::simd::level() {
-        crate::simd::Level::Avx512 => return 16,
-        crate::simd::Level::Avx2 => return 8,
-        crate::simd::Level::Portable => {}
+    match level() {
+        level if level >= Level::Avx512 => 16,
+        level if level >= Level::Avx2 => 8,
+        _ => 4,
     }
-    4
 }
 
 /// Defines a function that calls a kernel `$kernel::<V, ROWS>` with the vector of the CPU at hand,
@@ -204,13 +251,13 @@ macro_rules! for_each_vector {
             unsafe {
                 match $crate::simd::level() {
                     #[cfg(target_arch = "x86_64")]
-                    $crate::simd::Level::Avx512 => avx512($($arg),*),
+                    level if level >= $crate::simd::Level::Avx512 => avx512($($arg),*),
                     #[cfg(target_arch = "x86_64")]
-                    $crate::simd::Level::Avx2 => avx2($($arg),*),
+                    level if level >= $crate::simd::Level::Avx2 => avx2($($arg),*),
+                    #[cfg(target_arch = "x86_64")]
+                    _ => $kernel::<std::arch::x86_64::__m128, 6>($($arg),*),
                     #[cfg(target_arch = "aarch64")]
                     _ => $kernel::<std::arch::aarch64::float32x4_t, 12>($($arg),*),
-                    #[cfg(target_arch = "x86_64")]
-                    $crate::simd::Level::Portable => $kernel::<std::arch::x86_64::__m128, 6>($($arg),*),
                     #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
                     _ => $kernel::<[f32; 4], 6>($($arg),*),
                 }

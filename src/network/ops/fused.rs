@@ -1,9 +1,10 @@
-//! A whole block as one operation, on the CPU in float32. Tests compare it with the block's parts.
+//! A whole block as one operation, on the CPU, with activations in float32. Tests compare it with the block's parts.
 
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 
 use super::slice;
 use crate::network::cpu::block::{PackedBlock, Parameters};
+use crate::network::cpu::operand::Products;
 use crate::weights::config::BlockConfig;
 
 /// A block with its weights packed.
@@ -21,6 +22,7 @@ impl FusedBlock {
     /// If one of them does not have as many values as the configuration says.
     pub fn new(
         config: &BlockConfig,
+        products: Products,
         conv1: (&Tensor, &Tensor),
         conv2: (&Tensor, &Tensor),
         conv3: (&Tensor, &Tensor),
@@ -36,7 +38,7 @@ impl FusedBlock {
         }
         let parameters =
             Parameters { conv1: view(&conv1), conv2: view(&conv2), conv3: view(&conv3), skip: skip.as_ref().map(view) };
-        Ok(Self(PackedBlock::new(config, &parameters)))
+        Ok(Self(PackedBlock::new(config, products, &parameters)))
     }
 
     /// `[n, h, w, c]` to `[n, ceil(h / stride), ceil(w / stride), o]`.

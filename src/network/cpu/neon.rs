@@ -1,0 +1,56 @@
+//! Products of eight bits on aarch64, by NEON's dot products.
+
+use std::arch::aarch64::*;
+use std::arch::asm;
+
+use super::kernel::Kernel;
+use super::operand::Scale;
+use super::vector::Vector;
+
+/// Four bytes by `SDOT`. Pixels have a sign here, as the instruction wants it.
+pub struct Bytes128;
+
+// SAFETY: a register has four groups.
+unsafe impl Kernel for Bytes128 {
+    type Float = float32x4_t;
+    type Groups = int8x16_t;
+    type Sum = int32x4_t;
+    #[inline(always)]
+    unsafe fn load(from: *const u32) -> int8x16_t {
+        // SAFETY: the caller vouches for the groups.
+        unsafe { vld1q_s8(from.cast()) }
+    }
+    #[inline(always)]
+    unsafe fn broadcast(from: *const u32) -> int8x16_t {
+        // SAFETY: the caller vouches for the group.
+        unsafe { vreinterpretq_s8_u32(vld1q_dup_u32(from)) }
+    }
+    #[inline(always)]
+    unsafe fn dot(mut sum: int32x4_t, x: int8x16_t, weights: int8x16_t) -> int32x4_t {
+        // SAFETY: the caller vouches for the instruction, which changes one register. Its intrinsic is not stable.
+        unsafe {
+            asm!(
+                ".arch_extension dotprod",
+                "sdot {sum:v}.4s, {x:v}.16b, {weights:v}.16b",
+                sum = inout(vreg) sum,
+                x = in(vreg) x,
+                weights = in(vreg) weights,
+                options(pure, nomem, nostack, preserves_flags)
+            );
+        }
+        sum
+    }
+    #[inline(always)]
+    unsafe fn begin(_: float32x4_t, column: *const u32, scale: *const Scale) -> int32x4_t {
+        // SAFETY: the caller vouches for the scale and the sums of the column.
+        unsafe { vmulq_s32(vdupq_n_s32(-(*scale).zero), vld1q_s32(column.cast())) }
+    }
+    #[inline(always)]
+    unsafe fn end(sum: int32x4_t, bias: float32x4_t, column: *const u32, scale: *const Scale) -> float32x4_t {
+        // SAFETY: the caller vouches for the scale and the steps of the column.
+        unsafe {
+            let step = float32x4_t::splat((*scale).step).mul(float32x4_t::load(column.add(4).cast()));
+            vcvtq_f32_s32(sum).mul_add(step, bias)
+        }
+    }
+}

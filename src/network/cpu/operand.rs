@@ -1,0 +1,318 @@
+//! Pixels made ready for a product: in float32 as they are, in bfloat16 or as bytes after rounding.
+//!
+//! Kernels read them in groups of 32 bits, so that one instruction broadcasts a group whatever is in it.
+
+use bytemuck::{Pod, Zeroable, cast_slice, cast_slice_mut};
+
+use super::buffer::Buffer;
+use super::extent;
+use super::vector::{Vector, for_each_vector};
+use crate::simd::{Level, level, vectorised};
+
+/// What the values of a product are rounded to, and how the CPU at hand wants them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// Float32, one in a group.
+    Float,
+    /// Bfloat16, two in a group.
+    Bfloat,
+    /// Eight bits, four in a group: weights have a sign, and pixels, on x86, have none.
+    Bytes,
+    /// Eight bits held in sixteen, two in a group, for CPUs that have no products of bytes.
+    Words,
+}
+
+/// What a product is to be computed in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Products {
+    /// Float32.
+    Float32,
+    /// Bfloat16, with sums in float32. A CPU that has none takes rounded weights, and computes in float32.
+    Bfloat16,
+    /// Eight bits, with exact sums.
+    Int8,
+}
+
+impl Products {
+    /// The format for the CPU at hand.
+    pub fn format(self) -> Format {
+        match (self, level()) {
+            (Self::Bfloat16, level) if level >= Level::Avx512Bf16 => Format::Bfloat,
+            (Self::Float32 | Self::Bfloat16, _) => Format::Float,
+            (Self::Int8, Level::Dotprod | Level::AvxVnni) => Format::Bytes,
+            (Self::Int8, level) if level >= Level::Avx512Vnni => Format::Bytes,
+            (Self::Int8, _) => Format::Words,
+        }
+    }
+
+    /// The instruction set that computes them: the lowest level that has what is used.
+    pub fn instructions(self) -> &'static str {
+        let floats = match level() {
+            level if level >= Level::Avx512 => Level::Avx512,
+            level if level >= Level::Avx2 => Level::Avx2,
+            _ => Level::Portable,
+        };
+        let used = match self.format() {
+            Format::Float | Format::Words => floats,
+            Format::Bfloat => level(),
+            Format::Bytes if level() == Level::Avx512Bf16 => Level::Avx512Vnni,
+            Format::Bytes => level(),
+        };
+        used.name()
+    }
+
+    /// A weight as it is before it is packed.
+    pub(super) fn weight(self, value: f32) -> f32 {
+        match self {
+            Self::Bfloat16 => f32::from_bits(u32::from(to_bfloat(value)) << 16),
+            Self::Float32 | Self::Int8 => value,
+        }
+    }
+}
+
+impl Format {
+    /// Values in a group.
+    pub fn group(self) -> usize {
+        match self {
+            Self::Float => 1,
+            Self::Bfloat | Self::Words => 2,
+            Self::Bytes => 4,
+        }
+    }
+
+    /// Groups of `k` values.
+    pub fn groups(self, k: usize) -> usize {
+        k.div_ceil(self.group())
+    }
+
+    /// Groups of `k` values with those that only pad. Tiles have rows of 16; float32 has no tiles.
+    pub fn padded_groups(self, k: usize) -> usize {
+        if self == Self::Float { k } else { self.groups(k).next_multiple_of(16) }
+    }
+
+    /// Whether values are rounded to a scale of their pixel.
+    pub fn is_scaled(self) -> bool {
+        matches!(self, Self::Bytes | Self::Words)
+    }
+}
+
+/// How the bytes `q` of a pixel are to be read: as `step * (q - zero)`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Pod, Zeroable)]
+#[repr(C)]
+pub struct Scale {
+    pub step: f32,
+    pub zero: i32,
+}
+
+/// Rows of a matrix in memory: group `j` of row `i` is at `groups[i * stride + j]`.
+#[derive(Clone, Copy, Debug)]
+pub struct Rows<'a> {
+    pub(super) groups: &'a [u32],
+    /// Groups from the beginning of one row to that of the next.
+    pub(super) stride: usize,
+    /// A scale for each row, where the format has scales.
+    pub(super) scales: &'a [Scale],
+    pub(super) format: Format,
+}
+
+impl<'a> Rows<'a> {
+    /// Rows of float32 as they are, `stride` values apart.
+    pub fn floats(data: &'a [f32], stride: usize) -> Self {
+        Self { groups: cast_slice(data), stride, scales: &[], format: Format::Float }
+    }
+
+    /// Whether there are `m` rows of `k` values, with all that a kernel may read beyond them.
+    pub(super) fn has(&self, m: usize, k: usize) -> bool {
+        let (rows, scales) = match self.format {
+            Format::Float => (m, 0),
+            Format::Bfloat => (m.next_multiple_of(16), 0),
+            Format::Bytes | Format::Words => (m.next_multiple_of(16), m),
+        };
+        self.groups.len() >= extent(rows, self.stride, self.format.padded_groups(k)) && self.scales.len() >= scales
+    }
+}
+
+/// A growing buffer of rounded pixels.
+#[derive(Debug, Default)]
+pub struct Operand {
+    groups: Buffer,
+    scales: Buffer,
+}
+
+impl Operand {
+    /// Groups from one pixel of `k` values to the next: an odd number of cache lines, so that neighbours do not
+    /// fall into the same set of the cache.
+    pub fn stride(format: Format, k: usize) -> usize {
+        (format.padded_groups(k).div_ceil(16) | 1) * 16
+    }
+
+    /// Rounds `count` pixels of `k` values, `pixel` apart in `x`, into the places from `first` on.
+    ///
+    /// # Panics
+    /// If `x` is too short, or the format is float32, which is not rounded.
+    pub fn round(&mut self, format: Format, first: usize, count: usize, x: &[f32], pixel: usize, k: usize) {
+        let stride = Self::stride(format, k);
+        let end = (first + count).next_multiple_of(16);
+        let groups = &mut self.groups.grow_to::<u32>(end * stride)[first * stride..][..count * stride];
+        let scales = &mut self.scales.grow_to::<Scale>(end)[first..][..count];
+        assert!(count == 0 || x.len() >= extent(count, pixel, k), "too few pixels to round");
+        match format {
+            Format::Float => unreachable!("float32 is not rounded"),
+            Format::Bfloat => round_to_bfloat(x, pixel, k, groups, stride),
+            Format::Bytes => round_to_bytes(x, pixel, k, groups, stride, scales),
+            Format::Words => round_to_words(x, pixel, k, groups, stride, scales),
+        }
+    }
+
+    /// The pixels, which [`Self::round`] has written with the same format and `k`.
+    pub fn rows(&self, format: Format, k: usize) -> Rows<'_> {
+        let (groups, scales) = (self.groups.as_slice(), self.scales.as_slice());
+        Rows { groups, stride: Self::stride(format, k), scales, format }
+    }
+}
+
+/// The nearest bfloat16, of two equally near the even one.
+#[inline(always)]
+pub(super) fn to_bfloat(value: f32) -> u16 {
+    let bits = value.to_bits();
+    let rounded = (bits.wrapping_add(0x7fff + ((bits >> 16) & 1)) >> 16) as u16;
+    // Rounded like a number, what is none could become infinity.
+    if value.is_nan() { (bits >> 16) as u16 | 0x40 } else { rounded }
+}
+
+vectorised! {
+    fn round_to_bfloat(x: &[f32], pixel: usize, k: usize, groups: &mut [u32], stride: usize) {
+        for (x, groups) in x.chunks(pixel).zip(groups.chunks_exact_mut(stride)) {
+            let (values, padding) = cast_slice_mut::<u32, u16>(groups).split_at_mut(k);
+            for (to, from) in values.iter_mut().zip(&x[..k]) {
+                *to = to_bfloat(*from);
+            }
+            padding.fill(0);
+        }
+    }
+}
+
+/// Added to a number from -2^22 to 2^22, it leaves the nearest whole number, of two the even one, in the last bits.
+const MAGIC: f32 = 12_582_912.0;
+
+/// What is added to bytes without a sign where the CPU's products want one.
+const OFFSET: u8 = if cfg!(target_arch = "aarch64") { 128 } else { 0 };
+
+/// The scale of each of some pixels: the range of its values and zero in 255 steps.
+fn scales_of(x: &[f32], pixel: usize, k: usize, scales: &mut [Scale]) {
+    assert!(scales.is_empty() || x.len() >= extent(scales.len(), pixel, k), "too few pixels to round");
+    // SAFETY: the assertion is what the kernel asks for.
+    unsafe { scales_any(x.as_ptr(), pixel, k, scales) }
+}
+
+for_each_vector! {
+    /// [`scales_with`] for the CPU at hand.
+    ///
+    /// # Safety
+    /// As [`scales_with`].
+    unsafe fn scales_any(x: *const f32, pixel: usize, k: usize, scales: &mut [Scale]) = scales_with
+}
+
+/// [`scales_of`], whatever the rows per register tile.
+///
+/// # Safety
+/// The function must be inlined into one that enables the instructions of `V`. For each of the scales there must
+/// be `k` values at `x`, `pixel` values apart.
+#[inline(always)]
+unsafe fn scales_with<V: Vector, const ROWS: usize>(x: *const f32, pixel: usize, k: usize, scales: &mut [Scale]) {
+    /// Vectors of each result, so that they do not wait for each other.
+    const PARTS: usize = 4;
+    for (i, scale) in scales.iter_mut().enumerate() {
+        let (mut least, mut most, mut faulty) = ([0f32; 16], [0f32; 16], [0f32; 16]);
+        // SAFETY: the caller vouches for the values; no vector has more than 16.
+        unsafe {
+            let x = x.add(i * pixel);
+            let zero = V::splat(0.0);
+            let [mut low, mut high, mut sum] = [[zero; PARTS]; 3];
+            let whole = k / (PARTS * V::LANES) * PARTS * V::LANES;
+            for start in (0..whole).step_by(PARTS * V::LANES) {
+                for part in 0..PARTS {
+                    let v = V::load(x.add(start + part * V::LANES));
+                    low[part] = v.min(low[part]);
+                    high[part] = v.max(high[part]);
+                    // Zero, unless a value is infinite or none.
+                    sum[part] = v.mul_add(zero, sum[part]);
+                }
+            }
+            for i in whole..k {
+                let v = *x.add(i);
+                least[0] = if v < least[0] { v } else { least[0] };
+                most[0] = if v > most[0] { v } else { most[0] };
+                faulty[0] += v * 0.0;
+            }
+            for part in 1..PARTS {
+                low[0] = low[0].min(low[part]);
+                high[0] = high[0].max(high[part]);
+                sum[0] = sum[0].mul_add(V::splat(1.0), sum[part]);
+            }
+            low[0].min(V::load(least.as_ptr())).store(least.as_mut_ptr());
+            high[0].max(V::load(most.as_ptr())).store(most.as_mut_ptr());
+            sum[0].mul_add(V::splat(1.0), V::load(faulty.as_ptr())).store(faulty.as_mut_ptr());
+        }
+        for half in [8, 4, 2, 1] {
+            for i in 0..half {
+                least[i] = if least[i + half] < least[i] { least[i + half] } else { least[i] };
+                most[i] = if most[i + half] > most[i] { most[i + half] } else { most[i] };
+                faulty[i] += faulty[i + half];
+            }
+        }
+        let range = most[0] - least[0];
+        // Of smaller numbers the inverse would be infinite; they are zero beside any other.
+        let step = if range < 1e-30 { 1.0 } else { range / 255.0 };
+        *scale = Scale { step: step + faulty[0], zero: nearest(-least[0] / step) };
+    }
+}
+
+/// The nearest whole number, of two the even one, of a number below 2^22.
+#[inline(always)]
+pub(super) fn nearest(value: f32) -> i32 {
+    (value + MAGIC).to_bits().wrapping_sub(MAGIC.to_bits()) as i32
+}
+
+/// A value in steps from `least` on, as the last bits of a float32.
+#[inline(always)]
+fn steps(value: f32, inverse: f32, zero: f32) -> u32 {
+    let q = value * inverse + zero;
+    let q = if q > 255.0 { 255.0 } else { q };
+    let q = if q > 0.0 { q } else { 0.0 };
+    (q + MAGIC).to_bits()
+}
+
+vectorised! {
+    fn round_to_bytes(x: &[f32], pixel: usize, k: usize, groups: &mut [u32], stride: usize, scales: &mut [Scale]) {
+        scales_of(x, pixel, k, scales);
+        for ((x, groups), scale) in x.chunks(pixel).zip(groups.chunks_exact_mut(stride)).zip(scales) {
+            let x = &x[..k];
+            let (inverse, zero) = (1.0 / scale.step, scale.zero as f32);
+            let (values, padding) = cast_slice_mut::<u32, u8>(groups).split_at_mut(k);
+            for (to, from) in values.iter_mut().zip(x) {
+                *to = (steps(*from, inverse, zero) as u8).wrapping_sub(OFFSET);
+            }
+            padding.fill(0);
+            scale.zero -= i32::from(OFFSET);
+        }
+    }
+}
+
+vectorised! {
+    fn round_to_words(x: &[f32], pixel: usize, k: usize, groups: &mut [u32], stride: usize, scales: &mut [Scale]) {
+        scales_of(x, pixel, k, scales);
+        for ((x, groups), scale) in x.chunks(pixel).zip(groups.chunks_exact_mut(stride)).zip(scales) {
+            let x = &x[..k];
+            let (inverse, zero) = (1.0 / scale.step, scale.zero);
+            let (values, padding) = cast_slice_mut::<u32, i16>(groups).split_at_mut(k);
+            for (to, from) in values.iter_mut().zip(x) {
+                let q = steps(*from, inverse, zero as f32).wrapping_sub(MAGIC.to_bits());
+                *to = (q as i32 - zero) as i16;
+            }
+            padding.fill(0);
+            // It has been taken away already.
+            scale.zero = 0;
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! The element type that a network computes in.
+
+use std::fmt;
+use std::str::FromStr;
+
+use candle_core::{DType, Device};
+
+use crate::network::cpu::operand::Products;
+
+/// An element type that a network computes in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Precision {
+    /// Float64.
+    F64,
+    /// Float32.
+    F32,
+    /// Float16.
+    F16,
+    /// Bfloat16. On the CPU, what enters the products of 1x1 convolutions, and nothing else.
+    Bf16,
+    /// Eight bits for what enters the products of 1x1 convolutions, and float32 for everything else. Weights have a
+    /// scale for each output channel, inputs one for each pixel. On the CPU only.
+    Int8,
+}
+
+impl Precision {
+    /// Every precision.
+    pub const ALL: [Self; 5] = [Self::F32, Self::F64, Self::F16, Self::Bf16, Self::Int8];
+
+    /// Its name: `f32`, `f64`, `f16`, `bf16` or `int8`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F64 => "f64",
+            Self::F32 => "f32",
+            Self::F16 => "f16",
+            Self::Bf16 => "bf16",
+            Self::Int8 => "int8",
+        }
+    }
+
+    /// The type of tensors that a network of this precision takes and gives on a device.
+    pub(crate) fn dtype(self, device: &Device) -> DType {
+        match self {
+            Self::F64 => DType::F64,
+            Self::F16 => DType::F16,
+            Self::Bf16 if !device.is_cpu() => DType::BF16,
+            Self::F32 | Self::Bf16 | Self::Int8 => DType::F32,
+        }
+    }
+
+    /// The products of the fused blocks, if it is a precision of these.
+    pub(super) fn products(self) -> Option<Products> {
+        match self {
+            Self::F32 => Some(Products::Float32),
+            Self::Bf16 => Some(Products::Bfloat16),
+            Self::Int8 => Some(Products::Int8),
+            Self::F64 | Self::F16 => None,
+        }
+    }
+
+    /// What computes the products of 1x1 convolutions in this precision on a device, as an instruction set
+    /// where it is known.
+    pub(crate) fn instructions(self, device: &Device) -> Option<&'static str> {
+        self.products().filter(|_| device.is_cpu()).map(Products::instructions)
+    }
+}
+
+impl fmt::Display for Precision {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Precision {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Self::ALL
+            .into_iter()
+            .find(|precision| precision.name() == text)
+            .ok_or_else(|| "expected f32, f64, f16, bf16 or int8".into())
+    }
+}
