@@ -3,6 +3,7 @@
 //! Kernels read them in groups of 32 bits, so that one instruction broadcasts a group whatever is in it.
 
 use bytemuck::{Pod, Zeroable, cast_slice, cast_slice_mut};
+use rayon::prelude::*;
 
 use super::buffer::Buffer;
 use super::extent;
@@ -96,12 +97,12 @@ impl Format {
     }
 }
 
-/// How the bytes `q` of a pixel are to be read: as `step * (q - zero)`.
+/// How the bytes `q` of a pixel are to be read: as `step * (q - zero)`. The zero is a whole number.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Pod, Zeroable)]
 #[repr(C)]
 pub struct Scale {
     pub step: f32,
-    pub zero: i32,
+    pub zero: f32,
 }
 
 /// Rows of a matrix in memory: group `j` of row `i` is at `groups[i * stride + j]`.
@@ -156,18 +157,53 @@ impl Operand {
         let groups = &mut self.groups.grow_to::<u32>(end * stride)[first * stride..][..count * stride];
         let scales = &mut self.scales.grow_to::<Scale>(end)[first..][..count];
         assert!(count == 0 || x.len() >= extent(count, pixel, k), "too few pixels to round");
-        match format {
-            Format::Float => unreachable!("float32 is not rounded"),
-            Format::Bfloat => round_to_bfloat(x, pixel, k, groups, stride),
-            Format::Bytes => round_to_bytes(x, pixel, k, groups, stride, scales),
-            Format::Words => round_to_words(x, pixel, k, groups, stride, scales),
+        round(format, x, pixel, k, groups, scales);
+    }
+
+    /// [`Self::round`] of the pixels from the first place on, by `threads` of rayon's threads.
+    ///
+    /// # Panics
+    /// As [`Self::round`].
+    pub fn round_by(&mut self, threads: usize, format: Format, count: usize, x: &[f32], pixel: usize, k: usize) {
+        let (stride, end) = (Self::stride(format, k), count.next_multiple_of(16));
+        let groups = &mut self.groups.grow_to::<u32>(end * stride)[..count * stride];
+        let scales = &mut self.scales.grow_to::<Scale>(end)[..count];
+        assert!(count == 0 || x.len() >= extent(count, pixel, k), "too few pixels to round");
+        let part = count.div_ceil(threads).max(1);
+        let parts = groups.par_chunks_mut(part * stride).zip(scales.par_chunks_mut(part)).enumerate();
+        parts.for_each(|(i, (groups, scales))| round(format, &x[i * part * pixel..], pixel, k, groups, scales));
+    }
+
+    /// [`Self::round`], or a copy if the format is float32.
+    ///
+    /// # Panics
+    /// If `x` is too short.
+    pub fn take(&mut self, format: Format, first: usize, count: usize, x: &[f32], pixel: usize, k: usize) {
+        if format != Format::Float {
+            return self.round(format, first, count, x, pixel, k);
+        }
+        let stride = Self::stride(format, k);
+        let floats = &mut self.groups.grow_to::<f32>((first + count) * stride)[first * stride..];
+        for (to, from) in floats.chunks_exact_mut(stride).zip(x.chunks(pixel)).take(count) {
+            to[..k].copy_from_slice(&from[..k]);
         }
     }
 
-    /// The pixels, which [`Self::round`] has written with the same format and `k`.
+    /// The pixels, which [`Self::take`] has written with the same format and `k`.
     pub fn rows(&self, format: Format, k: usize) -> Rows<'_> {
         let (groups, scales) = (self.groups.as_slice(), self.scales.as_slice());
         Rows { groups, stride: Self::stride(format, k), scales, format }
+    }
+}
+
+/// Rounds as many pixels as there are scales. The groups are theirs.
+fn round(format: Format, x: &[f32], pixel: usize, k: usize, groups: &mut [u32], scales: &mut [Scale]) {
+    let stride = Operand::stride(format, k);
+    match format {
+        Format::Float => unreachable!("float32 is not rounded"),
+        Format::Bfloat => round_to_bfloat(x, pixel, k, groups, stride),
+        Format::Bytes => round_to_bytes(x, pixel, k, groups, stride, scales),
+        Format::Words => round_to_words(x, pixel, k, groups, stride, scales),
     }
 }
 
@@ -264,7 +300,7 @@ unsafe fn scales_with<V: Vector, const ROWS: usize>(x: *const f32, pixel: usize,
         let range = most[0] - least[0];
         // Of smaller numbers the inverse would be infinite; they are zero beside any other.
         let step = if range < 1e-30 { 1.0 } else { range / 255.0 };
-        *scale = Scale { step: step + faulty[0], zero: nearest(-least[0] / step) };
+        *scale = Scale { step: step + faulty[0], zero: nearest(-least[0] / step) as f32 };
     }
 }
 
@@ -288,13 +324,13 @@ vectorised! {
         scales_of(x, pixel, k, scales);
         for ((x, groups), scale) in x.chunks(pixel).zip(groups.chunks_exact_mut(stride)).zip(scales) {
             let x = &x[..k];
-            let (inverse, zero) = (1.0 / scale.step, scale.zero as f32);
+            let (inverse, zero) = (1.0 / scale.step, scale.zero);
             let (values, padding) = cast_slice_mut::<u32, u8>(groups).split_at_mut(k);
             for (to, from) in values.iter_mut().zip(x) {
                 *to = (steps(*from, inverse, zero) as u8).wrapping_sub(OFFSET);
             }
             padding.fill(0);
-            scale.zero -= i32::from(OFFSET);
+            scale.zero -= f32::from(OFFSET);
         }
     }
 }
@@ -307,12 +343,12 @@ vectorised! {
             let (inverse, zero) = (1.0 / scale.step, scale.zero);
             let (values, padding) = cast_slice_mut::<u32, i16>(groups).split_at_mut(k);
             for (to, from) in values.iter_mut().zip(x) {
-                let q = steps(*from, inverse, zero as f32).wrapping_sub(MAGIC.to_bits());
-                *to = (q as i32 - zero) as i16;
+                let q = steps(*from, inverse, zero).wrapping_sub(MAGIC.to_bits());
+                *to = (q as i32 - zero as i32) as i16;
             }
             padding.fill(0);
             // It has been taken away already.
-            scale.zero = 0;
+            scale.zero = 0.0;
         }
     }
 }
