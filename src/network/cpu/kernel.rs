@@ -123,8 +123,9 @@ unsafe impl<V: Vector> Kernel for PlainWords<V> {
         let sums = sum.map(|sum| sum as f32);
         // SAFETY: the caller vouches for the scales and the instructions; there are four sums.
         unsafe {
-            let step = V::splat((*scale).step).mul(V::load(column.add(4).cast()));
-            V::load(sums.as_ptr()).mul_add(step, bias)
+            let least = V::load(column.cast()).mul(V::splat((*scale).least));
+            let sum = V::load(sums.as_ptr()).mul_add(V::splat((*scale).step), least);
+            sum.mul_add(V::load(column.add(4).cast()), bias)
         }
     }
 }

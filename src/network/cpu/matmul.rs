@@ -435,12 +435,11 @@ mod tests {
                     ra.iter_mut().chain(&mut rb).for_each(|value| *value = nearest(*value));
                 } else {
                     for row in ra.chunks_exact_mut(k) {
-                        let (least, most) = row.iter().fold((0f32, 0f32), |(l, m), v| (l.min(*v), m.max(*v)));
+                        let (least, most) = row.iter().fold((row[0], row[0]), |(l, m), v| (l.min(*v), m.max(*v)));
                         let step = (most - least) / 255.0;
-                        let zero = (-least / step).round_ties_even();
                         let inverse = 1.0 / step;
                         for v in row {
-                            *v = ((*v * inverse + zero).clamp(0.0, 255.0).round_ties_even() - zero) * step;
+                            *v = ((*v - least) * inverse).round_ties_even() * step + least;
                         }
                     }
                     for j in 0..n {

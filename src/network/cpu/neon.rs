@@ -49,9 +49,9 @@ unsafe impl Kernel for Bytes128 {
     unsafe fn end(sum: int32x4_t, bias: float32x4_t, column: *const u32, scale: *const Scale) -> float32x4_t {
         // SAFETY: the caller vouches for the scale and the steps of the column.
         unsafe {
-            let weights = float32x4_t::load(column.cast());
-            let step = float32x4_t::splat((*scale).step).mul(float32x4_t::load(column.add(4).cast()));
-            float32x4_t::splat(-(*scale).zero).mul_add(weights, vcvtq_f32_s32(sum)).mul_add(step, bias)
+            let least = float32x4_t::load(column.cast()).mul(float32x4_t::splat((*scale).least));
+            let sum = vcvtq_f32_s32(sum).mul_add(float32x4_t::splat((*scale).step), least);
+            sum.mul_add(float32x4_t::load(column.add(4).cast()), bias)
         }
     }
 }

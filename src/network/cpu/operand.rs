@@ -97,12 +97,12 @@ impl Format {
     }
 }
 
-/// How the bytes `q` of a pixel are to be read: as `step * (q - zero)`. The zero is a whole number.
+/// How the bytes `q` of a pixel are to be read: as `least + step * q`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Pod, Zeroable)]
 #[repr(C)]
 pub struct Scale {
     pub step: f32,
-    pub zero: f32,
+    pub least: f32,
 }
 
 /// Rows of a matrix in memory: group `j` of row `i` is at `groups[i * stride + j]`.
@@ -234,7 +234,7 @@ const MAGIC: f32 = 12_582_912.0;
 /// What is added to bytes without a sign where the CPU's products want one.
 const OFFSET: u8 = if cfg!(target_arch = "aarch64") { 128 } else { 0 };
 
-/// The scale of each of some pixels: the range of its values and zero in 255 steps.
+/// The scale of each of some pixels: the range of its values in 255 steps.
 fn scales_of(x: &[f32], pixel: usize, k: usize, scales: &mut [Scale]) {
     assert!(scales.is_empty() || x.len() >= extent(scales.len(), pixel, k), "too few pixels to round");
     // SAFETY: the assertion is what the kernel asks for.
@@ -259,12 +259,14 @@ unsafe fn scales_with<V: Vector, const ROWS: usize>(x: *const f32, pixel: usize,
     /// Vectors of each result, so that they do not wait for each other.
     const PARTS: usize = 4;
     for (i, scale) in scales.iter_mut().enumerate() {
-        let (mut least, mut most, mut faulty) = ([0f32; 16], [0f32; 16], [0f32; 16]);
-        // SAFETY: the caller vouches for the values; no vector has more than 16.
+        // SAFETY: the caller vouches for the values, of which there is one at least; no vector has more than 16.
+        let (mut least, mut most, mut faulty) =
+            unsafe { ([*x.add(i * pixel); 16], [*x.add(i * pixel); 16], [0f32; 16]) };
+        // SAFETY: as above.
         unsafe {
             let x = x.add(i * pixel);
             let zero = V::splat(0.0);
-            let [mut low, mut high, mut sum] = [[zero; PARTS]; 3];
+            let [mut low, mut high, mut sum] = [[V::splat(*x); PARTS], [V::splat(*x); PARTS], [zero; PARTS]];
             let whole = k / (PARTS * V::LANES) * PARTS * V::LANES;
             for start in (0..whole).step_by(PARTS * V::LANES) {
                 for part in 0..PARTS {
@@ -297,26 +299,29 @@ unsafe fn scales_with<V: Vector, const ROWS: usize>(x: *const f32, pixel: usize,
                 faulty[i] += faulty[i + half];
             }
         }
-        let range = most[0] - least[0];
-        // Of smaller numbers the inverse would be infinite; they are zero beside any other.
-        let step = if range < 1e-30 { 1.0 } else { range / 255.0 };
-        *scale = Scale { step: step + faulty[0], zero: nearest(-least[0] / step) as f32 };
+        *scale = Scale { step: (most[0] - least[0]) / 255.0 + faulty[0], least: least[0] };
     }
 }
 
-/// The nearest whole number, of two the even one, of a number below 2^22.
+/// The nearest whole number, of two the even one, of a number from -2^22 to 2^22.
 #[inline(always)]
 pub(super) fn nearest(value: f32) -> i32 {
     (value + MAGIC).to_bits().wrapping_sub(MAGIC.to_bits()) as i32
 }
 
-/// A value in steps from `least` on, as the last bits of a float32.
+impl Scale {
+    /// What a difference to the least value is multiplied with to be counted in steps. Of smaller steps the inverse
+    /// would be infinite; to any other pixel they are nothing.
+    #[inline(always)]
+    fn inverse(self) -> f32 {
+        if self.step < 1e-32 { 0.0 } else { 1.0 / self.step }
+    }
+}
+
+/// A value in steps from the least one on, as the last bits of a float32.
 #[inline(always)]
-fn steps(value: f32, inverse: f32, zero: f32) -> u32 {
-    let q = value * inverse + zero;
-    let q = if q > 255.0 { 255.0 } else { q };
-    let q = if q > 0.0 { q } else { 0.0 };
-    (q + MAGIC).to_bits()
+fn steps(value: f32, least: f32, inverse: f32) -> u32 {
+    ((value - least) * inverse + MAGIC).to_bits()
 }
 
 vectorised! {
@@ -324,13 +329,13 @@ vectorised! {
         scales_of(x, pixel, k, scales);
         for ((x, groups), scale) in x.chunks(pixel).zip(groups.chunks_exact_mut(stride)).zip(scales) {
             let x = &x[..k];
-            let (inverse, zero) = (1.0 / scale.step, scale.zero);
+            let (inverse, least) = (scale.inverse(), scale.least);
             let (values, padding) = cast_slice_mut::<u32, u8>(groups).split_at_mut(k);
             for (to, from) in values.iter_mut().zip(x) {
-                *to = (steps(*from, inverse, zero) as u8).wrapping_sub(OFFSET);
+                *to = (steps(*from, least, inverse) as u8).wrapping_sub(OFFSET);
             }
             padding.fill(0);
-            scale.zero -= f32::from(OFFSET);
+            scale.least += f32::from(OFFSET) * scale.step;
         }
     }
 }
@@ -340,15 +345,12 @@ vectorised! {
         scales_of(x, pixel, k, scales);
         for ((x, groups), scale) in x.chunks(pixel).zip(groups.chunks_exact_mut(stride)).zip(scales) {
             let x = &x[..k];
-            let (inverse, zero) = (1.0 / scale.step, scale.zero);
+            let (inverse, least) = (scale.inverse(), scale.least);
             let (values, padding) = cast_slice_mut::<u32, i16>(groups).split_at_mut(k);
             for (to, from) in values.iter_mut().zip(x) {
-                let q = steps(*from, inverse, zero).wrapping_sub(MAGIC.to_bits());
-                *to = (q as i32 - zero as i32) as i16;
+                *to = i16::from(steps(*from, least, inverse) as u8);
             }
             padding.fill(0);
-            // It has been taken away already.
-            scale.zero = 0.0;
         }
     }
 }

@@ -39,8 +39,8 @@ unsafe impl Kernel for Bfloats512 {
     }
 }
 
-/// Implements [`Kernel`] for eight bits. The sums are exact; what the pixel's zero takes away, it times the sum of the
-/// weights, is taken away from them in float32.
+/// Implements [`Kernel`] for eight bits. The sums are exact; what the least value of the pixel adds, it times the sum
+/// of the weights, is added in float32.
 macro_rules! impl_integers {
     (
         $(#[$meta:meta])* $Name:ident, $Float:ty, $Integer:ty, $lanes:literal, $load:ident, $broadcast:ident, $none:ident, $to_float:ident,
@@ -78,9 +78,9 @@ macro_rules! impl_integers {
             unsafe fn end(sum: $Integer, bias: $Float, column: *const u32, scale: *const Scale) -> $Float {
                 // SAFETY: the caller vouches for the instructions, the scale and what describes the column.
                 unsafe {
-                    let weights = <$Float>::load(column.cast());
-                    let step = <$Float>::splat((*scale).step).mul(<$Float>::load(column.add($lanes).cast()));
-                    <$Float>::splat(-(*scale).zero).mul_add(weights, $to_float(sum)).mul_add(step, bias)
+                    let least = <$Float>::load(column.cast()).mul(<$Float>::splat((*scale).least));
+                    let sum = $to_float(sum).mul_add(<$Float>::splat((*scale).step), least);
+                    sum.mul_add(<$Float>::load(column.add($lanes).cast()), bias)
                 }
             }
         }
@@ -100,7 +100,7 @@ impl_integers!(
 );
 
 impl_integers!(
-    /// Pairs of sixteen bits by `AVX-512BW`. Their zero has been taken away already.
+    /// Pairs of sixteen bits by `AVX-512BW`.
     Words512, __m512, __m512i, 16, _mm512_loadu_si512, _mm512_set1_epi32, _mm512_setzero_si512, _mm512_cvtepi32_ps,
     dot(sum, x, weights) _mm512_add_epi32(sum, _mm512_madd_epi16(x, weights))
 );
