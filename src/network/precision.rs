@@ -60,7 +60,7 @@ impl Precision {
 
     /// What computes the products of 1x1 convolutions in this precision on a device, as an instruction set
     /// where it is known.
-    pub(crate) fn instructions(self, device: &Device) -> Option<&'static str> {
+    pub(crate) fn instructions(self, device: &Device) -> Option<String> {
         self.products().filter(|_| device.is_cpu()).map(Products::instructions)
     }
 }

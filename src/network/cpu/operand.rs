@@ -47,7 +47,7 @@ impl Products {
     }
 
     /// The instruction set that computes them: the lowest level that has what is used.
-    pub fn instructions(self) -> &'static str {
+    pub fn instructions(self) -> String {
         let floats = match level() {
             level if level >= Level::Avx512 => Level::Avx512,
             level if level >= Level::Avx2 => Level::Avx2,
@@ -59,7 +59,10 @@ impl Products {
             Format::Bytes if level() == Level::Avx512Bf16 => Level::Avx512Vnni,
             Format::Bytes => level(),
         };
-        used.name()
+        match (self, self.format()) {
+            (Self::Bfloat16, Format::Float) => format!("{} in float32", used.name()),
+            _ => used.name().into(),
+        }
     }
 
     /// A weight as it is before it is packed.
