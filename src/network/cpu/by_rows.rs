@@ -102,7 +102,7 @@ impl PackedBlock {
         rounded: &'a mut Operand,
     ) -> Rows<'a> {
         /// Pixels that are made before they are rounded.
-        const TOGETHER: usize = 8;
+        const TOGETHER: usize = 4;
         let pixel = shape.spread_pixel;
         let around = |row: usize| {
             shape.around(row * self.config.stride, shape.hidden_pixel, |row| {
