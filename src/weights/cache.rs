@@ -5,7 +5,8 @@
 //! the platform has in its place), named by the SHA-256 of the checkpoint and the version of the format. A
 //! copy that is missing, damaged or of another version is made again silently, and where the directory
 //! cannot be written the program works without it. The [records](crate::weights::remembered_hash) of the hashes
-//! of checkpoint files are in the same directory.
+//! of checkpoint files are in the same directory, and so are [networks packed](crate::network::packed_file) for
+//! the CPU at hand.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -79,15 +80,23 @@ fn write(path: &Path, weights: &Weights) -> Result<(), Reason> {
 
 /// Writes a file of the cache such that it is there whole or not at all.
 pub(super) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
+    replace_with(path, |file| file.write_all(content))
+}
+
+/// [`replace`] with what `write` writes.
+pub(crate) fn replace_with(path: &Path, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
     let dir = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
     fs::create_dir_all(dir)?;
     remove_abandoned(dir);
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let mut file = tempfile::Builder::new().prefix(&format!(".{name}.")).suffix(TEMPORARY).tempfile_in(dir)?;
-    file.write_all(content)?;
+    write(file.as_file_mut())?;
     file.persist(path)?;
     Ok(())
 }
+
+/// What the names of packed networks end with.
+pub(crate) const PACKED: &str = "packed";
 
 /// What the names of files end with while they are written.
 const TEMPORARY: &str = ".tmp";
@@ -106,16 +115,19 @@ fn remove_abandoned(dir: &Path) {
 }
 
 /// Whether a file's name is of the form that [`replace`] gives to temporary files: of folded copies, in any
-/// version of the format, `.<SHA-256>.v1.safetensors.<random letters and digits>.tmp`, and of remembered hashes
-/// `.<SHA-256>.hash.<random letters and digits>.tmp`.
+/// version of the format, `.<SHA-256>.v1.safetensors.<random letters and digits>.tmp`; of packed networks, with
+/// some letters and digits for what they are packed for, `.<SHA-256>.v1-f32-float-16.packed.<...>.tmp`; and of
+/// remembered hashes `.<SHA-256>.hash.<...>.tmp`.
 fn is_temporary(name: &str) -> bool {
     let parse = || {
         let (sha256, rest) = name.strip_prefix('.')?.split_once('.')?;
         let (kind, random) = rest.strip_suffix(TEMPORARY)?.rsplit_once('.')?;
         let all = |text: &str, of: fn(u8) -> bool| !text.is_empty() && text.bytes().all(of);
-        let version = kind.strip_prefix('v').and_then(|kind| kind.strip_suffix(".safetensors"));
-        let of_copy = version.is_some_and(|version| all(version, |b| b.is_ascii_digit()));
-        let known = of_copy || kind == remembered_hash::EXTENSION;
+        let known = match kind.strip_prefix('v').and_then(|kind| kind.split_once('.')) {
+            Some((version, "safetensors")) => all(version, |b| b.is_ascii_digit()),
+            Some((version, PACKED)) => all(version, |b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_')),
+            _ => kind == remembered_hash::EXTENSION,
+        };
         Some(is_sha256(sha256) && known && all(random, |b| b.is_ascii_alphanumeric()))
     };
     parse().unwrap_or(false)
@@ -200,13 +212,15 @@ mod tests {
     fn only_abandoned_files_of_this_program_are_removed() {
         let dir = tempfile::tempdir().unwrap();
         let sha256 = "0123456789abcdef".repeat(4);
-        let ours = ["v1.safetensors", "hash"].map(|kind| format!(".{sha256}.{kind}.AbC123.tmp"));
+        let ours = ["v1.safetensors", "v1-f32-float-16-x86_64.packed", "hash"]
+            .map(|kind| format!(".{sha256}.{kind}.AbC123.tmp"));
         let others = [
             ".qlnet-notes".to_string(),
             ".tmpAbC123".to_string(),
             format!(".{sha256}.tmp"),
             format!(".{}.v1.safetensors.AbC123.tmp", &sha256[1..]),
             format!(".{sha256}.hashes.AbC123.tmp"),
+            format!(".{sha256}.v1-f32.x.packed.AbC123.tmp"),
             format!("{sha256}.v0.safetensors"),
             format!("{sha256}.hash"),
         ];

@@ -20,6 +20,7 @@
 //! scratch buffers to an odd number of cache lines, so that neighbouring pixels do not fall into
 //! the same set of the cache.
 
+use std::io::{self, Write};
 use std::ops::Range;
 
 use super::buffer::Buffer;
@@ -27,6 +28,7 @@ use super::depthwise::{self, Filters};
 use super::hardball::project;
 use super::matmul::{accumulate, gate};
 use super::operand::{Format, Operand, Products, Rows};
+use super::packed::{Packed, Sections};
 use super::panels::{Panels, gate_column};
 use super::segments::{self, Scratch};
 use super::vector::lanes;
@@ -52,12 +54,12 @@ pub struct PackedBlock {
     /// Of what enters the products of conv1, conv3 and the skip.
     format: Format,
     conv1: Panels,
-    conv1_bias: Buffer,
+    conv1_bias: Packed,
     conv2: Filters,
     conv3: Panels,
     skip: Option<Panels>,
     /// Of `conv3` and the skip together.
-    bias: Vec<f32>,
+    bias: Packed,
 }
 
 /// Bytes that the intermediates of a strip may take: half of a common second-level cache.
@@ -99,10 +101,45 @@ impl PackedBlock {
         });
         let skip = p.skip.map(|(skip, _)| Panels::new(format, input, output, |i, j| weight(skip[j * input + i])));
         let bias = match p.skip {
-            Some((_, skip)) => p.conv3.1.iter().zip(skip).map(|(a, b)| a + b).collect(),
-            None => p.conv3.1.to_vec(),
+            Some((_, skip)) => Packed::copy_of(&p.conv3.1.iter().zip(skip).map(|(a, b)| a + b).collect::<Vec<f32>>()),
+            None => Packed::copy_of(p.conv3.1),
         };
-        Self { config: config.clone(), format, conv1, conv1_bias, conv2, conv3, skip, bias }
+        Self { config: config.clone(), format, conv1, conv1_bias: conv1_bias.into(), conv2, conv3, skip, bias }
+    }
+
+    /// [`Self::new`] with what [`Self::write`] has written of a block of the same configuration and format, if
+    /// there is so much.
+    pub fn restore(config: &BlockConfig, format: Format, sections: &mut Sections) -> Option<Self> {
+        let &BlockConfig { in_channels: input, hidden_channels: hidden, filters, out_channels: output, stride, skip } =
+            config;
+        let channels = hidden.checked_next_multiple_of(lanes())?;
+        let halves = channels.checked_mul(2)?;
+        Some(Self {
+            config: config.clone(),
+            format,
+            conv1: Panels::restore_for_gate(format, input, halves, sections)?,
+            conv1_bias: sections.take::<f32>(halves)?,
+            conv2: Filters::restore(hidden, filters, stride, sections)?,
+            conv3: Panels::restore(format, filters.checked_mul(channels)?, output, sections)?,
+            skip: match skip.is_convolution() {
+                true => Some(Panels::restore(format, input, output, sections)?),
+                false => None,
+            },
+            bias: sections.take::<f32>(output)?,
+        })
+    }
+
+    /// Writes all weights as they are in memory.
+    ///
+    /// # Errors
+    /// If they cannot be written.
+    pub fn write(&self, out: &mut dyn Write) -> io::Result<()> {
+        self.conv1.write(out)?;
+        self.conv1_bias.write(out)?;
+        self.conv2.write(out)?;
+        self.conv3.write(out)?;
+        self.skip.iter().try_for_each(|skip| skip.write(out))?;
+        self.bias.write(out)
     }
 
     /// The block's dimensions.
@@ -219,16 +256,17 @@ impl PackedBlock {
     /// The skip and all biases, of the output rows from `start` on.
     fn skip(&self, x: &[f32], shape: &BlockShape, start: usize, y: &mut [f32], operand: &mut Operand) {
         let (input, output, s) = (self.config.in_channels, self.config.out_channels, self.config.stride);
+        let bias = &self.bias.as_slice::<f32>()[..output];
         let Some(skip) = &self.skip else {
             let x = &x[start * shape.row..][..y.len()];
             for (y, x) in y.chunks_exact_mut(output).zip(x.chunks_exact(output)) {
-                for ((y, x), bias) in y.iter_mut().zip(x).zip(&self.bias) {
+                for ((y, x), bias) in y.iter_mut().zip(x).zip(bias) {
                     *y = x + bias;
                 }
             }
             return;
         };
-        y.chunks_exact_mut(output).for_each(|y| y.copy_from_slice(&self.bias));
+        y.chunks_exact_mut(output).for_each(|y| y.copy_from_slice(bias));
         for (row, y) in y.chunks_exact_mut(shape.out_row).enumerate() {
             let x = self.rounded(&x[(start + row) * s * shape.row..][..shape.row], s * input, shape.out_width, operand);
             accumulate(shape.out_width, x, skip, y, output);
