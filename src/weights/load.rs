@@ -50,26 +50,26 @@ pub(crate) enum Found<T> {
     Weights { weights: Weights, keep: bool },
 }
 
-/// What `kept` knows for the SHA-256 of a checkpoint, else its folded weights; with the SHA-256. A checkpoint that is
-/// built in or cannot be read twice is not asked for.
+/// What `kept` knows for the SHA-256 of a checkpoint, else its folded weights, through a cache directory if there is
+/// one; with the SHA-256. Nothing is kept for a checkpoint that is built in or cannot be read twice.
 ///
 /// # Errors
 /// Those of [`load_file`] and [`load_model`].
 pub(crate) fn load_unless<T>(
+    cache: Option<&Path>,
     source: Source,
     kept: &dyn Fn(&str) -> Option<T>,
     report: &mut dyn FnMut(Event),
 ) -> Result<(Found<T>, String)> {
-    let cache = cache_dir();
     match source {
-        Source::File(path) => load_through(cache.as_deref(), path, SystemTime::now(), kept, report),
-        Source::Model(model) => load_registered(cache.as_deref(), model, kept, report),
+        Source::File(path) => load_through(cache, path, SystemTime::now(), kept, report),
+        Source::Model(model) => load_registered(cache, model, kept, report),
     }
 }
 
-/// [`load_unless`] nothing is kept but folded weights.
+/// [`load_unless`], where nothing is kept but folded weights.
 fn load(source: Source, report: &mut dyn FnMut(Event)) -> Result<Loaded> {
-    match load_unless(source, &|_| None::<Infallible>, report)? {
+    match load_unless(cache_dir().as_deref(), source, &|_| None::<Infallible>, report)? {
         (Found::Weights { weights, .. }, sha256) => Ok(Loaded { weights, sha256 }),
         (Found::Kept(never), _) => match never {},
     }

@@ -87,17 +87,23 @@ impl PackedBlock {
             let (factor, channel) = gate_column(j);
             (channel < hidden).then_some(factor * hidden + channel)
         };
+        let rows: Vec<Option<usize>> = (0..2 * channels).map(row).collect();
         let conv1 = Panels::for_gate(format, input, 2 * channels, |i, j| {
-            row(j).map_or(0.0, |row| weight(p.conv1.0[row * input + i]))
+            rows[j].map_or(0.0, |row| weight(p.conv1.0[row * input + i]))
         });
         let mut conv1_bias = Buffer::zeros::<f32>(2 * channels);
         for (j, bias) in conv1_bias.as_mut_slice().iter_mut().enumerate().take(2 * channels) {
-            *bias = row(j).map_or(0.0, |row| p.conv1.1[row]);
+            *bias = rows[j].map_or(0.0, |row| p.conv1.1[row]);
         }
         let conv2 = Filters::new(p.conv2.0, p.conv2.1, filters, stride);
-        let conv3 = Panels::new(format, filters * channels, output, |i, j| {
+        // conv3's columns by packed row.
+        let column = |i: usize| {
             let (filter, channel) = (i / channels, i % channels);
-            if channel < hidden { weight(p.conv3.0[(j * hidden + channel) * filters + filter]) } else { 0.0 }
+            (channel < hidden).then_some(channel * filters + filter)
+        };
+        let columns: Vec<Option<usize>> = (0..filters * channels).map(column).collect();
+        let conv3 = Panels::new(format, filters * channels, output, |i, j| {
+            columns[i].map_or(0.0, |column| weight(p.conv3.0[j * hidden * filters + column]))
         });
         let skip = p.skip.map(|(skip, _)| Panels::new(format, input, output, |i, j| weight(skip[j * input + i])));
         let bias = match p.skip {

@@ -125,7 +125,9 @@ impl Panels {
     fn fill<T: Pod + Send>(&mut self, element: impl Fn(usize, usize) -> T + Sync) {
         /// Rows that are packed column by column before others, so that they stay in the first-level cache.
         const TOGETHER: usize = 64;
-        let (width, group, k, n) = (Self::width(), self.format.group(), self.k, self.n);
+        // The same as the format says, and known to the compiler.
+        let group = const { size_of::<u32>() / size_of::<T>() };
+        let (width, k, n) = (Self::width(), self.k, self.n);
         let (panel, count) = (self.stride() * group, self.count());
         let data = &mut cast_slice_mut::<u32, T>(self.data.to_mut().as_mut_slice())[..count * panel];
         data.par_chunks_exact_mut(panel).enumerate().for_each(|(panel, values)| {
