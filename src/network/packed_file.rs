@@ -26,8 +26,8 @@
 //! programs do to it changes its times, and a disk that gives back other bits than it was given would have to
 //! deceive its own checksums.
 //!
-//! A file that is missing or refused is made again silently. Where the directory cannot be written, the network is
-//! packed at every start.
+//! A file that is missing or refused is made again silently. Where the directory cannot be written, or the system
+//! does not let a mapped file be replaced (Windows), the network is packed at every start.
 
 use std::fs::{File, Metadata};
 use std::io::{self, Seek, Write};
@@ -107,13 +107,13 @@ impl PackedFile {
         // process with SIGBUS, as it would any program that maps its libraries; only a copy would help.
         let map = unsafe { Mmap::map(&file) }.ok()?;
         let (header, start) = self.header(&map)?;
-        let remembered = RememberedHash::new(&self.cache, &self.path, &metadata)?;
+        let remembered = RememberedHash::new(&self.cache, &self.path, &metadata);
         let hash = sha256_of(&map[..start]);
-        if remembered.read().as_ref() != Some(&hash) {
+        if remembered.as_ref().and_then(RememberedHash::read).as_ref() != Some(&hash) {
             if crc32fast::hash(&map[start..]) != number(&map, 16)? {
                 return None;
             }
-            remembered.write(&hash, now);
+            remembered.iter().for_each(|remembered| remembered.write(&hash, now));
         }
         let mut sections = Sections::new(Arc::new(map), start)?;
         QLNet::from_packed(&header.config, self.format, &mut sections).filter(|_| sections.are_taken())
@@ -283,13 +283,14 @@ mod tests {
         }
         assert!(!read(&|_| {}, &[data, &[0; 64]].concat()));
         for size in [0, 1, 17, 1 << 20, usize::MAX / 4, usize::MAX - 1, usize::MAX] {
-            let changes: [&dyn Fn(&mut Config); 6] = [
+            let changes: [&dyn Fn(&mut Config); 7] = [
                 &|config| config.num_classes = size + 16,
                 &|config| (config.stem_channels, config.layers[0][0].in_channels) = (size, size),
                 &|config| config.layers[0][0].hidden_channels = size,
                 &|config| config.layers[0][0].filters = size,
                 &|config| config.layers.last_mut().unwrap()[0].out_channels = size,
                 &|config| config.layers.truncate(size % 4),
+                &|config| config.layers[1][0].stride = size.max(3),
             ];
             for (i, change) in changes.iter().enumerate() {
                 if i == 0 && size > 1 << 20 {

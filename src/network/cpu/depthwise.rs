@@ -52,9 +52,9 @@ impl Filters {
     }
 
     /// [`Self::new`] with what [`Self::write`] has written of as many filters for as many `channels`, if there is so
-    /// much.
+    /// much. No network has another stride than 1 or 2.
     pub fn restore(channels: usize, filters: usize, stride: usize, sections: &mut Sections) -> Option<Self> {
-        if filters == 0 || stride == 0 {
+        if filters == 0 || !(1..=2).contains(&stride) {
             return None;
         }
         let channels = channels.checked_next_multiple_of(lanes())?;
