@@ -5,7 +5,7 @@
 //! the platform has in its place), named by the SHA-256 of the checkpoint and the version of the format. A
 //! copy that is missing, damaged or of another version is made again silently, and where the directory
 //! cannot be written the program works without it. The [records](crate::weights::remembered_hash) of the hashes
-//! of checkpoint files are in the same directory, and so are [networks packed](crate::network::packed_file) for
+//! of checkpoint files are in the same directory, and so are the networks that the room `network` has packed for
 //! the CPU at hand.
 
 use std::borrow::Cow;
