@@ -28,7 +28,8 @@
 //!
 //! Weights that are downloaded or folded are kept in files: in the cache of Python's `huggingface_hub`, whose
 //! variables (`HF_HOME`, `HF_TOKEN` and others) are read, and in what `QLNET_CACHE` names, or `qlnet` in the
-//! user's folder for caches, with the hash of each checkpoint file. [`Weights::from_bytes`] keeps nothing.
+//! user's folder for caches, with the hash of each checkpoint file. There are also the weights as they are packed for
+//! the CPU, which a [`Classifier`] maps into memory. [`Weights::from_bytes`] and [`Classifier::new`] keep nothing.
 //! Computing is done by rayon's threads, with the instruction set that `QLNET_SIMD` allows. The first image that is
 //! decoded installs a panic hook: a decoder that panics makes an error of its image, and prints nothing.
 //!

@@ -31,10 +31,29 @@ fn every_form_of_checkpoint_is_taken() {
         assert_eq!(stdout(&qlnet.run(&args)), stdout(&first));
     }
     let files = || std::fs::read_dir(qlnet.home.path().join("cache")).unwrap().map(|entry| entry.unwrap().path());
-    let copies = files().filter(|path| path.extension().is_some_and(|extension| extension == "safetensors"));
-    assert_eq!(copies.count(), 5);
+    let count = |kind: &str| files().filter(|path| path.extension().is_some_and(|found| found == kind)).count();
+    assert_eq!((count("safetensors"), count("packed")), (5, 5));
     // Hashes of files that were changed a moment ago are not kept, so their number depends on the checkout.
-    assert!(files().count() <= 10);
+    assert!(count("hash") <= 10);
+    assert_eq!(files().count(), 10 + count("hash"), "nothing temporary is left");
+}
+
+#[test]
+fn runs_that_fill_the_cache_together_do_not_mind_each_other() {
+    let qlnet = Qlnet::new();
+    let path = fixture("two-filters.pth.tar");
+    let args = ["classify", "samples/digits/1-21.png", "--weights", path.to_str().unwrap()];
+    let start = || qlnet.command().args(args).stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let runs: Vec<_> = (0..8).map(|_| start()).collect();
+    let outputs: Vec<_> = runs.into_iter().map(|run| run.wait_with_output().unwrap()).collect();
+    for output in &outputs {
+        assert!(output.status.success());
+        assert_eq!(stdout(output), stdout(&outputs[0]));
+    }
+    assert_eq!(stdout(&qlnet.run(&args)), stdout(&outputs[0]));
+    let files = std::fs::read_dir(qlnet.home.path().join("cache")).unwrap();
+    let names: Vec<_> = files.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    assert!(names.iter().all(|name| !name.ends_with(".tmp")), "{names:?}");
 }
 
 #[test]

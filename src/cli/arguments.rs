@@ -14,7 +14,7 @@ use crate::network::Precision;
 use crate::network::classifier::Classifier;
 use crate::network::device::DeviceChoice;
 use crate::weights::registry::{self, MODELS, Model, WeightsSource};
-use crate::weights::{Loaded, Weights, load_file, load_model};
+use crate::weights::{Event, Source, Weights, load_file, load_model};
 
 /// Which network, and where it runs.
 #[derive(Args)]
@@ -66,9 +66,8 @@ impl ModelArgs {
     /// # Errors
     /// If the weights cannot be loaded, or the device cannot be used.
     pub fn load(&self, preprocess: Preprocess) -> Result<(Classifier, String)> {
-        let device = self.device.open()?;
-        let Loaded { weights, sha256 } = self.loaded()?;
-        Ok((Classifier::new(&weights, self.registered().labels(), preprocess, device, self.dtype)?, sha256))
+        let (device, labels) = (self.device.open()?, self.registered().labels());
+        self.shown(|source, report| Classifier::load(source, labels, preprocess, device, self.dtype, report))
     }
 
     /// Loads the weights.
@@ -76,20 +75,25 @@ impl ModelArgs {
     /// # Errors
     /// If they cannot be loaded.
     pub fn weights(&self) -> Result<Weights> {
-        Ok(self.loaded()?.weights)
+        let loaded = self.shown(|source, report| match source {
+            Source::File(path) => load_file(path, report),
+            Source::Model(model) => load_model(model, report),
+        });
+        Ok(loaded?.weights)
     }
 
-    /// Loads the weights, and shows how that goes.
-    fn loaded(&self) -> Result<Loaded> {
+    /// Loads something from where the weights are, and shows how that goes.
+    fn shown<T>(&self, load: impl FnOnce(Source, &mut dyn FnMut(Event)) -> crate::Result<T>) -> Result<T> {
         if let Some(file) = &self.weights {
-            return loading::shown(&file.display().to_string(), 0, |report| Ok(load_file(file, report)?));
+            let name = file.display().to_string();
+            return loading::shown(&name, 0, |report| Ok(load(Source::File(file), report)?));
         }
         let model = self.registered();
         let size = match &model.source {
             WeightsSource::Hub(file) => file.size,
             WeightsSource::Embedded(_) => 0,
         };
-        loading::shown(model.name, size, |report| Ok(load_model(model, report)?))
+        loading::shown(model.name, size, |report| Ok(load(Source::Model(model), report)?))
     }
 }
 

@@ -13,10 +13,11 @@ use crate::input::decode::Options;
 use crate::input::files::read_bounded;
 use crate::input::preprocess::{self, Preprocess};
 use crate::network::device;
+use crate::network::load::{build, load};
 use crate::network::model::QLNet;
 use crate::network::precision::Precision;
-use crate::weights::registry::{self, Label};
-use crate::weights::{Weights, load_model};
+use crate::weights::registry::{self, Label, Model};
+use crate::weights::{Event, Source, Weights};
 
 /// A network, its preprocessing and the meaning of its outputs.
 ///
@@ -69,8 +70,7 @@ impl Classifier {
     /// If no model has that name, or its weights cannot be loaded.
     pub fn from_model(name: &str) -> Result<Self> {
         let model = registry::find(name)?;
-        let weights = load_model(model, &mut |_| {})?.weights;
-        Self::new(&weights, model.labels(), model.preprocess(), Device::Cpu, Precision::F32)
+        Self::from_source(Source::Model(model), model)
     }
 
     /// A network whose weights are in a checkpoint file, with labels and preprocessing of the registered model
@@ -80,8 +80,12 @@ impl Classifier {
     /// If no model has that name, or the file is not there, is no checkpoint, or is one of another network.
     pub fn from_file(path: impl AsRef<Path>, name: &str) -> Result<Self> {
         let model = registry::find(name)?;
-        let weights = Weights::from_file(path)?;
-        Self::new(&weights, model.labels(), model.preprocess(), Device::Cpu, Precision::F32)
+        Self::from_source(Source::File(path.as_ref()), model)
+    }
+
+    fn from_source(source: Source, model: &Model) -> Result<Self> {
+        let (labels, preprocess) = (model.labels(), model.preprocess());
+        Ok(Self::load(source, labels, preprocess, Device::Cpu, Precision::F32, &mut |_| {})?.0)
     }
 
     /// A network with the given weights, on any device. [`Label::for_outputs`] replaces labels that do not fit.
@@ -97,21 +101,31 @@ impl Classifier {
         precision: Precision,
     ) -> Result<Self> {
         preprocess.validate()?;
-        let labels = Label::for_outputs(labels, weights.config().num_classes);
-        let unsupported = |error: candle_core::Error| Error::UnsupportedDtype {
-            device: device::name(&device),
-            dtype: precision.name(),
-            reason: error.into(),
-        };
-        if precision == Precision::F32 {
-            let net = QLNet::from_weights(weights, precision, &device)?;
-            return Ok(Self { net, labels, preprocess, device, precision });
-        }
-        let net = QLNet::from_weights(weights, precision, &device).map_err(unsupported)?;
-        // Not every device has every operation in every element type.
-        let probe = Tensor::zeros((1, 3, 32, 32), precision.dtype(&device), &device);
-        probe.and_then(|images| net.forward(&images)).map_err(unsupported)?;
-        Ok(Self { net, labels, preprocess, device, precision })
+        let net = build(weights, precision, &device)?;
+        Ok(Self::with_net(net, labels, preprocess, device, precision))
+    }
+
+    /// [`Self::new`] with the weights of a checkpoint, and the SHA-256 of the checkpoint. On the CPU the network is
+    /// kept as it is packed, and weights that are known are not even read.
+    ///
+    /// # Errors
+    /// If the weights cannot be loaded; otherwise as [`Self::new`].
+    pub(crate) fn load(
+        source: Source,
+        labels: Vec<Label>,
+        preprocess: Preprocess,
+        device: Device,
+        precision: Precision,
+        report: &mut dyn FnMut(Event),
+    ) -> Result<(Self, String)> {
+        preprocess.validate()?;
+        let (net, sha256) = load(source, precision, &device, report)?;
+        Ok((Self::with_net(net, labels, preprocess, device, precision), sha256))
+    }
+
+    fn with_net(net: QLNet, labels: Vec<Label>, preprocess: Preprocess, device: Device, precision: Precision) -> Self {
+        let labels = Label::for_outputs(labels, net.config().num_classes);
+        Self { net, labels, preprocess, device, precision }
     }
 
     /// All classes of an image file, the most likely first. A damaged file whose pixels can all be decoded

@@ -6,6 +6,8 @@
 //!
 //! ```text
 //! classifier    the network with its preprocessing and the names of its outputs: what most callers use
+//! load          a checkpoint -> the network
+//! packed_file   keeps the network as it is packed, which makes the second time fast
 //! model         the network, block by block as in the paper
 //! ops           its operations, built from candle's, which every device runs
 //! cpu           fast versions of the operations for the CPU
@@ -18,8 +20,10 @@ pub(crate) mod bench;
 pub(crate) mod classifier;
 pub(crate) mod cpu;
 pub(crate) mod device;
+mod load;
 pub(crate) mod model;
 pub(crate) mod ops;
+mod packed_file;
 pub(crate) mod precision;
 
 pub use classifier::{Classifier, Prediction};

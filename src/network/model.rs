@@ -1,10 +1,13 @@
 //! QLNet, as in Liu, Shao, Bai, "A Novel Convolutional Neural Network Architecture with a
 //! Continuous Symmetry" (arXiv 2308.01621), on folded weights. Its errors are candle's.
 
+use std::io::{self, Write};
+
 use candle_core::{Device, Result, Tensor};
 use candle_nn::VarBuilder;
 
-use crate::network::cpu::operand::Products;
+use crate::network::cpu::operand::{Format, Products};
+use crate::network::cpu::packed::{Packed, Sections};
 use crate::network::ops::{self, Depthwise};
 use crate::network::precision::Precision;
 use crate::weights::Weights;
@@ -50,7 +53,7 @@ fn largest_tensor(config: &Config, height: usize, width: usize) -> usize {
 #[derive(Clone, Debug)]
 pub struct QLNet {
     config: Config,
-    stem: Affine,
+    stem: Stem,
     layers: Vec<Vec<Block>>,
     fc: Affine,
 }
@@ -90,6 +93,24 @@ impl Affine {
     /// `[..., c]` to `[..., o]`.
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
         self.product(x)?.broadcast_add(&self.bias)
+    }
+}
+
+/// The first convolution, ReLU and pool.
+#[derive(Clone, Debug)]
+enum Stem {
+    /// On every device.
+    Plain(Affine),
+    /// With its weight packed, on the CPU.
+    Fused(ops::FusedStem),
+}
+
+impl Stem {
+    fn forward(&self, images: &Tensor) -> Result<Tensor> {
+        match self {
+            Self::Plain(stem) => ops::stem(images, &stem.weight, &stem.bias),
+            Self::Fused(stem) => stem.forward(images),
+        }
     }
 }
 
@@ -180,9 +201,13 @@ impl QLNet {
             let vb = vb.pp(format!("layer{}", i + 1));
             blocks.iter().enumerate().map(|(j, block)| Block::new(block, fuse, vb.pp(j))).collect()
         });
+        let stem = Affine::new(&[config.stem_channels, 3, 7, 7], vb.pp("stem"))?;
         Ok(Self {
             config: config.clone(),
-            stem: Affine::new(&[config.stem_channels, 3, 7, 7], vb.pp("stem"))?,
+            stem: match fuse {
+                Some(_) => Stem::Fused(ops::FusedStem::new(&stem.weight, &stem.bias)?),
+                None => Stem::Plain(stem),
+            },
             layers: layers.collect::<Result<_>>()?,
             fc: Affine::new(&[config.num_classes, config.num_features()], vb.pp("fc"))?,
         })
@@ -197,8 +222,56 @@ impl QLNet {
         if precision == Precision::Int8 && !device.is_cpu() {
             candle_core::bail!("int8 is computed on the CPU only");
         }
-        let fuse = precision.products().filter(|_| device.is_cpu());
-        Self::build(weights.config(), fuse, weights.var_builder(precision.dtype(device), device))
+        Self::build(weights.config(), precision.fused(device), weights.var_builder(precision.dtype(device), device))
+    }
+
+    /// [`Self::from_weights`] on the CPU with what [`Self::write_packed`] has written of a network of the same
+    /// configuration and format. Nothing if it does not have these sizes.
+    pub(super) fn from_packed(config: &Config, format: Format, sections: &mut Sections) -> Option<Self> {
+        let stem = Stem::Fused(ops::FusedStem::restore(3, config.stem_channels, sections)?);
+        let mut layers = Vec::new();
+        for blocks in &config.layers {
+            let mut block = |block| {
+                let block = ops::FusedBlock::restore(block, format, sections)?;
+                Some(Block::Fused(Box::new(block)))
+            };
+            layers.push(blocks.iter().map(&mut block).collect::<Option<_>>()?);
+        }
+        let (classes, features) = (config.num_classes, config.num_features());
+        let mut tensor = |shape: &[usize]| {
+            let len = shape.iter().try_fold(1usize, |len, side| len.checked_mul(*side))?;
+            let values = sections.take::<f32>(len)?;
+            Tensor::from_slice(&values.as_slice::<f32>()[..len], shape, &Device::Cpu).ok()
+        };
+        let fc = Affine { weight: tensor(&[classes, features])?, bias: tensor(&[classes])? };
+        Some(Self { config: config.clone(), stem, layers, fc })
+    }
+
+    /// Writes all weights as they are in memory, for [`Self::from_packed`].
+    ///
+    /// # Errors
+    /// If they cannot be written, or the network has parts that are not fused.
+    pub(super) fn write_packed(&self, out: &mut dyn Write) -> io::Result<()> {
+        match &self.stem {
+            Stem::Fused(stem) => stem.write(out)?,
+            Stem::Plain(_) => return Err(io::ErrorKind::Unsupported.into()),
+        }
+        for block in self.layers.iter().flatten() {
+            match block {
+                Block::Fused(block) => block.write(out)?,
+                Block::Plain(_) => return Err(io::ErrorKind::Unsupported.into()),
+            }
+        }
+        for tensor in [&self.fc.weight, &self.fc.bias] {
+            let values = tensor.flatten_all().and_then(|values| values.to_vec1::<f32>()).map_err(io::Error::other)?;
+            Packed::copy_of(&values).write(out)?;
+        }
+        Ok(())
+    }
+
+    /// The dimensions of the network.
+    pub(super) fn config(&self) -> &Config {
+        &self.config
     }
 
     /// Logits `[n, classes]` of normalised images `[n, 3, h, w]`, both of the type [`Precision::dtype`].
@@ -241,7 +314,7 @@ impl QLNet {
     }
 
     fn features_observed(&self, images: &Tensor, observe: &mut dyn FnMut(&str, &Tensor)) -> Result<Tensor> {
-        let mut x = ops::stem(images, &self.stem.weight, &self.stem.bias)?;
+        let mut x = self.stem.forward(images)?;
         observe("stem", &x);
         for (i, blocks) in self.layers.iter().enumerate() {
             for (j, block) in blocks.iter().enumerate() {

@@ -58,10 +58,15 @@ impl Precision {
         }
     }
 
+    /// The products of the fused blocks that a network of this precision has on a device, if it has such blocks.
+    pub(super) fn fused(self, device: &Device) -> Option<Products> {
+        self.products().filter(|_| device.is_cpu())
+    }
+
     /// What computes the products of 1x1 convolutions in this precision on a device, as an instruction set
     /// where it is known.
     pub(crate) fn instructions(self, device: &Device) -> Option<String> {
-        self.products().filter(|_| device.is_cpu()).map(Products::instructions)
+        self.fused(device).map(Products::instructions)
     }
 }
 

@@ -5,16 +5,18 @@
 //! the platform has in its place), named by the SHA-256 of the checkpoint and the version of the format. A
 //! copy that is missing, damaged or of another version is made again silently, and where the directory
 //! cannot be written the program works without it. The [records](crate::weights::remembered_hash) of the hashes
-//! of checkpoint files are in the same directory.
+//! of checkpoint files are in the same directory, and so are the networks that the room `network` has packed for
+//! the CPU at hand.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use candle_core::Storage;
-use safetensors::SafeTensors;
+use candle_core::{Storage, Tensor};
+use safetensors::{Dtype, SafeTensors, View};
 
 use crate::error::{Context, Reason, Result, bail, ensure};
 use crate::weights::checkpoint::Checkpoint;
@@ -73,21 +75,71 @@ fn read(path: &Path) -> Result<Weights, Reason> {
 /// Writes a folded copy, with the checksum of all tensors in the header.
 fn write(path: &Path, weights: &Weights) -> Result<(), Reason> {
     let metadata = HashMap::from([(CHECKSUM.to_string(), checksum(weights)?)]);
-    replace(path, &safetensors::serialize(weights.tensors(), Some(metadata))?)?;
-    Ok(())
+    let described = weights.tensors().iter().map(|(name, tensor)| (name, Described(tensor)));
+    let header = safetensors::serialize(described, Some(metadata))?;
+    replace_with(path, |file| {
+        file.write_all(&header)?;
+        // Of one type, tensors follow each other in the order of their names.
+        for tensor in weights.tensors().values() {
+            with_elements(tensor, |elements| file.write_all(bytemuck::cast_slice(elements)))??;
+        }
+        Ok(())
+    })
+}
+
+/// A tensor of float32 for the header of a safetensors file. Its elements are written from where they are: all
+/// together are 40 MB, of which the usual way makes two copies.
+struct Described<'a>(&'a Tensor);
+
+impl View for Described<'_> {
+    fn dtype(&self) -> Dtype {
+        Dtype::F32
+    }
+
+    fn shape(&self) -> &[usize] {
+        self.0.dims()
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        Cow::Borrowed(&[])
+    }
+
+    fn data_len(&self) -> usize {
+        self.0.elem_count() * size_of::<f32>()
+    }
+}
+
+/// Calls `use_them` with the elements of a contiguous tensor of float32 on the CPU.
+fn with_elements<T>(tensor: &Tensor, use_them: impl FnOnce(&[f32]) -> T) -> Result<T, Reason> {
+    let (storage, layout) = tensor.storage_and_layout();
+    let (Storage::Cpu(storage), Some((start, end))) = (&*storage, layout.contiguous_offsets()) else {
+        bail!("not a contiguous tensor on the CPU");
+    };
+    Ok(use_them(&storage.as_slice::<f32>()?[start..end]))
 }
 
 /// Writes a file of the cache such that it is there whole or not at all.
 pub(super) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
-    let dir = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
+    replace_with(path, |file| file.write_all(content))
+}
+
+/// [`replace`] with what `write` writes.
+pub(crate) fn replace_with<E: From<io::Error>>(
+    path: &Path,
+    write: impl FnOnce(&mut File) -> Result<(), E>,
+) -> Result<(), E> {
+    let dir = path.parent().ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
     fs::create_dir_all(dir)?;
     remove_abandoned(dir);
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let mut file = tempfile::Builder::new().prefix(&format!(".{name}.")).suffix(TEMPORARY).tempfile_in(dir)?;
-    file.write_all(content)?;
-    file.persist(path)?;
+    write(file.as_file_mut())?;
+    file.persist(path).map_err(io::Error::from)?;
     Ok(())
 }
+
+/// What the names of packed networks end with.
+pub(crate) const PACKED: &str = "packed";
 
 /// What the names of files end with while they are written.
 const TEMPORARY: &str = ".tmp";
@@ -106,16 +158,19 @@ fn remove_abandoned(dir: &Path) {
 }
 
 /// Whether a file's name is of the form that [`replace`] gives to temporary files: of folded copies, in any
-/// version of the format, `.<SHA-256>.v1.safetensors.<random letters and digits>.tmp`, and of remembered hashes
-/// `.<SHA-256>.hash.<random letters and digits>.tmp`.
+/// version of the format, `.<SHA-256>.v1.safetensors.<random letters and digits>.tmp`; of packed networks, with
+/// some letters and digits for what they are packed for, `.<SHA-256>.v1-f32-float-16.packed.<...>.tmp`; and of
+/// remembered hashes `.<SHA-256>.hash.<...>.tmp`.
 fn is_temporary(name: &str) -> bool {
     let parse = || {
         let (sha256, rest) = name.strip_prefix('.')?.split_once('.')?;
         let (kind, random) = rest.strip_suffix(TEMPORARY)?.rsplit_once('.')?;
         let all = |text: &str, of: fn(u8) -> bool| !text.is_empty() && text.bytes().all(of);
-        let version = kind.strip_prefix('v').and_then(|kind| kind.strip_suffix(".safetensors"));
-        let of_copy = version.is_some_and(|version| all(version, |b| b.is_ascii_digit()));
-        let known = of_copy || kind == remembered_hash::EXTENSION;
+        let known = match kind.strip_prefix('v').and_then(|kind| kind.split_once('.')) {
+            Some((version, "safetensors")) => all(version, |b| b.is_ascii_digit()),
+            Some((version, PACKED)) => all(version, |b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_')),
+            _ => kind == remembered_hash::EXTENSION,
+        };
         Some(is_sha256(sha256) && known && all(random, |b| b.is_ascii_alphanumeric()))
     };
     parse().unwrap_or(false)
@@ -129,11 +184,7 @@ fn checksum(weights: &Weights) -> Result<String, Reason> {
     let mut hasher = crc32fast::Hasher::new();
     for (name, tensor) in weights.tensors() {
         hasher.update(format!("{name} {:?} {:?} ", tensor.dtype(), tensor.dims()).as_bytes());
-        let (storage, layout) = tensor.storage_and_layout();
-        let (Storage::Cpu(storage), Some((start, end))) = (&*storage, layout.contiguous_offsets()) else {
-            bail!("`{name}` is not a contiguous tensor on the CPU");
-        };
-        hasher.update(bytemuck::cast_slice(&storage.as_slice::<f32>()?[start..end]));
+        with_elements(tensor, |elements| hasher.update(bytemuck::cast_slice(elements)))?;
     }
     Ok(format!("{:08x}", hasher.finalize()))
 }
@@ -141,7 +192,6 @@ fn checksum(weights: &Weights) -> Result<String, Reason> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use candle_core::Tensor;
     use std::cell::Cell;
     use std::collections::BTreeMap;
     use std::time::SystemTime;
@@ -200,13 +250,15 @@ mod tests {
     fn only_abandoned_files_of_this_program_are_removed() {
         let dir = tempfile::tempdir().unwrap();
         let sha256 = "0123456789abcdef".repeat(4);
-        let ours = ["v1.safetensors", "hash"].map(|kind| format!(".{sha256}.{kind}.AbC123.tmp"));
+        let ours = ["v1.safetensors", "v1-f32-float-16-x86_64.packed", "hash"]
+            .map(|kind| format!(".{sha256}.{kind}.AbC123.tmp"));
         let others = [
             ".qlnet-notes".to_string(),
             ".tmpAbC123".to_string(),
             format!(".{sha256}.tmp"),
             format!(".{}.v1.safetensors.AbC123.tmp", &sha256[1..]),
             format!(".{sha256}.hashes.AbC123.tmp"),
+            format!(".{sha256}.v1-f32.x.packed.AbC123.tmp"),
             format!("{sha256}.v0.safetensors"),
             format!("{sha256}.hash"),
         ];

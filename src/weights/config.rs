@@ -2,10 +2,12 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use crate::error::{Reason, ensure};
 
 /// The dimensions of a network: enough to build it and to say the shape of every parameter.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Config {
     /// Channels that the stem makes of the image's three.
     pub stem_channels: usize,
@@ -16,7 +18,7 @@ pub struct Config {
 }
 
 /// The dimensions of one block.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BlockConfig {
     /// Channels that enter (`c` in the paper).
     pub in_channels: usize,
@@ -33,7 +35,7 @@ pub struct BlockConfig {
 }
 
 /// How the input of a block gets to its output, besides through the hidden channels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Skip {
     /// Unchanged.
     Identity,
@@ -138,7 +140,7 @@ impl Config {
 
     /// Checks that the blocks fit each other: nothing is empty, each block takes what the one before makes, and
     /// only a projection changes width or size.
-    pub(super) fn check(&self) -> Result<(), Reason> {
+    pub(crate) fn check(&self) -> Result<(), Reason> {
         let mut channels = self.stem_channels;
         for block in self.layers.iter().flatten() {
             let &BlockConfig { in_channels, hidden_channels, filters, out_channels, stride, skip } = block;

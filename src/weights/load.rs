@@ -1,5 +1,6 @@
 //! From a model's name or a file to folded weights, through a cache that makes the second time fast.
 
+use std::convert::Infallible;
 use std::path::Path;
 use std::time::SystemTime;
 
@@ -32,40 +33,55 @@ pub struct Loaded {
     pub sha256: String,
 }
 
+/// Where a checkpoint is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Source<'a> {
+    /// In a file.
+    File(&'a Path),
+    /// In the file of a registered model.
+    Model(&'a Model),
+}
+
+/// What there is for a checkpoint.
+pub(crate) enum Found<T> {
+    /// Something that was made of its weights and kept.
+    Kept(T),
+    /// Its weights, and whether what is made of them is worth keeping.
+    Weights { weights: Weights, keep: bool },
+}
+
+/// What `kept` knows for the SHA-256 of a checkpoint, else its folded weights, through a cache directory if there is
+/// one; with the SHA-256. Nothing is kept for a checkpoint that is built in or cannot be read twice.
+///
+/// # Errors
+/// Those of [`load_file`] and [`load_model`].
+pub(crate) fn load_unless<T>(
+    cache: Option<&Path>,
+    source: Source,
+    kept: &dyn Fn(&str) -> Option<T>,
+    report: &mut dyn FnMut(Event),
+) -> Result<(Found<T>, String)> {
+    match source {
+        Source::File(path) => load_through(cache, path, SystemTime::now(), kept, report),
+        Source::Model(model) => load_registered(cache, model, kept, report),
+    }
+}
+
+/// [`load_unless`], where nothing is kept but folded weights.
+fn load(source: Source, report: &mut dyn FnMut(Event)) -> Result<Loaded> {
+    match load_unless(cache_dir().as_deref(), source, &|_| None::<Infallible>, report)? {
+        (Found::Weights { weights, .. }, sha256) => Ok(Loaded { weights, sha256 }),
+        (Found::Kept(never), _) => match never {},
+    }
+}
+
 /// The folded weights of a checkpoint file. What cannot be read twice, such as a pipe, is not cached.
 ///
 /// # Errors
 /// [`Error::Io`] if the file cannot be read, [`Error::Checkpoint`] if it is no checkpoint or a damaged one, and
 /// [`Error::OtherNetwork`] if it is not a QLNet's.
 pub fn load_file(path: &Path, report: &mut dyn FnMut(Event)) -> Result<Loaded> {
-    load_through(cache_dir().as_deref(), path, SystemTime::now(), report)
-}
-
-/// [`load_file`] through a cache directory, if there is one. Nothing has been read of the file before `now`.
-fn load_through(cache: Option<&Path>, path: &Path, now: SystemTime, report: &mut dyn FnMut(Event)) -> Result<Loaded> {
-    let (file, metadata) = checkpoint::open(path)?;
-    if !metadata.is_file() {
-        let bytes = checkpoint::read_all(file, path)?;
-        report(Event::Folding);
-        return Ok(Loaded { weights: Weights::from_bytes(&bytes).at(path.display())?, sha256: sha256_of(&bytes) });
-    }
-    let remembered = cache.and_then(|dir| RememberedHash::new(dir, path, &metadata));
-    if let (Some(dir), Some(sha256)) = (cache, remembered.as_ref().and_then(RememberedHash::read))
-        && let Some(weights) = find(dir, &sha256)
-    {
-        return Ok(Loaded { weights, sha256 });
-    }
-    let file = HashedFile::new(file).map_err(Error::io("read", path))?;
-    let sha256 = file.sha256().to_string();
-    let weights = cached(cache, &sha256, || {
-        report(Event::Folding);
-        let length = file.length();
-        Weights::from_checkpoint(&Checkpoint::read(file, length, path)?).at(path.display())
-    })?;
-    if let Some(remembered) = remembered {
-        remembered.write(&sha256, now);
-    }
-    Ok(Loaded { weights, sha256 })
+    load(Source::File(path), report)
 }
 
 /// The folded weights of a registered model, downloaded if need be.
@@ -73,23 +89,81 @@ fn load_through(cache: Option<&Path>, path: &Path, now: SystemTime, report: &mut
 /// # Errors
 /// [`Error::Download`] if they have to be downloaded and cannot be; others if the file cannot be read.
 pub fn load_model(model: &Model, report: &mut dyn FnMut(Event)) -> Result<Loaded> {
-    match &model.source {
-        WeightsSource::Embedded(bytes) => Ok(Loaded { weights: Weights::from_bytes(bytes)?, sha256: sha256_of(bytes) }),
-        WeightsSource::Hub(file) => {
-            let weights = cached(cache_dir().as_deref(), file.sha256, || {
-                let hub = Hub::from_env();
-                let fetched = hub.fetch(file, &mut |event| report(Event::Hub(event)));
-                // Whatever the reason is, the file can be downloaded by hand.
-                let path = fetched.map_err(|error| match error {
-                    Error::Download { .. } => error,
-                    error => Error::Download { file: file.file.into(), url: hub.url(file), reason: error.into() },
-                })?;
-                report(Event::Folding);
-                Weights::from_checkpoint(&Checkpoint::open(&path)?).at(path.display())
-            })?;
-            Ok(Loaded { weights, sha256: file.sha256.to_string() })
+    load(Source::Model(model), report)
+}
+
+/// [`load_unless`] for a file through a cache directory, if there is one. Nothing has been read of the file before
+/// `now`.
+fn load_through<T>(
+    cache: Option<&Path>,
+    path: &Path,
+    now: SystemTime,
+    kept: &dyn Fn(&str) -> Option<T>,
+    report: &mut dyn FnMut(Event),
+) -> Result<(Found<T>, String)> {
+    let (file, metadata) = checkpoint::open(path)?;
+    if !metadata.is_file() {
+        let bytes = checkpoint::read_all(file, path)?;
+        report(Event::Folding);
+        let weights = Weights::from_bytes(&bytes).at(path.display())?;
+        return Ok((Found::Weights { weights, keep: false }, sha256_of(&bytes)));
+    }
+    let remembered = cache.and_then(|dir| RememberedHash::new(dir, path, &metadata));
+    if let (Some(dir), Some(sha256)) = (cache, remembered.as_ref().and_then(RememberedHash::read)) {
+        if let Some(kept) = kept(&sha256) {
+            return Ok((Found::Kept(kept), sha256));
+        }
+        if let Some(weights) = find(dir, &sha256) {
+            return Ok((Found::Weights { weights, keep: true }, sha256));
         }
     }
+    let file = HashedFile::new(file).map_err(Error::io("read", path))?;
+    let sha256 = file.sha256().to_string();
+    let found = match kept(&sha256) {
+        Some(kept) => Found::Kept(kept),
+        None => {
+            let weights = cached(cache, &sha256, || {
+                report(Event::Folding);
+                let length = file.length();
+                Weights::from_checkpoint(&Checkpoint::read(file, length, path)?).at(path.display())
+            })?;
+            Found::Weights { weights, keep: true }
+        }
+    };
+    if let Some(remembered) = remembered {
+        remembered.write(&sha256, now);
+    }
+    Ok((found, sha256))
+}
+
+/// [`load_unless`] for a registered model.
+fn load_registered<T>(
+    cache: Option<&Path>,
+    model: &Model,
+    kept: &dyn Fn(&str) -> Option<T>,
+    report: &mut dyn FnMut(Event),
+) -> Result<(Found<T>, String)> {
+    let file = match &model.source {
+        WeightsSource::Embedded(bytes) => {
+            return Ok((Found::Weights { weights: Weights::from_bytes(bytes)?, keep: false }, sha256_of(bytes)));
+        }
+        WeightsSource::Hub(file) => file,
+    };
+    if let Some(kept) = kept(file.sha256) {
+        return Ok((Found::Kept(kept), file.sha256.to_string()));
+    }
+    let weights = cached(cache, file.sha256, || {
+        let hub = Hub::from_env();
+        let fetched = hub.fetch(file, &mut |event| report(Event::Hub(event)));
+        // Whatever the reason is, the file can be downloaded by hand.
+        let path = fetched.map_err(|error| match error {
+            Error::Download { .. } => error,
+            error => Error::Download { file: file.file.into(), url: hub.url(file), reason: error.into() },
+        })?;
+        report(Event::Folding);
+        Weights::from_checkpoint(&Checkpoint::open(&path)?).at(path.display())
+    })?;
+    Ok((Found::Weights { weights, keep: true }, file.sha256.to_string()))
 }
 
 impl Weights {
@@ -129,10 +203,22 @@ mod tests {
     const TWO_FILTERS: &[u8] = include_bytes!("../../tests/fixtures/two-filters.pth.tar");
     const ONE_FILTER: &[u8] = include_bytes!("../../tests/fixtures/one-filter.safetensors");
 
+    /// The folded weights of a file.
+    fn load_weights(
+        cache: Option<&Path>,
+        path: &Path,
+        now: SystemTime,
+        report: &mut dyn FnMut(Event),
+    ) -> Result<Loaded> {
+        let (found, sha256) = load_through(cache, path, now, &|_| None::<()>, report)?;
+        let Found::Weights { weights, .. } = found else { panic!("nothing else is kept") };
+        Ok(Loaded { weights, sha256 })
+    }
+
     /// Loads a file, and tells whether it was folded.
     fn load(cache: &Path, path: &Path, now: SystemTime) -> (Loaded, bool) {
         let mut folded = false;
-        let loaded = load_through(Some(cache), path, now, &mut |_| folded = true).unwrap();
+        let loaded = load_weights(Some(cache), path, now, &mut |_| folded = true).unwrap();
         (loaded, folded)
     }
 
@@ -190,12 +276,30 @@ mod tests {
         assert_eq!(place().read(), Some(right));
     }
 
+    /// Whether the hash is remembered or not, what is kept for it is taken before any weights.
+    #[test]
+    fn what_is_kept_for_a_hash_is_taken() {
+        let dir = tempfile::tempdir().unwrap();
+        let (cache, path) = (dir.path().join("cache"), dir.path().join("weights"));
+        fs::write(&path, TWO_FILTERS).unwrap();
+        let right = sha256_of(TWO_FILTERS);
+        for _ in 0..2 {
+            let kept = |sha256: &str| (sha256 == right).then_some(7);
+            let nothing = &mut |event: Event| panic!("{event:?}");
+            let (found, sha256) = load_through(Some(&cache), &path, later(), &kept, nothing).unwrap();
+            assert!(matches!(found, Found::Kept(7)) && sha256 == right);
+        }
+        let place = RememberedHash::new(&cache, &path, &fs::metadata(&path).unwrap()).unwrap();
+        assert_eq!(place.read(), Some(right));
+        assert_eq!(fs::read_dir(&cache).unwrap().count(), 1, "the weights were not folded");
+    }
+
     #[test]
     fn what_cannot_be_loaded_is_not_remembered() {
         let dir = tempfile::tempdir().unwrap();
         let (cache, path) = (dir.path().join("cache"), dir.path().join("weights"));
         fs::write(&path, &TWO_FILTERS[..1000]).unwrap();
-        assert!(load_through(Some(&cache), &path, later(), &mut |_| {}).is_err());
+        assert!(load_weights(Some(&cache), &path, later(), &mut |_| {}).is_err());
         assert!(!cache.exists());
     }
 
@@ -207,7 +311,7 @@ mod tests {
             fs::write(&path, content).unwrap();
             let mut changed = content.to_vec();
             changed[content.len() / 2] ^= 1;
-            let loaded = load_through(Some(&cache), &path, later(), &mut |_| fs::write(&path, &changed).unwrap());
+            let loaded = load_weights(Some(&cache), &path, later(), &mut |_| fs::write(&path, &changed).unwrap());
             let error = loaded.unwrap_err().to_string();
             assert!(error.contains("another program changed the file"), "{error}");
         }
@@ -236,7 +340,7 @@ mod tests {
         let kept = dir.path().join("weights");
         let error = |content: &[u8]| {
             fs::write(&kept, content).unwrap();
-            load_through(None, &kept, SystemTime::now(), &mut |_| {}).unwrap_err()
+            load_weights(None, &kept, SystemTime::now(), &mut |_| {}).unwrap_err()
         };
         assert!(matches!(error(b"").root(), Error::Checkpoint(_)));
         assert!(matches!(error(&TWO_FILTERS[..1000]).root(), Error::Checkpoint(_)));

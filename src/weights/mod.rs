@@ -23,7 +23,7 @@
 //! The dimensions are here and not with the network, because folding needs them: the network knows the
 //! weights, and the weights know nothing of it.
 
-mod cache;
+pub(crate) mod cache;
 pub(crate) mod checkpoint;
 pub(crate) mod config;
 pub(crate) mod digest;
@@ -36,11 +36,12 @@ mod infer;
 mod load;
 mod random;
 pub(crate) mod registry;
-mod remembered_hash;
+pub(crate) mod remembered_hash;
 
 pub use checkpoint::Checkpoint;
 pub use config::{BlockConfig, Config, Conv, Skip};
 pub use folded::Weights;
 pub use hub::Event as DownloadEvent;
 pub use load::{Event, Loaded, load_file, load_model};
+pub(crate) use load::{Found, Source, load_unless};
 pub use registry::{HubFile, Label, MODELS, Model, WeightsSource, find};

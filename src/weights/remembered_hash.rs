@@ -1,6 +1,8 @@
 //! Remembers the SHA-256 of a checkpoint file, so that a file that stays as it is need not be read to find its
 //! folded copy.
 //!
+//! The same way a packed network, which is large, need not be read to know that it is whole.
+//!
 //! There is a record for each path, in the directory of the folded copies: a line of text, named by the
 //! SHA-256 of the path. It holds the hash, the state of the file as far as the system tells it, and a CRC-32 of
 //! both. A record that is not exactly what would be written for the file now is as if it was not there.
@@ -31,7 +33,7 @@ const FORMAT: &str = "v1";
 const SETTLED: Duration = Duration::from_secs(3);
 
 /// The place where the hash of a file in its present state is kept.
-pub(super) struct RememberedHash {
+pub(crate) struct RememberedHash {
     record: PathBuf,
     state: State,
 }
@@ -39,7 +41,7 @@ pub(super) struct RememberedHash {
 impl RememberedHash {
     /// The place below a cache directory for the file at a path. The metadata is that of the opened file, and
     /// nothing has been read of it yet.
-    pub(super) fn new(cache: &Path, file: &Path, metadata: &Metadata) -> Option<Self> {
+    pub(crate) fn new(cache: &Path, file: &Path, metadata: &Metadata) -> Option<Self> {
         // So a link that is turned to another file is another path.
         let path = fs::canonicalize(file).ok()?;
         let name = sha256_of(path.as_os_str().as_encoded_bytes());
@@ -47,14 +49,14 @@ impl RememberedHash {
     }
 
     /// The hash, if it was remembered for the file as it is.
-    pub(super) fn read(&self) -> Option<String> {
+    pub(crate) fn read(&self) -> Option<String> {
         let found = fs::read_to_string(&self.record).ok()?;
         let sha256 = found.split(' ').nth(1).filter(|word| is_sha256(word))?;
         (found == self.line(sha256)).then(|| sha256.to_string())
     }
 
     /// Remembers the hash of what was read of the file after `now`, if every later change will show.
-    pub(super) fn write(&self, sha256: &str, now: SystemTime) {
+    pub(crate) fn write(&self, sha256: &str, now: SystemTime) {
         let settled = now.checked_sub(SETTLED).and_then(nanoseconds);
         if settled.is_some_and(|settled| self.state.modified.max(self.state.changed) < settled) {
             // Without a record the file is hashed again.

@@ -4,9 +4,12 @@
 //! scratch buffers to an odd number of cache lines, so that neighbouring pixels do not fall into
 //! the same set of the cache.
 
+use std::io::{self, Write};
+
 use super::buffer::Buffer;
 use super::depthwise::Filters;
 use super::operand::{Format, Operand, Products};
+use super::packed::{Packed, Sections};
 use super::panels::{Panels, gate_column};
 use super::vector::lanes;
 use crate::weights::config::BlockConfig;
@@ -31,12 +34,12 @@ pub struct PackedBlock {
     /// Of what enters the products of conv1, conv3 and the skip.
     pub(super) format: Format,
     pub(super) conv1: Panels,
-    pub(super) conv1_bias: Buffer,
+    pub(super) conv1_bias: Packed,
     pub(super) conv2: Filters,
     pub(super) conv3: Panels,
     pub(super) skip: Option<Panels>,
     /// Of `conv3` and the skip together.
-    pub(super) bias: Vec<f32>,
+    pub(super) bias: Packed,
 }
 
 /// Bytes that the intermediates of a strip may take: half of a common second-level cache.
@@ -64,24 +67,65 @@ impl PackedBlock {
             let (factor, channel) = gate_column(j);
             (channel < hidden).then_some(factor * hidden + channel)
         };
+        let rows: Vec<Option<usize>> = (0..2 * channels).map(row).collect();
         let conv1 = Panels::for_gate(format, input, 2 * channels, |i, j| {
-            row(j).map_or(0.0, |row| weight(p.conv1.0[row * input + i]))
+            rows[j].map_or(0.0, |row| weight(p.conv1.0[row * input + i]))
         });
         let mut conv1_bias = Buffer::zeros::<f32>(2 * channels);
         for (j, bias) in conv1_bias.as_mut_slice().iter_mut().enumerate().take(2 * channels) {
-            *bias = row(j).map_or(0.0, |row| p.conv1.1[row]);
+            *bias = rows[j].map_or(0.0, |row| p.conv1.1[row]);
         }
         let conv2 = Filters::new(p.conv2.0, p.conv2.1, filters, stride);
-        let conv3 = Panels::new(format, filters * channels, output, |i, j| {
+        // conv3's columns by packed row.
+        let column = |i: usize| {
             let (filter, channel) = (i / channels, i % channels);
-            if channel < hidden { weight(p.conv3.0[(j * hidden + channel) * filters + filter]) } else { 0.0 }
+            (channel < hidden).then_some(channel * filters + filter)
+        };
+        let columns: Vec<Option<usize>> = (0..filters * channels).map(column).collect();
+        let conv3 = Panels::new(format, filters * channels, output, |i, j| {
+            columns[i].map_or(0.0, |column| weight(p.conv3.0[j * hidden * filters + column]))
         });
         let skip = p.skip.map(|(skip, _)| Panels::new(format, input, output, |i, j| weight(skip[j * input + i])));
         let bias = match p.skip {
-            Some((_, skip)) => p.conv3.1.iter().zip(skip).map(|(a, b)| a + b).collect(),
-            None => p.conv3.1.to_vec(),
+            Some((_, skip)) => Packed::copy_of(&p.conv3.1.iter().zip(skip).map(|(a, b)| a + b).collect::<Vec<f32>>()),
+            None => Packed::copy_of(p.conv3.1),
         };
-        Self { config: config.clone(), format, conv1, conv1_bias, conv2, conv3, skip, bias }
+        Self { config: config.clone(), format, conv1, conv1_bias: conv1_bias.into(), conv2, conv3, skip, bias }
+    }
+
+    /// [`Self::new`] with what [`Self::write`] has written of a block of the same configuration and format, if
+    /// there is so much.
+    pub fn restore(config: &BlockConfig, format: Format, sections: &mut Sections) -> Option<Self> {
+        let &BlockConfig { in_channels: input, hidden_channels: hidden, filters, out_channels: output, stride, skip } =
+            config;
+        let channels = hidden.checked_next_multiple_of(lanes())?;
+        let halves = channels.checked_mul(2)?;
+        Some(Self {
+            config: config.clone(),
+            format,
+            conv1: Panels::restore_for_gate(format, input, halves, sections)?,
+            conv1_bias: sections.take::<f32>(halves)?,
+            conv2: Filters::restore(hidden, filters, stride, sections)?,
+            conv3: Panels::restore(format, filters.checked_mul(channels)?, output, sections)?,
+            skip: match skip.is_convolution() {
+                true => Some(Panels::restore(format, input, output, sections)?),
+                false => None,
+            },
+            bias: sections.take::<f32>(output)?,
+        })
+    }
+
+    /// Writes all weights as they are in memory.
+    ///
+    /// # Errors
+    /// If they cannot be written.
+    pub fn write(&self, out: &mut dyn Write) -> io::Result<()> {
+        self.conv1.write(out)?;
+        self.conv1_bias.write(out)?;
+        self.conv2.write(out)?;
+        self.conv3.write(out)?;
+        self.skip.iter().try_for_each(|skip| skip.write(out))?;
+        self.bias.write(out)
     }
 
     /// The block's dimensions.

@@ -1,5 +1,6 @@
 //! Memory that begins at a cache line, so that no vector straddles two.
 
+use bytemuck::allocation::zeroed_vec;
 use bytemuck::{Pod, Zeroable, cast_slice, cast_slice_mut};
 
 /// One cache line.
@@ -7,7 +8,8 @@ use bytemuck::{Pod, Zeroable, cast_slice, cast_slice_mut};
 #[repr(C, align(64))]
 struct Line([u8; LINE]);
 
-const LINE: usize = 64;
+/// Bytes of a cache line.
+pub(super) const LINE: usize = 64;
 
 /// A growing buffer in whole cache lines, of numbers of whatever type is asked for.
 #[derive(Clone, Debug, Default)]
@@ -16,7 +18,8 @@ pub struct Buffer(Vec<Line>);
 impl Buffer {
     /// A buffer of at least `len` zeros of the type `T`.
     pub fn zeros<T: Pod>(len: usize) -> Self {
-        Self(vec![Line::zeroed(); lines::<T>(len)])
+        // Pages that are not touched here are made by the thread that writes to them.
+        Self(zeroed_vec(lines::<T>(len)))
     }
 
     /// Grows the buffer to at least `len` values, and gives the first `len`. They keep what was written there

@@ -141,12 +141,12 @@ impl PackedBlock {
         operand: &mut Operand,
     ) -> &'a mut [f32] {
         let (input, output, s) = (self.config.in_channels, self.config.out_channels, self.config.stride);
-        let x = &x[start * s * shape.row..];
+        let (x, bias) = (&x[start * s * shape.row..], &self.bias.as_slice::<f32>()[..output]);
         for (i, y) in y.chunks_exact_mut(output).enumerate() {
             if self.skip.is_some() {
-                y.write_copy_of_slice(&self.bias);
+                y.write_copy_of_slice(bias);
             } else {
-                for ((y, x), bias) in y.iter_mut().zip(&x[i * output..][..output]).zip(&self.bias) {
+                for ((y, x), bias) in y.iter_mut().zip(&x[i * output..][..output]).zip(bias) {
                     y.write(x + bias);
                 }
             }

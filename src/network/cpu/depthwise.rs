@@ -5,19 +5,21 @@
 //! inputs under them (3 x 9 with stride 2) and the nine weights are loaded once, for 36
 //! multiply-adds. A second filter finds the inputs in the first-level cache.
 
+use std::io::{self, Write};
 use std::ops::Range;
 
 use super::buffer::Buffer;
 use super::extent;
+use super::packed::{Packed, Sections};
 use super::vector::{Vector, for_each_vector, lanes};
 
 /// Depthwise filters, for a number of channels that is a multiple of the vector's lanes.
 #[derive(Clone, Debug)]
 pub struct Filters {
     /// `[filters, 9, channels]`
-    weight: Buffer,
+    weight: Packed,
     /// `[filters, channels]`
-    bias: Buffer,
+    bias: Packed,
     /// Filters of each channel.
     filters: usize,
     channels: usize,
@@ -36,14 +38,9 @@ impl Filters {
         let (taps, rest) = weight.as_chunks::<9>();
         assert!(taps.len() == bias.len() && rest.is_empty(), "depthwise filters need nine weights for every bias");
         let channels = (bias.len() / filters).next_multiple_of(lanes());
-        let mut packed = Self {
-            weight: Buffer::zeros::<f32>(filters * 9 * channels),
-            bias: Buffer::zeros::<f32>(filters * channels),
-            filters,
-            channels,
-            stride,
-        };
-        let (weight, biases) = (packed.weight.as_mut_slice(), packed.bias.as_mut_slice());
+        let mut packed = Buffer::zeros::<f32>(filters * 9 * channels);
+        let mut packed_bias = Buffer::zeros::<f32>(filters * channels);
+        let (weight, biases) = (packed.as_mut_slice(), packed_bias.as_mut_slice());
         for (row, (taps, bias)) in taps.iter().zip(bias).enumerate() {
             let (channel, filter) = (row / filters, row % filters);
             biases[filter * channels + channel] = *bias;
@@ -51,7 +48,28 @@ impl Filters {
                 weight[(filter * 9 + tap) * channels + channel] = *value;
             }
         }
-        packed
+        Self { weight: packed.into(), bias: packed_bias.into(), filters, channels, stride }
+    }
+
+    /// [`Self::new`] with what [`Self::write`] has written of as many filters for as many `channels`, if there is so
+    /// much. No network has another stride than 1 or 2.
+    pub fn restore(channels: usize, filters: usize, stride: usize, sections: &mut Sections) -> Option<Self> {
+        if filters == 0 || !(1..=2).contains(&stride) {
+            return None;
+        }
+        let channels = channels.checked_next_multiple_of(lanes())?;
+        let outputs = filters.checked_mul(channels)?;
+        let (weight, bias) = (sections.take::<f32>(outputs.checked_mul(9)?)?, sections.take::<f32>(outputs)?);
+        Some(Self { weight, bias, filters, channels, stride })
+    }
+
+    /// Writes the filters as they are in memory.
+    ///
+    /// # Errors
+    /// If they cannot be written.
+    pub fn write(&self, out: &mut dyn Write) -> io::Result<()> {
+        self.weight.write(out)?;
+        self.bias.write(out)
     }
 }
 

@@ -17,6 +17,7 @@
 //! amx            products by tiles
 //! segments       how images are split between threads
 //! buffer         memory that is aligned to cache lines
+//! packed         weights in such memory, or in a file that is mapped
 //! vector         vector registers of every instruction set
 //! ```
 
@@ -34,6 +35,7 @@ mod microkernel;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 pub mod operand;
+pub(crate) mod packed;
 pub mod panels;
 pub(crate) mod segments;
 pub(crate) mod stem;

@@ -4,11 +4,14 @@
 //! bits, each of as many of the `k` rows of one column as fit. What the last panel and the last group lack is
 //! zero.
 
+use std::io::{self, Write};
+
 use bytemuck::{Pod, cast_slice_mut};
 use rayon::prelude::*;
 
 use super::buffer::Buffer;
 use super::operand::{Format, nearest, to_bfloat};
+use super::packed::{Packed, Sections};
 use super::vector::lanes;
 
 /// Groups of a panel that are multiplied in one go: 256 rows of 32 groups are 32 KiB.
@@ -19,9 +22,9 @@ const BLOCK: usize = 256;
 pub struct Panels {
     format: Format,
     /// `count() * stride()` groups at least.
-    data: Buffer,
+    data: Packed,
     /// What [`Self::columns`] gives.
-    columns: Buffer,
+    columns: Packed,
     /// Rows of groups that are multiplied in one go.
     block: usize,
     k: usize,
@@ -55,11 +58,9 @@ impl Panels {
         element: impl Fn(usize, usize) -> f32 + Sync,
     ) -> Self {
         assert!(k > 0 && n > 0, "a matrix without elements");
-        let width = Self::width();
-        let panel = k.checked_next_multiple_of(64).map(|_| format.padded_groups(k)).and_then(|k| k.checked_mul(width));
-        let len = panel.and_then(|panel| panel.checked_mul(n.div_ceil(width)));
-        let len = len.filter(|len| len.checked_mul(4).is_some()).expect("a matrix larger than the memory");
-        let mut packed = Self { format, data: Buffer::zeros::<u32>(len), columns: Buffer::default(), block, k, n };
+        let len = Self::len(format, k, n).expect("a matrix larger than the memory");
+        let (data, columns) = (Buffer::zeros::<u32>(len).into(), Buffer::default().into());
+        let mut packed = Self { format, data, columns, block, k, n };
         match format {
             Format::Float => packed.fill(element),
             Format::Bfloat => packed.fill(|i, j| to_bfloat(element(i, j))),
@@ -77,17 +78,66 @@ impl Panels {
         packed
     }
 
+    /// [`Self::new`] with what [`Self::write`] has written of a matrix of the same format and size, if there is so
+    /// much.
+    pub fn restore(format: Format, k: usize, n: usize, sections: &mut Sections) -> Option<Self> {
+        Self::restore_with_blocks(format, BLOCK, k, n, sections)
+    }
+
+    /// [`Self::for_gate`] with what [`Self::write`] has written, as [`Self::restore`].
+    pub fn restore_for_gate(format: Format, k: usize, n: usize, sections: &mut Sections) -> Option<Self> {
+        Self::restore_with_blocks(format, format.groups(k), k, n, sections)
+    }
+
+    fn restore_with_blocks(format: Format, block: usize, k: usize, n: usize, sections: &mut Sections) -> Option<Self> {
+        if k == 0 || n == 0 {
+            return None;
+        }
+        let data = sections.take::<u32>(Self::len(format, k, n)?)?;
+        let mut packed = Self { format, data, columns: Buffer::default().into(), block, k, n };
+        packed.columns = sections.take::<u32>(packed.columns_len())?;
+        Some(packed)
+    }
+
+    /// Writes the panels as they are in memory.
+    ///
+    /// # Errors
+    /// If they cannot be written.
+    pub fn write(&self, out: &mut dyn Write) -> io::Result<()> {
+        self.data.write(out)?;
+        self.columns.write(out)
+    }
+
+    /// Groups of all panels of a matrix, if there can be memory for them.
+    fn len(format: Format, k: usize, n: usize) -> Option<usize> {
+        let width = Self::width();
+        let panel = k.checked_next_multiple_of(64).map(|_| format.padded_groups(k))?.checked_mul(width)?;
+        panel.checked_mul(n.div_ceil(width)).filter(|len| len.checked_mul(4).is_some())
+    }
+
+    /// Groups of [`Self::columns`].
+    fn columns_len(&self) -> usize {
+        let blocks = self.steps().div_ceil(self.block);
+        if self.format.is_scaled() { self.count() * blocks * 2 * Self::width() } else { 0 }
+    }
+
     /// Packs elements that are `T`.
     fn fill<T: Pod + Send>(&mut self, element: impl Fn(usize, usize) -> T + Sync) {
-        let (width, group, k, n) = (Self::width(), self.format.group(), self.k, self.n);
+        /// Rows that are packed column by column before others, so that they stay in the first-level cache.
+        const TOGETHER: usize = 64;
+        // The same as the format says, and known to the compiler.
+        let group = const { size_of::<u32>() / size_of::<T>() };
+        let (width, k, n) = (Self::width(), self.k, self.n);
         let (panel, count) = (self.stride() * group, self.count());
-        let data = &mut cast_slice_mut::<u32, T>(self.data.as_mut_slice())[..count * panel];
+        let data = &mut cast_slice_mut::<u32, T>(self.data.to_mut().as_mut_slice())[..count * panel];
         data.par_chunks_exact_mut(panel).enumerate().for_each(|(panel, values)| {
             let columns = panel * width..n.min((panel + 1) * width);
-            // Column by column: that is how PyTorch's weights lie in memory.
-            for (j, column) in columns.enumerate() {
-                for i in 0..k {
-                    values[(i / group * width + j) * group + i % group] = element(i, column);
+            for start in (0..k).step_by(TOGETHER) {
+                // Column by column: that is how PyTorch's weights lie in memory.
+                for (j, column) in columns.clone().enumerate() {
+                    for i in start..k.min(start + TOGETHER) {
+                        values[(i / group * width + j) * group + i % group] = element(i, column);
+                    }
                 }
             }
         });
@@ -96,8 +146,8 @@ impl Panels {
     /// Notes the scale of each column, and the sums of its weights.
     fn describe_columns(&mut self, scales: &[f32], rounded: impl Fn(usize, usize) -> i32 + Sync) {
         let (width, block, k) = (Self::width(), self.block * self.format.group(), self.k);
-        let blocks = k.div_ceil(block);
-        let columns = self.columns.grow_to::<u32>(self.count() * blocks * 2 * width);
+        let (blocks, len) = (k.div_ceil(block), self.columns_len());
+        let columns = self.columns.to_mut().grow_to::<u32>(len);
         columns.par_chunks_exact_mut(2 * width).enumerate().for_each(|(place, values)| {
             let (panel, start) = (place / blocks, place % blocks * block);
             let lanes = width / 2;

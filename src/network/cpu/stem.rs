@@ -4,10 +4,13 @@
 //! [`super::matmul`] broadcasts single values from wherever they are, so that a table of the 147
 //! offsets inside a window takes the place of an explicit im2col. A tile of pooled rows is one task:
 //! the image rows under it are copied with a border of zeros, convolved into a scratch buffer, and
-//! pooled from there. The weight is small and is packed at every call.
+//! pooled from there.
+
+use std::io::{self, Write};
 
 use super::matmul::accumulate_windows;
 use super::operand::Format;
+use super::packed::{Packed, Sections};
 use super::panels::Panels;
 use super::segments::{self, Scratch};
 use crate::simd::vectorised;
@@ -20,36 +23,76 @@ const BORDER: usize = 3;
 /// tiles repeat less, and smaller ones stay in the cache.
 const TILE: usize = 14;
 
-/// Images `[n, channels, height, width]` to `[n, pooled height, pooled width, outputs]`; `weight` is
-/// `[outputs, channels, 7, 7]`.
-///
-/// # Panics
-/// If a size is zero, or a slice does not have as many values as its sizes say.
-pub fn forward(
-    x: &[f32],
-    (n, channels, height, width): (usize, usize, usize, usize),
-    weight: &[f32],
-    bias: &[f32],
-) -> Vec<f32> {
-    let shape = StemShape::new(channels, height, width, bias.len());
-    let window = channels * SIDE * SIDE;
-    assert!(x.len() == n * channels * height * width, "another number of values than the images have");
-    assert!(weight.len() == bias.len() * window, "another number of weights than the filters have");
-    let weight = Panels::new(Format::Float, window, shape.outputs, |i, j| weight[j * window + i]);
-    let row = shape.pooled.1 * shape.outputs;
-    // At least one tile for every thread.
-    let tiles = shape.pooled.0.div_ceil(TILE).max(rayon::current_num_threads().div_ceil(n));
-    let tile = shape.pooled.0.div_ceil(tiles);
-    segments::for_each(x, (channels * height * width, shape.pooled.0, row), tile, |x, first, y, scratch| {
-        // Zero is ReLU's, and the padding of the pool.
-        y.iter_mut().for_each(|value| {
-            value.write(0.0);
-        });
-        // SAFETY: all of it has been written.
-        let y = unsafe { y.assume_init_mut() };
-        pooled_rows(x, &shape, &weight, bias, first, y, scratch);
-        y
-    })
+/// The stem with its weight packed.
+#[derive(Clone, Debug)]
+pub struct PackedStem {
+    channels: usize,
+    outputs: usize,
+    weight: Panels,
+    bias: Packed,
+}
+
+impl PackedStem {
+    /// Packs a weight `[outputs, channels, 7, 7]` and a bias `[outputs]`.
+    ///
+    /// # Panics
+    /// If there are no outputs or no channels, or the weight does not have as many values.
+    pub fn new(channels: usize, weight: &[f32], bias: &[f32]) -> Self {
+        let (outputs, window) = (bias.len(), channels * SIDE * SIDE);
+        assert!(weight.len() == outputs * window, "another number of weights than the filters have");
+        let weight = Panels::new(Format::Float, window, outputs, |i, j| weight[j * window + i]);
+        Self { channels, outputs, weight, bias: Packed::copy_of(bias) }
+    }
+
+    /// [`Self::new`] with what [`Self::write`] has written of a stem of the same size, if there is so much.
+    pub fn restore(channels: usize, outputs: usize, sections: &mut Sections) -> Option<Self> {
+        let weight = Panels::restore(Format::Float, channels.checked_mul(SIDE * SIDE)?, outputs, sections)?;
+        Some(Self { channels, outputs, weight, bias: sections.take::<f32>(outputs)? })
+    }
+
+    /// Writes all weights as they are in memory.
+    ///
+    /// # Errors
+    /// If they cannot be written.
+    pub fn write(&self, out: &mut dyn Write) -> io::Result<()> {
+        self.weight.write(out)?;
+        self.bias.write(out)
+    }
+
+    /// Channels of the images.
+    pub fn channels(&self) -> usize {
+        self.channels
+    }
+
+    /// Channels that it makes of them.
+    pub fn outputs(&self) -> usize {
+        self.outputs
+    }
+
+    /// Images `[n, channels, height, width]` to `[n, pooled height, pooled width, outputs]`.
+    ///
+    /// # Panics
+    /// If a size is zero, or there are not as many values as the sizes say.
+    pub fn forward(&self, x: &[f32], n: usize, height: usize, width: usize) -> Vec<f32> {
+        let shape = StemShape::new(self.channels, height, width, self.outputs);
+        let image = self.channels * height * width;
+        assert!(x.len() == n * image, "another number of values than the images have");
+        let row = shape.pooled.1 * shape.outputs;
+        // At least one tile for every thread.
+        let tiles = shape.pooled.0.div_ceil(TILE).max(rayon::current_num_threads().div_ceil(n));
+        let tile = shape.pooled.0.div_ceil(tiles);
+        let bias = &self.bias.as_slice()[..self.outputs];
+        segments::for_each(x, (image, shape.pooled.0, row), tile, |x, first, y, scratch| {
+            // Zero is ReLU's, and the padding of the pool.
+            y.iter_mut().for_each(|value| {
+                value.write(0.0);
+            });
+            // SAFETY: all of it has been written.
+            let y = unsafe { y.assume_init_mut() };
+            pooled_rows(x, &shape, &self.weight, bias, first, y, scratch);
+            y
+        })
+    }
 }
 
 /// Sizes of an image before and after each operation.

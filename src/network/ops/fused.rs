@@ -1,10 +1,14 @@
 //! A whole block as one operation, on the CPU, with activations in float32. Tests compare it with the block's parts.
 
-use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
+use std::io::{self, Write};
+use std::ops::Deref;
 
-use super::slice;
+use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Storage, Tensor};
+
+use super::{Values, slice, values};
 use crate::network::cpu::block::{PackedBlock, Parameters};
-use crate::network::cpu::operand::Products;
+use crate::network::cpu::operand::{Format, Products};
+use crate::network::cpu::packed::Sections;
 use crate::weights::config::BlockConfig;
 
 /// A block with its weights packed.
@@ -28,17 +32,33 @@ impl FusedBlock {
         conv3: (&Tensor, &Tensor),
         skip: Option<(&Tensor, &Tensor)>,
     ) -> Result<Self> {
-        let read = |(weight, bias): (&Tensor, &Tensor)| -> Result<(Vec<f32>, Vec<f32>)> {
-            Ok((weight.flatten_all()?.to_vec1()?, bias.to_vec1()?))
-        };
+        let read = |(weight, bias)| Ok::<_, candle_core::Error>((values(weight)?, values(bias)?));
         let [conv1, conv2, conv3] = [read(conv1)?, read(conv2)?, read(conv3)?];
         let skip = skip.map(read).transpose()?;
-        fn view((weight, bias): &(Vec<f32>, Vec<f32>)) -> (&[f32], &[f32]) {
-            (weight, bias)
+        fn view<S: Deref<Target = Storage>>((weight, bias): &(Values<S>, Values<S>)) -> Result<(&[f32], &[f32])> {
+            Ok((weight.as_slice()?, bias.as_slice()?))
         }
-        let parameters =
-            Parameters { conv1: view(&conv1), conv2: view(&conv2), conv3: view(&conv3), skip: skip.as_ref().map(view) };
+        let parameters = Parameters {
+            conv1: view(&conv1)?,
+            conv2: view(&conv2)?,
+            conv3: view(&conv3)?,
+            skip: skip.as_ref().map(view).transpose()?,
+        };
         Ok(Self(PackedBlock::new(config, products, &parameters)))
+    }
+
+    /// [`Self::new`] with what [`Self::write`] has written of a block of the same configuration and format, if
+    /// there is so much.
+    pub fn restore(config: &BlockConfig, format: Format, sections: &mut Sections) -> Option<Self> {
+        PackedBlock::restore(config, format, sections).map(Self)
+    }
+
+    /// Writes all weights as they are in memory.
+    ///
+    /// # Errors
+    /// If they cannot be written.
+    pub fn write(&self, out: &mut dyn Write) -> io::Result<()> {
+        self.0.write(out)
     }
 
     /// `[n, h, w, c]` to `[n, ceil(h / stride), ceil(w / stride), o]`.

@@ -18,9 +18,11 @@ pub use depthwise::{Depthwise, depthwise, depthwise_plain};
 pub use fused::FusedBlock;
 pub use gate::gate;
 pub use hardball::hardball;
-pub use stem::{stem, stem_plain};
+pub use stem::{FusedStem, stem, stem_plain};
 
-use candle_core::{CpuStorage, DType, Layout, Result, Tensor, WithDType, bail};
+use std::ops::{Deref, Range};
+
+use candle_core::{CpuStorage, DType, Layout, Result, Storage, Tensor, WithDType, bail};
 
 /// Runs a CPU kernel on an activation and its parameters. Kernels know float32 and float64; half
 /// precision is computed in float32 and rounded at the end.
@@ -52,6 +54,33 @@ fn slice<'a, T: WithDType>(storage: &'a CpuStorage, layout: &Layout) -> Result<&
     match layout.contiguous_offsets() {
         Some((start, end)) => Ok(&storage.as_slice::<T>()?[start..end]),
         None => bail!("a contiguous tensor is needed, found strides {:?}", layout.stride()),
+    }
+}
+
+/// The elements of a float32 tensor on the CPU, in its order.
+enum Values<S> {
+    InPlace(S, Range<usize>),
+    Copied(Vec<f32>),
+}
+
+/// The elements of a tensor, which are copied if they are not contiguous.
+fn values(tensor: &Tensor) -> Result<Values<impl Deref<Target = Storage>>> {
+    let (storage, layout) = tensor.storage_and_layout();
+    match layout.contiguous_offsets() {
+        Some((start, end)) => Ok(Values::InPlace(storage, start..end)),
+        None => Ok(Values::Copied(tensor.flatten_all()?.to_vec1()?)),
+    }
+}
+
+impl<S: Deref<Target = Storage>> Values<S> {
+    fn as_slice(&self) -> Result<&[f32]> {
+        match self {
+            Self::InPlace(storage, range) => match &**storage {
+                Storage::Cpu(storage) => Ok(&storage.as_slice()?[range.clone()]),
+                _ => bail!("a tensor on the CPU is needed"),
+            },
+            Self::Copied(values) => Ok(values),
+        }
     }
 }
 

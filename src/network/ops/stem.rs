@@ -1,10 +1,13 @@
 //! The stem: a 7x7 convolution of stride 2, ReLU, and a 3x3 max pool of stride 2. It takes the
 //! image as NCHW, as PyTorch does, and gives NHWC to the blocks.
 
-use candle_core::{CpuStorage, CustomOp3, DType, Layout, Result, Shape, Tensor, bail};
+use std::io::{self, Write};
 
-use super::{is_tracked, on_cpu, slice};
-use crate::network::cpu;
+use candle_core::{CpuStorage, CustomOp1, DType, Layout, Result, Shape, Tensor, bail};
+
+use super::{is_tracked, on_cpu, slice, values};
+use crate::network::cpu::packed::Sections;
+use crate::network::cpu::stem::PackedStem;
 
 /// Images `[n, 3, h, w]`, a weight `[o, 3, 7, 7]` and a bias `[o]` make `[n, h', w', o]`, where
 /// `h'` is `h` halved twice, rounding up.
@@ -13,7 +16,7 @@ use crate::network::cpu;
 /// If the shapes do not fit, or the device fails.
 pub fn stem(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
     if x.device().is_cpu() && x.dtype() != DType::F64 && !is_tracked([x, weight, bias]) {
-        on_cpu(x, [weight, bias], |x, [weight, bias]| x.apply_op3_no_bwd(weight, bias, &Stem))
+        on_cpu(x, [weight, bias], |x, [weight, bias]| FusedStem::new(weight, bias)?.forward(x))
     } else {
         stem_plain(x, weight, bias)
     }
@@ -50,34 +53,60 @@ fn max_pool_by_views(y: &Tensor) -> Result<Tensor> {
     (1..9).try_fold(view(0)?, |largest, tap| largest.maximum(&view(tap)?))
 }
 
-struct Stem;
+/// The stem on the CPU in float32, with its weight packed.
+#[derive(Clone, Debug)]
+pub struct FusedStem(PackedStem);
 
-impl CustomOp3 for Stem {
+impl FusedStem {
+    /// Packs a weight `[o, channels, 7, 7]` and a bias `[o]`.
+    ///
+    /// # Errors
+    /// If they have other shapes, or are not in float32 on the CPU.
+    pub fn new(weight: &Tensor, bias: &Tensor) -> Result<Self> {
+        let (outputs, channels, 7, 7) = weight.dims4()? else {
+            bail!("a stem of 7x7 filters is needed, found {:?}", weight.dims());
+        };
+        if bias.dims() != [outputs] || weight.elem_count() == 0 {
+            bail!("{outputs} biases are needed, found {:?}, for filters {:?}", bias.dims(), weight.dims());
+        }
+        let (weight, bias) = (values(weight)?, values(bias)?);
+        Ok(Self(PackedStem::new(channels, weight.as_slice()?, bias.as_slice()?)))
+    }
+
+    /// [`Self::new`] with what [`Self::write`] has written of a stem of the same size, if there is so much.
+    pub fn restore(channels: usize, outputs: usize, sections: &mut Sections) -> Option<Self> {
+        PackedStem::restore(channels, outputs, sections).map(Self)
+    }
+
+    /// Writes all weights as they are in memory.
+    ///
+    /// # Errors
+    /// If they cannot be written.
+    pub fn write(&self, out: &mut dyn Write) -> io::Result<()> {
+        self.0.write(out)
+    }
+
+    /// [`stem`].
+    ///
+    /// # Errors
+    /// If `x` is not in float32 on the CPU, or has another number of channels.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        x.contiguous()?.apply_op1_no_bwd(self)
+    }
+}
+
+impl CustomOp1 for FusedStem {
     fn name(&self) -> &'static str {
         "stem"
     }
 
-    fn cpu_fwd(
-        &self,
-        x: &CpuStorage,
-        xl: &Layout,
-        w: &CpuStorage,
-        wl: &Layout,
-        b: &CpuStorage,
-        bl: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let (n, channels, height, width) = xl.shape().dims4()?;
-        let (outputs, weight_channels, 7, 7) = wl.shape().dims4()? else {
-            bail!("a stem of 7x7 filters is needed, found {:?}", wl.dims());
-        };
-        if channels != weight_channels || n * height * width == 0 {
-            bail!("images of {weight_channels} channels are needed, found {:?}", xl.dims());
+    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let (n, channels, height, width) = layout.shape().dims4()?;
+        if channels != self.0.channels() || n * height * width == 0 {
+            bail!("images of {} channels are needed, found {:?}", self.0.channels(), layout.dims());
         }
-        if bl.dims() != [outputs] {
-            bail!("{outputs} biases are needed, found {:?}", bl.dims());
-        }
-        let y = cpu::stem::forward(slice(x, xl)?, (n, channels, height, width), slice(w, wl)?, slice(b, bl)?);
-        Ok((CpuStorage::F32(y), (n, height.div_ceil(4), width.div_ceil(4), outputs).into()))
+        let y = self.0.forward(slice(x, layout)?, n, height, width);
+        Ok((CpuStorage::F32(y), (n, height.div_ceil(4), width.div_ceil(4), self.0.outputs()).into()))
     }
 }
 
