@@ -7,7 +7,7 @@ use candle_core::{Device, Result, Tensor};
 use candle_nn::VarBuilder;
 
 use crate::network::cpu::operand::{Format, Products};
-use crate::network::cpu::packed::{Packed, Sections};
+use crate::network::cpu::packed::Sections;
 use crate::network::ops::{self, Depthwise};
 use crate::network::precision::Precision;
 use crate::weights::Weights;
@@ -55,7 +55,7 @@ pub struct QLNet {
     config: Config,
     stem: Stem,
     layers: Vec<Vec<Block>>,
-    fc: Affine,
+    head: Head,
 }
 
 /// A weight and a bias.
@@ -111,6 +111,32 @@ impl Stem {
             Self::Plain(stem) => ops::stem(images, &stem.weight, &stem.bias),
             Self::Fused(stem) => stem.forward(images),
         }
+    }
+}
+
+/// The linear map from features to logits.
+#[derive(Clone, Debug)]
+enum Head {
+    /// On every device.
+    Plain(Affine),
+    /// With its weight packed, on the CPU.
+    Fused(ops::FusedLinear),
+}
+
+impl Head {
+    /// Features `[n, num_features]` to logits `[n, classes]`.
+    fn forward(&self, features: &Tensor) -> Result<Tensor> {
+        let fc = match self {
+            Self::Plain(fc) => fc,
+            Self::Fused(fc) => return fc.forward(features),
+        };
+        if !features.device().is_cpu() {
+            return fc.forward(features);
+        }
+        // How a product of several rows is rounded depends on their number, and an image's logits must
+        // not depend on its batch: one row at a time.
+        let logits = (0..features.dim(0)?).map(|image| fc.forward(&features.narrow(0, image, 1)?));
+        Tensor::cat(&logits.collect::<Result<Vec<_>>>()?, 0)
     }
 }
 
@@ -202,6 +228,7 @@ impl QLNet {
             blocks.iter().enumerate().map(|(j, block)| Block::new(block, fuse, vb.pp(j))).collect()
         });
         let stem = Affine::new(&[config.stem_channels, 3, 7, 7], vb.pp("stem"))?;
+        let fc = Affine::new(&[config.num_classes, config.num_features()], vb.pp("fc"))?;
         Ok(Self {
             config: config.clone(),
             stem: match fuse {
@@ -209,7 +236,10 @@ impl QLNet {
                 None => Stem::Plain(stem),
             },
             layers: layers.collect::<Result<_>>()?,
-            fc: Affine::new(&[config.num_classes, config.num_features()], vb.pp("fc"))?,
+            head: match fuse {
+                Some(_) => Head::Fused(ops::FusedLinear::new(&fc.weight, &fc.bias)?),
+                None => Head::Plain(fc),
+            },
         })
     }
 
@@ -237,14 +267,8 @@ impl QLNet {
             };
             layers.push(blocks.iter().map(&mut block).collect::<Option<_>>()?);
         }
-        let (classes, features) = (config.num_classes, config.num_features());
-        let mut tensor = |shape: &[usize]| {
-            let len = shape.iter().try_fold(1usize, |len, side| len.checked_mul(*side))?;
-            let values = sections.take::<f32>(len)?;
-            Tensor::from_slice(&values.as_slice::<f32>()[..len], shape, &Device::Cpu).ok()
-        };
-        let fc = Affine { weight: tensor(&[classes, features])?, bias: tensor(&[classes])? };
-        Some(Self { config: config.clone(), stem, layers, fc })
+        let head = Head::Fused(ops::FusedLinear::restore(config.num_features(), config.num_classes, sections)?);
+        Some(Self { config: config.clone(), stem, layers, head })
     }
 
     /// Writes all weights as they are in memory, for [`Self::from_packed`].
@@ -262,11 +286,10 @@ impl QLNet {
                 Block::Plain(_) => return Err(io::ErrorKind::Unsupported.into()),
             }
         }
-        for tensor in [&self.fc.weight, &self.fc.bias] {
-            let values = tensor.flatten_all().and_then(|values| values.to_vec1::<f32>()).map_err(io::Error::other)?;
-            Packed::copy_of(&values).write(out)?;
+        match &self.head {
+            Head::Fused(head) => head.write(out),
+            Head::Plain(_) => Err(io::ErrorKind::Unsupported.into()),
         }
-        Ok(())
     }
 
     /// The dimensions of the network.
@@ -279,7 +302,7 @@ impl QLNet {
     /// # Errors
     /// If the images are not of this shape and element type, or the device fails.
     pub fn forward(&self, images: &Tensor) -> Result<Tensor> {
-        self.head(&self.features(images)?)
+        self.head.forward(&self.features(images)?)
     }
 
     /// Features `[n, num_features]` of normalised images `[n, 3, h, w]`: each channel's mean over all pixels of
@@ -310,7 +333,7 @@ impl QLNet {
     /// # Errors
     /// As [`Self::forward`].
     pub fn forward_observed(&self, images: &Tensor, observe: &mut dyn FnMut(&str, &Tensor)) -> Result<Tensor> {
-        self.head(&self.features_observed(images, observe)?)
+        self.head.forward(&self.features_observed(images, observe)?)
     }
 
     fn features_observed(&self, images: &Tensor, observe: &mut dyn FnMut(&str, &Tensor)) -> Result<Tensor> {
@@ -325,17 +348,6 @@ impl QLNet {
         x = ops::hardball(&x)?;
         observe("act", &x);
         x.flatten(1, 2)?.mean(1)
-    }
-
-    /// Features `[n, num_features]` to logits `[n, classes]`.
-    fn head(&self, features: &Tensor) -> Result<Tensor> {
-        if !features.device().is_cpu() {
-            return self.fc.forward(features);
-        }
-        // How a product of several rows is rounded depends on their number, and an image's logits must
-        // not depend on its batch: one row at a time.
-        let logits = (0..features.dim(0)?).map(|image| self.fc.forward(&features.narrow(0, image, 1)?));
-        Tensor::cat(&logits.collect::<Result<Vec<_>>>()?, 0)
     }
 }
 

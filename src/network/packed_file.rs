@@ -284,7 +284,7 @@ mod tests {
         assert!(!read(&|_| {}, &[data, &[0; 64]].concat()));
         for size in [0, 1, 17, 1 << 20, usize::MAX / 4, usize::MAX - 1, usize::MAX] {
             let changes: [&dyn Fn(&mut Config); 7] = [
-                &|config| config.num_classes = size + 16,
+                &|config| config.num_classes = size + 64,
                 &|config| (config.stem_channels, config.layers[0][0].in_channels) = (size, size),
                 &|config| config.layers[0][0].hidden_channels = size,
                 &|config| config.layers[0][0].filters = size,

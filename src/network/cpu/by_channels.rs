@@ -17,7 +17,7 @@ use super::depthwise;
 use super::hardball::project;
 use super::matmul::{accumulate_part, gate_part};
 use super::operand::{Format, Operand, Rows};
-use super::segments::{self, Scratch};
+use super::segments::{self, Place, Scratch, evenly};
 use super::vector::lanes;
 
 /// What the threads share.
@@ -35,23 +35,6 @@ thread_local! {
     static SHARED: RefCell<Shared> = RefCell::default();
 }
 
-/// Memory in which several threads write to different places.
-struct Place(*mut f32);
-
-// SAFETY: whoever uses the pointer sees to it that no two threads write to one place.
-unsafe impl Sync for Place {}
-
-impl Place {
-    fn at(&self, offset: usize) -> *mut f32 {
-        self.0.wrapping_add(offset)
-    }
-}
-
-/// `0..count` in so many parts of about one size.
-fn evenly(count: usize, parts: usize) -> impl IndexedParallelIterator<Item = Range<usize>> {
-    (0..parts.min(count)).into_par_iter().map(move |i| i * count / parts.min(count)..(i + 1) * count / parts.min(count))
-}
-
 impl PackedBlock {
     /// [`Self::forward`] of `n` images together.
     pub(super) fn forward_by_channels(&self, x: &[f32], n: usize, shape: &BlockShape) -> Vec<f32> {
@@ -62,7 +45,7 @@ impl PackedBlock {
 
         let rows = self.rounded(x, self.config.in_channels, n * shape.height * shape.width, input);
         let spread = spread.grow_to::<f32>(pixels * shape.spread_pixel);
-        let place = Place(spread.as_mut_ptr());
+        let place = Place::new(spread.as_mut_ptr());
         evenly(self.conv1.count(), threads).for_each(|panels| {
             segments::with_scratch(|scratch| self.spread_of(panels, rows, n, shape, &place, scratch));
         });
@@ -77,7 +60,7 @@ impl PackedBlock {
         // The pixels that a strided convolution reads, side by side.
         let skip = self.skip.as_ref().map(|_| self.subsampled(x, n, shape, skip));
         let mut y = Vec::with_capacity(pixels * self.config.out_channels);
-        let place = Place(y.spare_capacity_mut().as_mut_ptr().cast());
+        let place = Place::new(y.spare_capacity_mut().as_mut_ptr().cast());
         evenly(self.conv3.count(), threads).for_each(|panels| {
             self.output_of(panels, pixels, x, skip, spread, &place);
         });

@@ -7,6 +7,7 @@
 //! ```text
 //! block          one block of the network, and how its work is split: by_rows, by_channels
 //! stem           the first convolution, ReLU and pool
+//! linear         the head
 //! hardball       the projection of pixels onto a ball
 //! depthwise      the 3x3 convolution of one row
 //! matmul         products of pixels with packed weights
@@ -30,6 +31,7 @@ mod by_rows;
 pub(crate) mod depthwise;
 pub mod hardball;
 mod kernel;
+pub(crate) mod linear;
 pub mod matmul;
 mod microkernel;
 #[cfg(target_arch = "aarch64")]

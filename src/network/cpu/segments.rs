@@ -1,7 +1,8 @@
-//! Work on images, split into segments of output rows for rayon's threads.
+//! Work on images, split for rayon's threads: into segments of output rows, or by channels.
 
 use std::cell::RefCell;
 use std::mem::MaybeUninit;
+use std::ops::Range;
 
 use rayon::prelude::*;
 
@@ -49,4 +50,28 @@ pub fn for_each(
     // SAFETY: the segments are all of it, and each has been written.
     unsafe { y.set_len(len) };
     y
+}
+
+/// Memory in which several threads write to different places.
+pub struct Place(*mut f32);
+
+// SAFETY: whoever uses the pointer sees to it that no two threads write to one place.
+unsafe impl Sync for Place {}
+
+impl Place {
+    /// The memory at a pointer.
+    pub fn new(start: *mut f32) -> Self {
+        Self(start)
+    }
+
+    /// So many values from its beginning.
+    pub fn at(&self, offset: usize) -> *mut f32 {
+        self.0.wrapping_add(offset)
+    }
+}
+
+/// `0..count` in at most so many parts of about one size.
+pub fn evenly(count: usize, parts: usize) -> impl IndexedParallelIterator<Item = Range<usize>> {
+    let parts = parts.min(count);
+    (0..parts).into_par_iter().map(move |i| i * count / parts..(i + 1) * count / parts)
 }

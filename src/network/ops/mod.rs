@@ -12,12 +12,14 @@ mod depthwise;
 mod fused;
 mod gate;
 mod hardball;
+mod linear;
 mod stem;
 
 pub use depthwise::{Depthwise, depthwise, depthwise_plain};
 pub use fused::FusedBlock;
 pub use gate::gate;
 pub use hardball::hardball;
+pub use linear::FusedLinear;
 pub use stem::{FusedStem, stem, stem_plain};
 
 use std::ops::{Deref, Range};
