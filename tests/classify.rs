@@ -115,9 +115,9 @@ fn preprocessing_can_be_set() {
 }
 
 #[test]
-fn half_precision_agrees() {
+fn fewer_bits_agree() {
     let qlnet = Qlnet::new();
-    for dtype in ["f16", "bf16"] {
+    for dtype in ["f16", "bf16", "int8"] {
         let output = qlnet.run(&["classify", "samples/digits", "--json", "--dtype", dtype, DIGITS[0], DIGITS[1]]);
         assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
         for record in records(&output) {

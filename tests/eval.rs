@@ -47,6 +47,24 @@ fn the_held_out_digits_score_as_in_pytorch() {
     assert!((result["loss"].as_f64().unwrap() - loss).abs() < 1e-6);
 }
 
+#[test]
+fn fewer_bits_change_at_most_one_answer_of_360() {
+    let expected = rows(&fixture("digits-held-out.csv"));
+    for dtype in ["bf16", "int8"] {
+        let qlnet = Qlnet::new();
+        let file = qlnet.path("p.csv");
+        let output =
+            qlnet.eval(Path::new(HELD_OUT), &["--json", "--dtype", dtype, "--predictions", file.to_str().unwrap()]);
+        assert_eq!(json(&output)["dtype"], dtype);
+        let found = rows(&file);
+        assert_eq!(found.len(), expected.len());
+        let other = found.iter().zip(&expected).filter(|(found, expected)| found["top1"] != expected["top1"]).count();
+        let same = found.iter().zip(&expected).filter(|(found, expected)| found["loss"] == expected["loss"]).count();
+        assert!(other <= 1, "{dtype}: {other} other answers");
+        assert!(same < 10, "{dtype}: {same} of 360 images have the same loss, so nothing was rounded");
+    }
+}
+
 /// The twelve digits among the reference images, in a full-size network with ImageNet's classes.
 #[test]
 fn reference_images_score_as_in_pytorch() {

@@ -131,6 +131,41 @@ fn features_are_the_pooled_values_that_the_logits_are_made_of() {
     }
 }
 
+/// On pictures: logits in fewer bits are near those of PyTorch in float32, and where its first class leads by more than
+/// that, it is the same.
+#[test]
+fn fewer_bits_of_a_full_size_network_stay_near_pytorch() {
+    let Some(dir) = reference_dir() else { return };
+    let checkpoint = Checkpoint::open(&dir.join("qlnet-50-v0.digits.pth.tar")).unwrap();
+    let weights = Weights::from_checkpoint(&checkpoint).unwrap();
+    let expected: serde_json::Value =
+        serde_json::from_str(&std::fs::read_to_string(dir.join("expected.json")).unwrap()).unwrap();
+    let images = expected["images"].as_array().unwrap();
+    let crops: Vec<_> =
+        images.iter().map(|i| image::open(dir.join(i["crop"].as_str().unwrap())).unwrap().into_rgb8()).collect();
+    let expected: Vec<Vec<f32>> =
+        images.iter().map(|image| serde_json::from_value(image["logits"].clone()).unwrap()).collect();
+    let largest = expected.iter().flatten().fold(0f32, |largest, logit| largest.max(logit.abs()));
+    let input = qlnet::input::to_tensor(&crops).unwrap();
+    for (precision, tolerance) in [(Precision::Bf16, 1e-2), (Precision::Int8, 2e-2)] {
+        let net = QLNet::from_weights(&weights, precision, &Device::Cpu).unwrap();
+        let logits = net.forward(&input).unwrap().to_vec2::<f32>().unwrap();
+        for (found, expected) in logits.iter().zip(&expected) {
+            let off = found.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0f32, f32::max);
+            assert!(off < tolerance * largest, "{precision}: off by {off} of {largest}");
+            let order = |logits: &[f32]| {
+                let mut order: Vec<usize> = (0..logits.len()).collect();
+                order.sort_by(|a, b| logits[*b].total_cmp(&logits[*a]));
+                order
+            };
+            let first = order(expected);
+            if expected[first[0]] - expected[first[1]] > 2.0 * off {
+                assert_eq!(order(found)[0], first[0], "{precision}");
+            }
+        }
+    }
+}
+
 #[test]
 fn full_size_network_equals_pytorch() {
     let Some(dir) = reference_dir() else { return };

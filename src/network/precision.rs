@@ -65,7 +65,7 @@ impl Precision {
 
     /// What computes the products of 1x1 convolutions in this precision on a device, as an instruction set
     /// where it is known.
-    pub(crate) fn instructions(self, device: &Device) -> Option<&'static str> {
+    pub(crate) fn instructions(self, device: &Device) -> Option<String> {
         self.fused(device).map(Products::instructions)
     }
 }

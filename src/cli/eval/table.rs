@@ -2,6 +2,8 @@
 
 use std::fmt::Write;
 
+use candle_core::Device;
+
 use super::arguments::Eval;
 use crate::eval::{Run, Summary};
 use crate::text::{percent, printable, thousands};
@@ -44,7 +46,10 @@ pub fn table(args: &Eval, summary: &Summary) -> String {
     let threads =
         summary.images_per_second.map_or(String::new(), |_| format!(", {} threads", rayon::current_num_threads()));
     row("device", &format!("{device}{threads}"));
-    row("dtype", dtype);
+    // Known only of what has just been computed here.
+    let instructions = summary.images_per_second.and_then(|_| args.model.dtype.instructions(&Device::Cpu));
+    let instructions = instructions.filter(|_| device == "cpu").map_or(String::new(), |name| format!(", {name}"));
+    row("dtype", &format!("{dtype}{instructions}"));
     text.truncate(text.trim_end().len());
     text
 }

@@ -9,6 +9,7 @@
 
 use std::arch::asm;
 use std::arch::x86_64::*;
+use std::ops::Range;
 
 use super::kernel::{Kernel, compiled};
 use super::microkernel::{add_to, finish};
@@ -176,14 +177,20 @@ unsafe impl TileKernel for Bytes512 {
 ///
 /// # Safety
 /// The level must be AMX. `a` must have `m` rows of `b.k()` values ([`Rows::has`]) in the format of `b`; `c` must
-/// have `m` rows of `b.n()` values, `c_stride` apart, that may be written.
-pub unsafe fn accumulate(m: usize, a: Rows, b: &Panels, c: *mut f32, c_stride: usize) {
+/// have `m` rows of the values of `panels`, `c_stride` apart, that may be written.
+pub unsafe fn accumulate(m: usize, a: Rows, b: &Panels, panels: Range<usize>, c: *mut f32, c_stride: usize) {
     compiled!(bfloat, "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl",
-        accumulate_with::<Bfloats512>(m: usize, a: Rows<'_>, b: &Panels, c: *mut f32, c_stride: usize));
+        accumulate_with::<Bfloats512>(m: usize, a: Rows<'_>, b: &Panels, panels: Range<usize>, c: *mut f32, c_stride: usize));
     compiled!(bytes, "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl",
-        accumulate_with::<Bytes512>(m: usize, a: Rows<'_>, b: &Panels, c: *mut f32, c_stride: usize));
+        accumulate_with::<Bytes512>(m: usize, a: Rows<'_>, b: &Panels, panels: Range<usize>, c: *mut f32, c_stride: usize));
     // SAFETY: passed on.
-    unsafe { if b.format() == Format::Bfloat { bfloat(m, a, b, c, c_stride) } else { bytes(m, a, b, c, c_stride) } }
+    unsafe {
+        if b.format() == Format::Bfloat {
+            bfloat(m, a, b, panels, c, c_stride)
+        } else {
+            bytes(m, a, b, panels, c, c_stride)
+        }
+    }
 }
 
 /// [`gate`](super::matmul::gate) in bfloat16 or bytes.
@@ -191,18 +198,26 @@ pub unsafe fn accumulate(m: usize, a: Rows, b: &Panels, c: *mut f32, c_stride: u
 /// # Safety
 /// The level must be AMX. `a` must have `m` rows of `b.k()` values ([`Rows::has`]) in the format of `b`; two vectors
 /// for each panel of `b` must be readable at `bias`; `c` must have `m` rows, `c_stride` apart, of a vector for each
-/// panel, that may be written.
-pub unsafe fn gate(m: usize, a: Rows, b: &Panels, bias: *const f32, c: *mut f32, c_stride: usize) {
+/// of `panels`, that may be written.
+pub unsafe fn gate(
+    m: usize,
+    a: Rows,
+    b: &Panels,
+    panels: Range<usize>,
+    bias: *const f32,
+    c: *mut f32,
+    c_stride: usize,
+) {
     compiled!(bfloat, "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl",
-        gate_with::<Bfloats512>(m: usize, a: Rows<'_>, b: &Panels, bias: *const f32, c: *mut f32, c_stride: usize));
+        gate_with::<Bfloats512>(m: usize, a: Rows<'_>, b: &Panels, panels: Range<usize>, bias: *const f32, c: *mut f32, c_stride: usize));
     compiled!(bytes, "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl",
-        gate_with::<Bytes512>(m: usize, a: Rows<'_>, b: &Panels, bias: *const f32, c: *mut f32, c_stride: usize));
+        gate_with::<Bytes512>(m: usize, a: Rows<'_>, b: &Panels, panels: Range<usize>, bias: *const f32, c: *mut f32, c_stride: usize));
     // SAFETY: passed on.
     unsafe {
         if b.format() == Format::Bfloat {
-            bfloat(m, a, b, bias, c, c_stride)
+            bfloat(m, a, b, panels, bias, c, c_stride)
         } else {
-            bytes(m, a, b, bias, c, c_stride)
+            bytes(m, a, b, panels, bias, c, c_stride)
         }
     }
 }
@@ -210,16 +225,24 @@ pub unsafe fn gate(m: usize, a: Rows, b: &Panels, bias: *const f32, c: *mut f32,
 /// # Safety
 /// As [`accumulate`]; the function must be inlined into one that enables AVX-512.
 #[inline(always)]
-unsafe fn accumulate_with<K: TileKernel>(m: usize, a: Rows, b: &Panels, c: *mut f32, c_stride: usize) {
+unsafe fn accumulate_with<K: TileKernel>(
+    m: usize,
+    a: Rows,
+    b: &Panels,
+    panels: Range<usize>,
+    c: *mut f32,
+    c_stride: usize,
+) {
+    let first = panels.start;
     // SAFETY: the caller vouches for the operands.
     unsafe {
         let bias = [K::Float::splat(0.0); 2];
         let blocks = b.steps().div_ceil(b.block());
         for block in 0..blocks {
-            each_tile::<K>(m, a, b, block, |panel, row, sums, columns| {
+            each_tile::<K>(m, a, b, panels.clone(), block, |panel, row, sums, columns| {
                 let here = (b.n() - panel * WIDTH).min(WIDTH);
                 let sums = finished::<K>(sums, bias, columns, a, row);
-                add_to(c.add(row * c_stride + panel * WIDTH), sums, here);
+                add_to(c.add(row * c_stride + (panel - first) * WIDTH), sums, here);
             });
         }
     }
@@ -228,19 +251,28 @@ unsafe fn accumulate_with<K: TileKernel>(m: usize, a: Rows, b: &Panels, c: *mut 
 /// # Safety
 /// As [`gate`]; the function must be inlined into one that enables AVX-512.
 #[inline(always)]
-unsafe fn gate_with<K: TileKernel>(m: usize, a: Rows, b: &Panels, bias: *const f32, c: *mut f32, c_stride: usize) {
+unsafe fn gate_with<K: TileKernel>(
+    m: usize,
+    a: Rows,
+    b: &Panels,
+    panels: Range<usize>,
+    bias: *const f32,
+    c: *mut f32,
+    c_stride: usize,
+) {
+    let first = panels.start;
     // SAFETY: the caller vouches for the operands.
     unsafe {
-        each_tile::<K>(m, a, b, 0, |panel, row, sums, columns| {
+        each_tile::<K>(m, a, b, panels, 0, |panel, row, sums, columns| {
             let bias = bias.add(panel * WIDTH);
             let bias = [K::Float::load(bias), K::Float::load(bias.add(SIDE))];
             let [x, y] = finished::<K>(sums, bias, columns, a, row);
-            x.mul(y).store(c.add(row * c_stride + panel * SIDE));
+            x.mul(y).store(c.add(row * c_stride + (panel - first) * SIDE));
         });
     }
 }
 
-/// Calls `take(panel, row, sums, columns)` for every panel and row, with the sums of a block of `b` and what
+/// Calls `take(panel, row, sums, columns)` for each of the panels and every row, with the sums of a block of `b` and what
 /// describes the panel's columns there.
 ///
 /// # Safety
@@ -250,6 +282,7 @@ unsafe fn each_tile<K: TileKernel>(
     m: usize,
     a: Rows,
     b: &Panels,
+    panels: Range<usize>,
     block: usize,
     mut take: impl FnMut(usize, usize, *const u32, *const u32),
 ) {
@@ -260,7 +293,7 @@ unsafe fn each_tile<K: TileKernel>(
     // SAFETY: the level is AMX, and the rows and the panels reach as far as `Rows::has` and `Panels` say.
     unsafe {
         let _tiles = Tiles::configure();
-        for panel in 0..b.count() {
+        for panel in panels {
             let weights = b.values().as_ptr().add(panel * b.stride() + start * WIDTH);
             let columns = b.columns().as_ptr().wrapping_add((panel * blocks + block) * 2 * WIDTH);
             for row in (0..m).step_by(2 * SIDE) {
@@ -291,8 +324,8 @@ unsafe fn finished<K: TileKernel>(
     let scale = a.scales.as_ptr().wrapping_add(row);
     // SAFETY: passed on.
     unsafe {
-        let first = K::add(K::begin(bias[0], columns, scale), sums);
-        let second = K::add(K::begin(bias[1], columns.wrapping_add(WIDTH), scale), sums.add(SIDE));
+        let first = K::add(K::begin(bias[0]), sums);
+        let second = K::add(K::begin(bias[1]), sums.add(SIDE));
         finish::<K>([first, second], bias, columns, scale)
     }
 }

@@ -1,36 +1,16 @@
-//! One block of the network as one pass over its image.
-//!
-//! In `y = skip(x) + conv3(conv2(a * b))`, the halves `a` and `b` of `conv1(x)`, their product and
-//! `conv2`'s output are several times larger than `x` and `y` and leave the cache if they are made
-//! whole: in layer 1 the halves 6.4 MB together, their product 3.2 MB, and `conv2`'s output 6.4 MB.
-//! So the halves are never stored, and a block is made in strips of output rows, whose intermediates
-//! stay in the second-level cache:
-//!
-//! ```text
-//! hidden   gate(conv1(x))    the strip's rows and one above and below, in a ring of rows
-//! spread   conv2(hidden)     the strip's rows
-//! y        skip(x) + bias, then += conv3(spread), then hardball where the block has one
-//! ```
-//!
-//! The ring keeps the rows that two strips share, so nothing is computed twice inside a segment. A
-//! segment is what one thread does: a whole image where there are enough images, otherwise a part
-//! of one, at the price of one or two rows of `hidden` that its neighbour computes too.
+//! One block of the network: its packed weights, and how its work is split between threads.
 //!
 //! Hidden channels are padded to the vector's lanes with channels that are zero, and pixels in the
 //! scratch buffers to an odd number of cache lines, so that neighbouring pixels do not fall into
 //! the same set of the cache.
 
 use std::io::{self, Write};
-use std::ops::Range;
 
 use super::buffer::Buffer;
-use super::depthwise::{self, Filters};
-use super::hardball::project;
-use super::matmul::{accumulate, gate};
-use super::operand::{Format, Operand, Products, Rows};
+use super::depthwise::Filters;
+use super::operand::{Format, Operand, Products};
 use super::packed::{Packed, Sections};
 use super::panels::{Panels, gate_column};
-use super::segments::{self, Scratch};
 use super::vector::lanes;
 use crate::weights::config::BlockConfig;
 
@@ -50,15 +30,14 @@ pub struct Parameters<'a> {
 /// A block with its weights packed.
 #[derive(Clone, Debug)]
 pub struct PackedBlock {
-    config: BlockConfig,
+    pub(super) config: BlockConfig,
     /// Of what enters the products of conv1, conv3 and the skip.
-    format: Format,
-    conv1: Panels,
-    conv1_bias: Packed,
-    conv2: Filters,
-    conv3: Panels,
-    skip: Option<Panels>,
-    /// Of `conv3` and the skip together.
+    pub(super) format: Format,
+    pub(super) conv1: Panels,
+    pub(super) conv1_bias: Packed,
+    pub(super) conv2: Filters,
+    pub(super) conv3: Panels,
+    pub(super) skip: Option<Panels>,
     bias: Packed,
 }
 
@@ -153,168 +132,76 @@ impl PackedBlock {
         &self.config
     }
 
-    /// `[n, h, w, c]` to `[n, ceil(h / stride), ceil(w / stride), o]`, on rayon's threads.
+    /// The bias of `conv3` and the skip together.
+    pub(super) fn bias(&self) -> &[f32] {
+        &self.bias.as_slice()[..self.config.out_channels]
+    }
+
+    /// `[n, h, w, c]` to `[n, ceil(h / stride), ceil(w / stride), o]`, on rayon's threads. The bits do not depend on how
+    /// the work is split between them.
     ///
     /// # Panics
     /// If `x` does not have so many values.
     pub fn forward(&self, x: &[f32], n: usize, height: usize, width: usize) -> Vec<f32> {
         let shape = BlockShape::new(&self.config, self.format, height, width);
-        let image = height * shape.row;
-        assert_eq!(x.len(), n * image, "another number of values than the images have");
-        let mut y = vec![0.0; n * shape.out_height * shape.out_row];
-        let parts = parts(n, shape.out_height, rayon::current_num_threads());
-        let rows = shape.out_height.div_ceil(parts);
-        segments::for_each(x, image, &mut y, (shape.out_height, shape.out_row), rows, |x, first, y, scratch| {
-            self.segment(x, &shape, first, y, scratch);
-        });
-        y
-    }
-
-    /// The output rows from `first` on, as many as `y` has room for, of the image `x`.
-    fn segment(&self, x: &[f32], shape: &BlockShape, first: usize, y: &mut [f32], scratch: &mut Scratch) {
-        let s = self.config.stride;
-        let rows = y.len() / shape.out_row;
-        let strips = rows.div_ceil(shape.strip);
-        let strip = rows.div_ceil(strips);
-        let ring = ((strip - 1) * s + 3).min(shape.height);
-        let Scratch { floats: [hidden, spread], operands: [input, rounded] } = scratch;
-        let hidden = hidden.grow_to(ring * shape.hidden_row);
-        // The next row of the hidden activation that the ring does not have yet.
-        let mut next = (first * s).saturating_sub(1);
-        for (start, y) in (first..first + rows).step_by(strip).zip(y.chunks_mut(strip * shape.out_row)) {
-            let count = y.len() / shape.out_row;
-            let end = ((start + count - 1) * s + 2).min(shape.height);
-            while next < end {
-                // As many rows as lie side by side in the ring.
-                let run = (end - next).min(ring - next % ring);
-                let x = &x[next * shape.row..][..run * shape.row];
-                gate(
-                    run * shape.width,
-                    self.rounded(x, self.config.in_channels, run * shape.width, input),
-                    &self.conv1,
-                    self.conv1_bias.as_slice(),
-                    &mut hidden[next % ring * shape.hidden_row..][..run * shape.hidden_row],
-                    shape.hidden_pixel,
-                );
-                next += run;
-            }
-            let spread = self.spread(hidden, shape, ring, start..start + count, spread, rounded);
-            self.skip(x, shape, start, y, input);
-            accumulate(count * shape.out_width, spread, &self.conv3, y, self.config.out_channels);
-            if self.config.skip.ends_in_hardball() {
-                project(y, self.config.out_channels);
-            }
-        }
-    }
-
-    /// The input of a convolution: `count` pixels of `x`, `pixel` values apart.
-    fn rounded<'a>(&self, x: &'a [f32], pixel: usize, count: usize, operand: &'a mut Operand) -> Rows<'a> {
-        if self.format == Format::Float {
-            return Rows::floats(x, pixel);
-        }
-        operand.round(self.format, 0, count, x, pixel, self.config.in_channels);
-        operand.rows(self.format, self.config.in_channels)
-    }
-
-    /// `conv2` of the ring `hidden`, for a range of output rows. What is rounded is rounded a few pixels at a time,
-    /// while they are in the first-level cache.
-    fn spread<'a>(
-        &self,
-        hidden: &[f32],
-        shape: &BlockShape,
-        ring: usize,
-        rows: Range<usize>,
-        spread: &'a mut Buffer,
-        rounded: &'a mut Operand,
-    ) -> Rows<'a> {
-        /// Pixels that are made before they are rounded.
-        const TOGETHER: usize = 8;
-        let (s, pixel) = (self.config.stride, shape.spread_pixel);
-        let around = |row: usize| {
-            [0, 1, 2].map(|ky| {
-                let inside = (1..=shape.height).contains(&(row * s + ky));
-                inside.then(|| &hidden[(row * s + ky - 1) % ring * shape.hidden_row..][..shape.hidden_row])
-            })
-        };
-        if self.format == Format::Float {
-            let spread = spread.grow_to::<f32>(rows.len() * shape.out_width * pixel);
-            for (row, out) in rows.zip(spread.chunks_exact_mut(shape.out_width * pixel)) {
-                let part = 0..shape.out_width;
-                depthwise::row(&self.conv2, around(row), shape.width, shape.hidden_pixel, part, out, pixel);
-            }
-            return Rows::floats(spread, pixel);
-        }
-        let out = spread.grow_to::<f32>((TOGETHER + 1) * pixel);
-        for (i, row) in rows.enumerate() {
-            let mut x = 0;
-            while x < shape.out_width {
-                // The first pixel, at the border, is made alone; those after it in whole fours.
-                let part = x..shape.out_width.min(x.next_multiple_of(TOGETHER) + 1 + if x == 0 { TOGETHER } else { 0 });
-                let (first, count) = (i * shape.out_width + x, part.len());
-                x = part.end;
-                depthwise::row(&self.conv2, around(row), shape.width, shape.hidden_pixel, part, out, pixel);
-                rounded.round(self.format, first, count, out, pixel, self.conv3.k());
-            }
-        }
-        rounded.rows(self.format, self.conv3.k())
-    }
-
-    /// The skip and all biases, of the output rows from `start` on.
-    fn skip(&self, x: &[f32], shape: &BlockShape, start: usize, y: &mut [f32], operand: &mut Operand) {
-        let (input, output, s) = (self.config.in_channels, self.config.out_channels, self.config.stride);
-        let bias = &self.bias.as_slice::<f32>()[..output];
-        let Some(skip) = &self.skip else {
-            let x = &x[start * shape.row..][..y.len()];
-            for (y, x) in y.chunks_exact_mut(output).zip(x.chunks_exact(output)) {
-                for ((y, x), bias) in y.iter_mut().zip(x).zip(bias) {
-                    *y = x + bias;
-                }
-            }
-            return;
-        };
-        y.chunks_exact_mut(output).for_each(|y| y.copy_from_slice(bias));
-        for (row, y) in y.chunks_exact_mut(shape.out_row).enumerate() {
-            let x = self.rounded(&x[(start + row) * s * shape.row..][..shape.row], s * input, shape.out_width, operand);
-            accumulate(shape.out_width, x, skip, y, output);
+        assert_eq!(x.len(), n * height * shape.row, "another number of values than the images have");
+        match split(n, &shape, self.conv1.count(), rayon::current_num_threads()) {
+            Split::Rows(parts) => self.forward_by_rows(x, &shape, parts),
+            Split::Channels => self.forward_by_channels(x, n, &shape),
         }
     }
 }
 
-/// Into how many parts each of `n` images of `height` rows is split for `threads` threads, so that
-/// the last thread is done as early as possible. A part of an image costs 0.84 rows more than it has:
-/// of the two hidden rows that its neighbours make too, `conv1`'s share, 42 %.
-fn parts(n: usize, height: usize, threads: usize) -> usize {
+/// How the work of a block is split between threads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Split {
+    /// Each image into so many parts of rows.
+    Rows(usize),
+    /// The hidden channels, of all images together.
+    Channels,
+}
+
+/// The split by which the last of the threads is done first, for `n` images and so many panels of `conv1`.
+///
+/// A part of an image costs 0.84 rows more than it has: of the two hidden rows that its neighbours make too,
+/// `conv1`'s share, 42 %. Channels are split without such a price, but what `conv3` reads must then be made whole,
+/// and stay in the threads' second-level caches.
+fn split(n: usize, shape: &BlockShape, panels: usize, threads: usize) -> Split {
+    let height = shape.out_height;
     let cost = |parts: &usize| {
         let rows = 100 * height.div_ceil(*parts) + if *parts > 1 { 84 } else { 0 };
         (n * parts).div_ceil(threads) * rows
     };
-    (1..=height).min_by_key(cost).unwrap_or(1)
+    let parts = (1..=height).min_by_key(cost).unwrap_or(1);
+    let made = n * (shape.height * shape.hidden_row + height * shape.out_width * shape.spread_pixel);
+    let fits = 4 * made <= threads * STRIP;
+    // Two regions instead of one, and a few values that every thread rounds, are 4 %.
+    let by_channels = 104 * n * height * panels.div_ceil(threads) / panels;
+    if fits && by_channels < cost(&parts) { Split::Channels } else { Split::Rows(parts) }
 }
 
 /// Sizes in pixels and in values.
-struct BlockShape {
-    height: usize,
-    width: usize,
-    out_height: usize,
-    out_width: usize,
+pub(super) struct BlockShape {
+    pub height: usize,
+    pub width: usize,
+    pub out_height: usize,
+    pub out_width: usize,
     /// Values of a row of `x`, and of `y`.
-    row: usize,
-    out_row: usize,
+    pub row: usize,
+    pub out_row: usize,
     /// Values from one pixel to the next, and of a row, in the scratch buffers.
-    hidden_pixel: usize,
-    hidden_row: usize,
-    spread_pixel: usize,
+    pub hidden_pixel: usize,
+    pub hidden_row: usize,
+    pub spread_pixel: usize,
     /// Output rows of a strip, at most.
-    strip: usize,
+    pub strip: usize,
 }
 
 impl BlockShape {
     fn new(config: &BlockConfig, format: Format, height: usize, width: usize) -> Self {
         let (out_height, out_width) = (height.div_ceil(config.stride), width.div_ceil(config.stride));
         let channels = config.hidden_channels.next_multiple_of(lanes());
-        // An odd number of cache lines.
-        let padded = |values: usize| (values.div_ceil(16) | 1) * 16;
-        let (hidden_pixel, spread_pixel) = (padded(channels), padded(config.filters * channels));
+        let (hidden_pixel, spread_pixel) = (Self::padded(channels), Self::padded(config.filters * channels));
         let hidden_row = width * hidden_pixel;
         let spread_row = out_width
             * match format {
@@ -335,20 +222,35 @@ impl BlockShape {
             strip: strip.max(1),
         }
     }
+
+    /// So many values, and as many more as make an odd number of cache lines.
+    pub(super) fn padded(values: usize) -> usize {
+        (values.div_ceil(16) | 1) * 16
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::weights::config::Config;
 
     #[test]
     fn work_is_split_only_as_far_as_it_helps() {
-        assert_eq!(parts(1, 56, 1), 1);
-        assert_eq!(parts(1, 56, 2), 2);
-        assert_eq!(parts(1, 7, 2), 2);
-        assert_eq!(parts(4, 56, 2), 1);
-        assert_eq!(parts(63, 56, 64), 1);
-        assert!(parts(8, 56, 64) > 1);
-        assert!(parts(1, 7, 64) <= 7);
+        let config = Config::qlnet_50_v0();
+        let split = |layer: usize, n, side, threads| {
+            let block = &config.layers[layer][1];
+            let shape = BlockShape::new(block, Format::Float, side, side);
+            split(n, &shape, block.hidden_channels.div_ceil(lanes()), threads)
+        };
+        assert_eq!(split(0, 1, 56, 1), Split::Rows(1));
+        assert_eq!(split(0, 1, 56, 2), Split::Rows(2));
+        assert_eq!(split(0, 4, 56, 2), Split::Rows(1));
+        assert_eq!(split(0, 63, 56, 64), Split::Rows(1));
+        assert!(matches!(split(0, 8, 56, 64), Split::Rows(parts) if parts > 1));
+        // Small images, whose rows at the border are many.
+        assert_eq!(split(2, 1, 14, 2), Split::Channels);
+        assert_eq!(split(3, 1, 7, 2), Split::Channels);
+        assert_eq!(split(3, 2, 7, 2), Split::Rows(1));
+        assert_eq!(split(3, 1, 7, 16), Split::Channels);
     }
 }

@@ -73,30 +73,53 @@ impl Filters {
     }
 }
 
-/// The pixels `part` of a row of `ceil(width / stride)` outputs: from the rows above, at and below its centre
-/// (`None` outside the image), each `width` pixels that begin `pixel` values apart, to `out`, where they begin
-/// `out_pixel` values apart, filter by filter.
+/// Three rows of inputs: above, at and below the centre of a row of outputs, `None` outside the image. Each has
+/// `width` pixels that begin `pixel` values apart.
+#[derive(Clone, Copy, Debug)]
+pub struct Around<'a> {
+    pub rows: [Option<&'a [f32]>; 3],
+    pub width: usize,
+    pub pixel: usize,
+}
+
+/// The pixels `part` of a row of `ceil(width / stride)` outputs, to `out`, where they begin `out_pixel` values apart,
+/// filter by filter.
 ///
 /// # Panics
 /// If a slice is too short, a pixel has not as many values as the filters read or write, or the row has no such
 /// part.
-pub fn row(
+pub fn row(f: &Filters, x: Around, part: Range<usize>, out: &mut [f32], out_pixel: usize) {
+    let outputs = f.filters * f.channels;
+    assert!(out_pixel >= outputs, "pixels of too few values");
+    assert!(out.len() >= extent(part.len(), out_pixel, outputs), "too little room");
+    // SAFETY: the assertions are what it asks for.
+    unsafe { row_of(f, x, part, 0..f.channels, out.as_mut_ptr(), out_pixel) }
+}
+
+/// [`row`] of some channels only. The inputs have these, and the outputs all channels.
+///
+/// # Safety
+/// `out` must have a pixel of `f.filters * f.channels` values for each of `part`, `out_pixel` values apart; in each,
+/// those of the channels must be such that may be written.
+///
+/// # Panics
+/// If the inputs are too short, the row has no such part, or the channels are no whole vectors of the filters'.
+pub unsafe fn row_of(
     f: &Filters,
-    rows: [Option<&[f32]>; 3],
-    width: usize,
-    pixel: usize,
+    x: Around,
     part: Range<usize>,
-    out: &mut [f32],
+    channels: Range<usize>,
+    out: *mut f32,
     out_pixel: usize,
 ) {
-    let outputs = f.filters * f.channels;
-    assert!(pixel >= f.channels && out_pixel >= outputs, "pixels of too few values");
-    let needed = extent(width, pixel, f.channels);
-    assert!(rows.iter().flatten().all(|row| row.len() >= needed), "too short a row");
-    assert!(part.end <= width.div_ceil(f.stride), "a part of no row");
-    assert!(out.len() >= extent(part.len(), out_pixel, outputs), "too little room");
-    // SAFETY: the assertions are what the kernel asks for.
-    unsafe { row_any(f, rows.map(|row| row.map(<[f32]>::as_ptr)), width, pixel, part, out.as_mut_ptr(), out_pixel) }
+    assert!(x.pixel >= channels.len(), "pixels of too few values");
+    let needed = extent(x.width, x.pixel, channels.len());
+    assert!(x.rows.iter().flatten().all(|row| row.len() >= needed), "too short a row");
+    assert!(part.end <= x.width.div_ceil(f.stride), "a part of no row");
+    let whole = [channels.start, channels.end].iter().all(|channel| channel.is_multiple_of(lanes()));
+    assert!(whole && channels.end <= f.channels, "other channels than the filters have");
+    // SAFETY: the assertions are what the kernel asks for, and the caller vouches for the output.
+    unsafe { row_any(f, x, part, channels, out, out_pixel) }
 }
 
 for_each_vector! {
@@ -106,10 +129,9 @@ for_each_vector! {
     /// As [`row_with`].
     unsafe fn row_any(
         f: &Filters,
-        rows: [Option<*const f32>; 3],
-        width: usize,
-        pixel: usize,
+        x: Around<'_>,
         part: Range<usize>,
+        channels: Range<usize>,
         out: *mut f32,
         out_pixel: usize,
     ) = row_with
@@ -118,44 +140,41 @@ for_each_vector! {
 /// Output pixels that are made together.
 const PIXELS: usize = 4;
 
-/// [`row`], whatever the rows per register tile.
+/// [`row_of`], whatever the rows per register tile.
 ///
 /// # Safety
 /// The function must be inlined into one that enables the instructions of `V`, and `V` must have [`lanes`]
-/// lanes. Each of `rows` must have `width` pixels of `f.channels` values, `pixel` values apart; `part` must end at
-/// `ceil(width / stride)` at most; `out` must have a pixel of `f.filters * f.channels` values for each of `part`,
-/// `out_pixel` values apart, that may be written.
+/// lanes. The rows of `x` must have its pixels, each of the values of `channels`; `part` must end at
+/// `ceil(x.width / stride)` at most; `channels` must be whole vectors of those of `f`; for `out` see [`row_of`].
 #[inline(always)]
 unsafe fn row_with<V: Vector, const ROWS: usize>(
     f: &Filters,
-    rows: [Option<*const f32>; 3],
-    width: usize,
-    pixel: usize,
+    x: Around,
     part: Range<usize>,
+    channels: Range<usize>,
     out: *mut f32,
     out_pixel: usize,
 ) {
-    let parameters = (f.weight.as_slice().as_ptr(), f.bias.as_slice().as_ptr());
-    let mut x = part.start;
-    while x < part.end {
-        // SAFETY: `x` and the pixels that are made with it stay in `part`, and for these the caller
+    let (mut at, width) = (part.start, x.width);
+    while at < part.end {
+        // SAFETY: `at` and the pixels that are made with it stay in `part`, and for these the caller
         // vouches. Without a width, all inputs lie inside the rows: that is what `inside` says.
         unsafe {
-            let out = out.add((x - part.start) * out_pixel);
+            let out = out.add((at - part.start) * out_pixel);
             // All inputs of these four pixels lie inside the row.
-            let inside = x > 0 && (x + PIXELS - 1) * f.stride + 1 < width && x + PIXELS <= part.end;
+            let inside = at > 0 && (at + PIXELS - 1) * f.stride + 1 < width && at + PIXELS <= part.end;
             // Strides are given as literals, so that each has code of its own.
-            x += match f.stride {
+            at += match f.stride {
                 1 if inside => {
-                    pixels::<V, PIXELS>(f, parameters, 1, rows, x, None, pixel, out, out_pixel);
+                    pixels::<V, PIXELS>(f, 1, x, at, None, channels.clone(), out, out_pixel);
                     PIXELS
                 }
                 2 if inside => {
-                    pixels::<V, PIXELS>(f, parameters, 2, rows, x, None, pixel, out, out_pixel);
+                    pixels::<V, PIXELS>(f, 2, x, at, None, channels.clone(), out, out_pixel);
                     PIXELS
                 }
                 stride => {
-                    pixels::<V, 1>(f, parameters, stride, rows, x, Some(width), pixel, out, out_pixel);
+                    pixels::<V, 1>(f, stride, x, at, Some(width), channels.clone(), out, out_pixel);
                     1
                 }
             };
@@ -163,44 +182,44 @@ unsafe fn row_with<V: Vector, const ROWS: usize>(
     }
 }
 
-/// `N` output pixels from `x` on. Inputs outside a row of the given width count as zero; without one, all lie
+/// `N` output pixels from `at` on. Inputs outside a row of the given width count as zero; without one, all lie
 /// inside.
 ///
 /// # Safety
-/// As [`row_with`], for the inputs under these pixels; `out` is the first of them. `weight` and `bias` must be
-/// those of `f`. Without a width, the columns from `x * stride - 1` to `(x + N - 1) * stride + 1` must lie inside
-/// the rows.
+/// As [`row_with`], for the inputs under these pixels; `out` is the first of them. Without a width, the columns
+/// from `at * stride - 1` to `(at + N - 1) * stride + 1` must lie inside the rows.
 #[inline(always)]
 #[allow(clippy::too_many_arguments, reason = "the operands of a convolution")]
 unsafe fn pixels<V: Vector, const N: usize>(
     f: &Filters,
-    (weight, bias): (*const f32, *const f32),
     stride: usize,
-    rows: [Option<*const f32>; 3],
-    x: usize,
+    x: Around,
+    at: usize,
     width: Option<usize>,
-    pixel: usize,
+    channels: Range<usize>,
     out: *mut f32,
     out_pixel: usize,
 ) {
-    for channel in (0..f.channels).step_by(V::LANES) {
+    let (weights, biases): (&[f32], &[f32]) = (f.weight.as_slice(), f.bias.as_slice());
+    for channel in channels.clone().step_by(V::LANES) {
         for filter in 0..f.filters {
             // SAFETY: `Filters::new` makes whole vectors of channels for each filter and tap, and nothing changes
             // them. Columns outside a row are left out if there is a width; otherwise the caller vouches for
             // them, as it does for the output.
             unsafe {
-                let weight = weight.add(filter * 9 * f.channels + channel);
-                let bias = bias.add(filter * f.channels + channel);
+                let weight = weights.as_ptr().add(filter * 9 * f.channels + channel);
+                let bias = biases.as_ptr().add(filter * f.channels + channel);
                 let mut sums = [V::load(bias); N];
-                for (ky, row) in rows.into_iter().enumerate() {
+                for (ky, row) in x.rows.into_iter().enumerate() {
                     let Some(row) = row else { continue };
+                    let row = row.as_ptr().add(channel - channels.start);
                     for kx in 0..3 {
                         let weight = V::load(weight.add((ky * 3 + kx) * f.channels));
                         for (i, sum) in sums.iter_mut().enumerate() {
                             // One more than the column, which may be -1.
-                            let column = (x + i) * stride + kx;
+                            let column = (at + i) * stride + kx;
                             if width.is_none_or(|width| (1..=width).contains(&column)) {
-                                *sum = V::load(row.add((column - 1) * pixel + channel)).mul_add(weight, *sum);
+                                *sum = V::load(row.add((column - 1) * x.pixel)).mul_add(weight, *sum);
                             }
                         }
                     }
@@ -271,7 +290,7 @@ mod tests {
             let (left, right) = out.split_at_mut(first * out_pixel);
             for (part, out) in [(0..first, left), (first..outputs, right)] {
                 if !part.is_empty() {
-                    row(&packed, spread, width, pixel, part, out, out_pixel);
+                    row(&packed, Around { rows: spread, width, pixel }, part, out, out_pixel);
                 }
             }
             for (x, pixel) in out.chunks_exact(out_pixel).enumerate() {
@@ -301,7 +320,8 @@ mod tests {
         let check = |words: &str, width, pixel, len, out_len| {
             let mut out = vec![7.0; 5 * 16];
             let message = panic_of(|| {
-                row(&filters, [None, Some(&input[..len]), None], width, pixel, 0..width, &mut out[..out_len], 16);
+                let x = Around { rows: [None, Some(&input[..len]), None], width, pixel };
+                row(&filters, x, 0..width, &mut out[..out_len], 16);
             });
             assert_eq!(message, words);
             assert!(out.iter().all(|value| *value == 7.0), "{words}: something was written");

@@ -41,17 +41,17 @@ pub unsafe trait Kernel {
     /// The CPU must have the instructions.
     unsafe fn dot(sum: Self::Sum, x: Self::Groups, weights: Self::Groups) -> Self::Sum;
 
-    /// The sums before the first product. `column` are those of [`Panels::columns`](super::panels::Panels::columns)
-    /// for the vector, and `scale` is the pixel's.
+    /// The sums before the first product.
+    ///
+    /// # Safety
+    /// The CPU must have the instructions.
+    unsafe fn begin(bias: Self::Float) -> Self::Sum;
+
+    /// What the sums that began so amount to. `column` are those of
+    /// [`Panels::columns`](super::panels::Panels::columns) for the vector, and `scale` is the pixel's.
     ///
     /// # Safety
     /// The CPU must have the instructions; where the format has scales, these must be readable.
-    unsafe fn begin(bias: Self::Float, column: *const u32, scale: *const Scale) -> Self::Sum;
-
-    /// What the sums that began so amount to.
-    ///
-    /// # Safety
-    /// As [`Self::begin`].
     unsafe fn end(sum: Self::Sum, bias: Self::Float, column: *const u32, scale: *const Scale) -> Self::Float;
 }
 
@@ -79,7 +79,7 @@ unsafe impl<V: Vector> Kernel for Floats<V> {
         unsafe { x.mul_add(weights, sum) }
     }
     #[inline(always)]
-    unsafe fn begin(bias: V, _: *const u32, _: *const Scale) -> V {
+    unsafe fn begin(bias: V) -> V {
         bias
     }
     #[inline(always)]
@@ -114,7 +114,7 @@ unsafe impl<V: Vector> Kernel for PlainWords<V> {
         std::array::from_fn(|i| sum[i] + product(i, 0) + product(i, 1))
     }
     #[inline(always)]
-    unsafe fn begin(_: V, _: *const u32, _: *const Scale) -> Self::Sum {
+    unsafe fn begin(_: V) -> Self::Sum {
         const { assert!(V::LANES == 4, "four lanes") };
         [0; 4]
     }
@@ -123,8 +123,9 @@ unsafe impl<V: Vector> Kernel for PlainWords<V> {
         let sums = sum.map(|sum| sum as f32);
         // SAFETY: the caller vouches for the scales and the instructions; there are four sums.
         unsafe {
-            let step = V::splat((*scale).step).mul(V::load(column.add(4).cast()));
-            V::load(sums.as_ptr()).mul_add(step, bias)
+            let least = V::load(column.cast()).mul(V::splat((*scale).least));
+            let sum = V::load(sums.as_ptr()).mul_add(V::splat((*scale).step), least);
+            sum.mul_add(V::load(column.add(4).cast()), bias)
         }
     }
 }

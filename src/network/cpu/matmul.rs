@@ -4,6 +4,8 @@
 //! is taken in blocks for that ([`accumulate`]). The products that [`gate`]
 //! multiplies need their sums whole; `k` is then a block's input width, at most 512.
 
+use std::ops::Range;
+
 #[cfg(target_arch = "x86_64")]
 use super::amx;
 use super::extent;
@@ -26,13 +28,31 @@ pub fn accumulate(m: usize, a: Rows, b: &Panels, c: &mut [f32], c_stride: usize)
     assert!(a.format == b.format(), "pixels and weights of different formats");
     assert!(a.has(m, b.k()), "too few pixels to multiply");
     assert!(c.len() >= extent(m, c_stride, b.n()), "too little room for a product");
-    // SAFETY: the assertions are what the kernels ask for.
+    // SAFETY: the assertions are what it asks for.
+    unsafe { accumulate_part(m, a, b, 0..b.count(), c.as_mut_ptr(), c_stride) }
+}
+
+/// [`accumulate`] of some panels only, of which `c` has the first one's columns at its beginning.
+///
+/// # Safety
+/// `a` must have `m` rows of `b.k()` values ([`Rows::has`]) in the format of `b`, which must have the panels; `c` must
+/// have `m` rows, `c_stride` apart, of the values of these panels, that may be written.
+pub(super) unsafe fn accumulate_part(
+    m: usize,
+    a: Rows,
+    b: &Panels,
+    panels: Range<usize>,
+    c: *mut f32,
+    c_stride: usize,
+) {
+    debug_assert!(a.format == b.format() && a.has(m, b.k()) && panels.end <= b.count());
+    // SAFETY: passed on.
     unsafe {
         #[cfg(target_arch = "x86_64")]
         if uses_tiles(b.format()) {
-            return amx::accumulate(m, a, b, c.as_mut_ptr(), c_stride);
+            return amx::accumulate(m, a, b, panels, c, c_stride);
         }
-        accumulate_any(m, a, b, c.as_mut_ptr(), c_stride);
+        accumulate_any(m, a, b, panels, c, c_stride);
     }
 }
 
@@ -72,13 +92,33 @@ pub fn gate(m: usize, a: Rows, b: &Panels, bias: &[f32], c: &mut [f32], c_stride
     assert!(a.has(m, b.k()), "too few pixels to multiply");
     assert!(bias.len() >= 2 * columns, "too few biases");
     assert!(c.len() >= extent(m, c_stride, columns), "too little room for a product");
-    // SAFETY: the assertions are what the kernels ask for.
+    // SAFETY: the assertions are what it asks for.
+    unsafe { gate_part(m, a, b, 0..b.count(), bias.as_ptr(), c.as_mut_ptr(), c_stride) }
+}
+
+/// [`gate`] of some panels only, of which `c` has the first one's columns at its beginning.
+///
+/// # Safety
+/// As [`accumulate_part`]; two vectors for each panel of `b` must be readable at `bias`, and `c` has a vector for each
+/// of these panels.
+#[allow(clippy::too_many_arguments, reason = "the operands of a product")]
+pub(super) unsafe fn gate_part(
+    m: usize,
+    a: Rows,
+    b: &Panels,
+    panels: Range<usize>,
+    bias: *const f32,
+    c: *mut f32,
+    c_stride: usize,
+) {
+    debug_assert!(a.format == b.format() && a.has(m, b.k()) && panels.end <= b.count());
+    // SAFETY: passed on.
     unsafe {
         #[cfg(target_arch = "x86_64")]
         if uses_tiles(b.format()) {
-            return amx::gate(m, a, b, bias.as_ptr(), c.as_mut_ptr(), c_stride);
+            return amx::gate(m, a, b, panels, bias, c, c_stride);
         }
-        gate_any(m, a, b, bias.as_ptr(), c.as_mut_ptr(), c_stride);
+        gate_any(m, a, b, panels, bias, c, c_stride);
     }
 }
 
@@ -93,7 +133,7 @@ for_each_kernel! {
     ///
     /// # Safety
     /// As [`accumulate_with`].
-    unsafe fn accumulate_any(m: usize, a: Rows<'_>, b: &Panels, c: *mut f32, c_stride: usize) = accumulate_with, b.format()
+    unsafe fn accumulate_any(m: usize, a: Rows<'_>, b: &Panels, panels: Range<usize>, c: *mut f32, c_stride: usize) = accumulate_with, b.format()
 }
 
 for_each_vector! {
@@ -116,7 +156,7 @@ for_each_kernel! {
     ///
     /// # Safety
     /// As [`gate_with`].
-    unsafe fn gate_any(m: usize, a: Rows<'_>, b: &Panels, bias: *const f32, c: *mut f32, c_stride: usize) = gate_with, b.format()
+    unsafe fn gate_any(m: usize, a: Rows<'_>, b: &Panels, panels: Range<usize>, bias: *const f32, c: *mut f32, c_stride: usize) = gate_with, b.format()
 }
 
 /// Splits `m` rows into tiles of at most `ROWS` that differ by at most one: first row and number of
@@ -132,13 +172,21 @@ fn tiles<const ROWS: usize>(m: usize) -> impl Iterator<Item = (usize, usize)> {
 /// # Safety
 /// The function must be inlined into one that enables the instructions of `K`, whose vectors must have
 /// [`lanes`] lanes and whose format must be that of `a` and `b`. `a` must have `m` rows of `b.k()` values; `c` must
-/// have `m` rows of `b.n()` values, `c_stride` apart, that may be written.
+/// have `m` rows of the values of `panels`, `c_stride` apart, that may be written.
 #[inline(always)]
-unsafe fn accumulate_with<K: Kernel, const ROWS: usize>(m: usize, a: Rows, b: &Panels, c: *mut f32, c_stride: usize) {
+#[allow(clippy::too_many_arguments, reason = "the operands of a product")]
+unsafe fn accumulate_with<K: Kernel, const ROWS: usize>(
+    m: usize,
+    a: Rows,
+    b: &Panels,
+    panels: Range<usize>,
+    c: *mut f32,
+    c_stride: usize,
+) {
     for start in (0..b.steps()).step_by(b.block()) {
         let steps = b.block().min(b.steps() - start);
         // SAFETY: the steps stay below `b.steps()`, which is as far as the rows of `a` reach; the rest is passed on.
-        unsafe { accumulate_steps::<K, ROWS>(m, a, |i| start + i, start, steps, b, c, c_stride) }
+        unsafe { accumulate_steps::<K, ROWS>(m, a, |i| start + i, start, steps, b, panels.clone(), c, c_stride) }
     }
 }
 
@@ -161,7 +209,7 @@ unsafe fn accumulate_windows_with<V: Vector, const ROWS: usize>(
     // SAFETY: it is called for steps below the number of offsets.
     let at = |i: usize| unsafe { *offsets.get_unchecked(i) };
     // SAFETY: the steps stay below `b.k()`, the number of offsets; the rest is passed on.
-    unsafe { accumulate_steps::<Floats<V>, ROWS>(m, a, at, 0, b.k(), b, c, c_stride) }
+    unsafe { accumulate_steps::<Floats<V>, ROWS>(m, a, at, 0, b.k(), b, 0..b.count(), c, c_stride) }
 }
 
 /// `steps` of the steps of `c += a b`, from `start` on. Step `i` of them reads group `at(i)` of the rows of `a`.
@@ -178,26 +226,31 @@ unsafe fn accumulate_steps<K: Kernel, const ROWS: usize>(
     start: usize,
     steps: usize,
     b: &Panels,
+    panels: Range<usize>,
     c: *mut f32,
     c_stride: usize,
 ) {
     let width = 2 * K::Float::LANES;
     let blocks = b.steps().div_ceil(b.block());
-    for panel in 0..b.n().div_ceil(width) {
+    for panel in panels.clone() {
         let columns = (b.n() - panel * width).min(width);
         for (row, rows) in tiles::<ROWS>(m) {
             // SAFETY: a panel has `b.steps()` rows of `width` groups; the tile's rows lie below `m`, and the caller
             // vouches for those of `a` and `c`.
             unsafe {
+                let weights = b.values().as_ptr().add(panel * b.stride() + start * width);
                 let tile = Tile {
                     steps,
                     a: a.groups.as_ptr().add(row * a.stride),
                     a_stride: a.stride,
                     scales: a.scales.as_ptr().wrapping_add(row),
-                    weights: b.values().as_ptr().add(panel * b.stride() + start * width),
+                    weights,
                     columns: b.columns().as_ptr().wrapping_add((panel * blocks + start / b.block()) * 2 * width),
+                    // The next panel, of which each tile fetches as much.
+                    next: weights.wrapping_add(b.stride() + (row * steps * width) / m).cast(),
+                    next_step: 4 * width * rows / m,
                 };
-                let c = c.add(row * c_stride + panel * width);
+                let c = c.add(row * c_stride + (panel - panels.start) * width);
                 with_rows!(rows, accumulate_microkernel::<K>(tile, at, c, c_stride, columns));
             }
         }
@@ -210,30 +263,35 @@ unsafe fn accumulate_steps<K: Kernel, const ROWS: usize>(
 /// The function must be inlined into one that enables the instructions of `K`, whose vectors must have
 /// [`lanes`] lanes and whose format must be that of `a` and `b`. `a` must have `m` rows of `b.k()` values; two
 /// vectors for each panel of `b` must be readable at `bias`; `c` must have `m` rows, `c_stride` apart, of a vector
-/// for each panel, that may be written.
+/// for each of `panels`, that may be written.
 #[inline(always)]
+#[allow(clippy::too_many_arguments, reason = "the operands of a product")]
 unsafe fn gate_with<K: Kernel, const ROWS: usize>(
     m: usize,
     a: Rows,
     b: &Panels,
+    panels: Range<usize>,
     bias: *const f32,
     c: *mut f32,
     c_stride: usize,
 ) {
     let lanes = K::Float::LANES;
-    for panel in 0..b.n().div_ceil(2 * lanes) {
+    for panel in panels.clone() {
         for (row, rows) in tiles::<ROWS>(m) {
             // SAFETY: as in `accumulate_steps`; and the caller vouches for the biases.
             unsafe {
+                let weights = b.values().as_ptr().add(panel * b.stride());
                 let tile = Tile {
                     steps: b.steps(),
                     a: a.groups.as_ptr().add(row * a.stride),
                     a_stride: a.stride,
                     scales: a.scales.as_ptr().wrapping_add(row),
-                    weights: b.values().as_ptr().add(panel * b.stride()),
+                    weights,
                     columns: b.columns().as_ptr().wrapping_add(panel * 4 * lanes),
+                    next: weights.wrapping_add(b.stride() + row * b.stride() / m).cast(),
+                    next_step: 8 * lanes * rows / m,
                 };
-                let c = c.add(row * c_stride + panel * lanes);
+                let c = c.add(row * c_stride + (panel - panels.start) * lanes);
                 with_rows!(rows, gate_microkernel::<K>(tile, bias.add(panel * 2 * lanes), c, c_stride));
             }
         }
@@ -377,12 +435,11 @@ mod tests {
                     ra.iter_mut().chain(&mut rb).for_each(|value| *value = nearest(*value));
                 } else {
                     for row in ra.chunks_exact_mut(k) {
-                        let (least, most) = row.iter().fold((0f32, 0f32), |(l, m), v| (l.min(*v), m.max(*v)));
+                        let (least, most) = row.iter().fold((row[0], row[0]), |(l, m), v| (l.min(*v), m.max(*v)));
                         let step = (most - least) / 255.0;
-                        let zero = (-least / step).round_ties_even();
                         let inverse = 1.0 / step;
                         for v in row {
-                            *v = ((*v * inverse + zero).clamp(0.0, 255.0).round_ties_even() - zero) * step;
+                            *v = ((*v - least) * inverse).round_ties_even() * step + least;
                         }
                     }
                     for j in 0..n {

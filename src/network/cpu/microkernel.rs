@@ -44,6 +44,21 @@ pub(super) struct Tile {
     pub weights: *const u32,
     /// [`Panels::columns`](super::panels::Panels::columns) for these weights, if the format has scales.
     pub columns: *const u32,
+    /// What the CPU is asked to fetch meanwhile, a step so many bytes further at each step.
+    pub next: *const u8,
+    pub next_step: usize,
+}
+
+/// Asks the CPU to fetch a cache line, from whatever address.
+#[inline(always)]
+fn prefetch(address: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: every x86-64 CPU has the instruction, which changes nothing and ignores addresses that are none.
+    unsafe {
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T1 }>(address.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = address;
 }
 
 /// The sums of one register tile. Step `i` reads group `at(i)` of the pixels.
@@ -61,16 +76,12 @@ unsafe fn multiply<K: Kernel, const R: usize>(
     // Loops and no closures: what the standard library calls is not compiled for these instructions.
     // SAFETY: the step is below `tile.steps` and the row below `R`, for which the caller vouches.
     unsafe {
-        let mut sums = [[K::begin(bias[0], tile.columns, tile.scales); 2]; R];
-        for (row, sums) in sums.iter_mut().enumerate() {
-            let scale = tile.scales.wrapping_add(row);
-            sums[0] = K::begin(bias[0], tile.columns, scale);
-            sums[1] = K::begin(bias[1], tile.columns.wrapping_add(2 * lanes), scale);
-        }
+        let mut sums = [[K::begin(bias[0]), K::begin(bias[1])]; R];
         for i in 0..tile.steps {
             let weights = tile.weights.add(i * 2 * lanes);
             let (w0, w1) = (K::load(weights), K::load(weights.add(lanes)));
             let a = tile.a.add(at(i));
+            prefetch(tile.next.wrapping_add(i * tile.next_step));
             for (row, sums) in sums.iter_mut().enumerate() {
                 let x = K::broadcast(a.add(row * tile.a_stride));
                 sums[0] = K::dot(sums[0], x, w0);

@@ -5,7 +5,7 @@
 //! candle's own.
 //!
 //! ```text
-//! block          one block of the network in one pass
+//! block          one block of the network, and how its work is split: by_rows, by_channels
 //! stem           the first convolution, ReLU and pool
 //! hardball       the projection of pixels onto a ball
 //! depthwise      the 3x3 convolution of one row
@@ -25,6 +25,8 @@
 mod amx;
 pub(crate) mod block;
 pub(crate) mod buffer;
+mod by_channels;
+mod by_rows;
 pub(crate) mod depthwise;
 pub mod hardball;
 mod kernel;

@@ -41,16 +41,17 @@ unsafe impl Kernel for Bytes128 {
         sum
     }
     #[inline(always)]
-    unsafe fn begin(_: float32x4_t, column: *const u32, scale: *const Scale) -> int32x4_t {
-        // SAFETY: the caller vouches for the scale and the sums of the column.
-        unsafe { vmulq_s32(vdupq_n_s32(-(*scale).zero), vld1q_s32(column.cast())) }
+    unsafe fn begin(_: float32x4_t) -> int32x4_t {
+        // SAFETY: every CPU of this architecture has the instruction.
+        unsafe { vdupq_n_s32(0) }
     }
     #[inline(always)]
     unsafe fn end(sum: int32x4_t, bias: float32x4_t, column: *const u32, scale: *const Scale) -> float32x4_t {
         // SAFETY: the caller vouches for the scale and the steps of the column.
         unsafe {
-            let step = float32x4_t::splat((*scale).step).mul(float32x4_t::load(column.add(4).cast()));
-            vcvtq_f32_s32(sum).mul_add(step, bias)
+            let least = float32x4_t::load(column.cast()).mul(float32x4_t::splat((*scale).least));
+            let sum = vcvtq_f32_s32(sum).mul_add(float32x4_t::splat((*scale).step), least);
+            sum.mul_add(float32x4_t::load(column.add(4).cast()), bias)
         }
     }
 }

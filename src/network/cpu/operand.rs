@@ -3,6 +3,7 @@
 //! Kernels read them in groups of 32 bits, so that one instruction broadcasts a group whatever is in it.
 
 use bytemuck::{Pod, Zeroable, cast_slice, cast_slice_mut};
+use rayon::prelude::*;
 
 use super::buffer::Buffer;
 use super::extent;
@@ -46,7 +47,7 @@ impl Products {
     }
 
     /// The instruction set that computes them: the lowest level that has what is used.
-    pub fn instructions(self) -> &'static str {
+    pub fn instructions(self) -> String {
         let floats = match level() {
             level if level >= Level::Avx512 => Level::Avx512,
             level if level >= Level::Avx2 => Level::Avx2,
@@ -58,7 +59,10 @@ impl Products {
             Format::Bytes if level() == Level::Avx512Bf16 => Level::Avx512Vnni,
             Format::Bytes => level(),
         };
-        used.name()
+        match (self, self.format()) {
+            (Self::Bfloat16, Format::Float) => format!("{} in float32", used.name()),
+            _ => used.name().into(),
+        }
     }
 
     /// A weight as it is before it is packed.
@@ -96,12 +100,12 @@ impl Format {
     }
 }
 
-/// How the bytes `q` of a pixel are to be read: as `step * (q - zero)`.
+/// How the bytes `q` of a pixel are to be read: as `least + step * q`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Pod, Zeroable)]
 #[repr(C)]
 pub struct Scale {
     pub step: f32,
-    pub zero: i32,
+    pub least: f32,
 }
 
 /// Rows of a matrix in memory: group `j` of row `i` is at `groups[i * stride + j]`.
@@ -156,18 +160,53 @@ impl Operand {
         let groups = &mut self.groups.grow_to::<u32>(end * stride)[first * stride..][..count * stride];
         let scales = &mut self.scales.grow_to::<Scale>(end)[first..][..count];
         assert!(count == 0 || x.len() >= extent(count, pixel, k), "too few pixels to round");
-        match format {
-            Format::Float => unreachable!("float32 is not rounded"),
-            Format::Bfloat => round_to_bfloat(x, pixel, k, groups, stride),
-            Format::Bytes => round_to_bytes(x, pixel, k, groups, stride, scales),
-            Format::Words => round_to_words(x, pixel, k, groups, stride, scales),
+        round(format, x, pixel, k, groups, scales);
+    }
+
+    /// [`Self::round`] of the pixels from the first place on, by `threads` of rayon's threads.
+    ///
+    /// # Panics
+    /// As [`Self::round`].
+    pub fn round_by(&mut self, threads: usize, format: Format, count: usize, x: &[f32], pixel: usize, k: usize) {
+        let (stride, end) = (Self::stride(format, k), count.next_multiple_of(16));
+        let groups = &mut self.groups.grow_to::<u32>(end * stride)[..count * stride];
+        let scales = &mut self.scales.grow_to::<Scale>(end)[..count];
+        assert!(count == 0 || x.len() >= extent(count, pixel, k), "too few pixels to round");
+        let part = count.div_ceil(threads).max(1);
+        let parts = groups.par_chunks_mut(part * stride).zip(scales.par_chunks_mut(part)).enumerate();
+        parts.for_each(|(i, (groups, scales))| round(format, &x[i * part * pixel..], pixel, k, groups, scales));
+    }
+
+    /// [`Self::round`], or a copy if the format is float32.
+    ///
+    /// # Panics
+    /// If `x` is too short.
+    pub fn take(&mut self, format: Format, first: usize, count: usize, x: &[f32], pixel: usize, k: usize) {
+        if format != Format::Float {
+            return self.round(format, first, count, x, pixel, k);
+        }
+        let stride = Self::stride(format, k);
+        let floats = &mut self.groups.grow_to::<f32>((first + count) * stride)[first * stride..];
+        for (to, from) in floats.chunks_exact_mut(stride).zip(x.chunks(pixel)).take(count) {
+            to[..k].copy_from_slice(&from[..k]);
         }
     }
 
-    /// The pixels, which [`Self::round`] has written with the same format and `k`.
+    /// The pixels, which [`Self::take`] has written with the same format and `k`.
     pub fn rows(&self, format: Format, k: usize) -> Rows<'_> {
         let (groups, scales) = (self.groups.as_slice(), self.scales.as_slice());
         Rows { groups, stride: Self::stride(format, k), scales, format }
+    }
+}
+
+/// Rounds as many pixels as there are scales. The groups are theirs.
+fn round(format: Format, x: &[f32], pixel: usize, k: usize, groups: &mut [u32], scales: &mut [Scale]) {
+    let stride = Operand::stride(format, k);
+    match format {
+        Format::Float => unreachable!("float32 is not rounded"),
+        Format::Bfloat => round_to_bfloat(x, pixel, k, groups, stride),
+        Format::Bytes => round_to_bytes(x, pixel, k, groups, stride, scales),
+        Format::Words => round_to_words(x, pixel, k, groups, stride, scales),
     }
 }
 
@@ -198,7 +237,7 @@ const MAGIC: f32 = 12_582_912.0;
 /// What is added to bytes without a sign where the CPU's products want one.
 const OFFSET: u8 = if cfg!(target_arch = "aarch64") { 128 } else { 0 };
 
-/// The scale of each of some pixels: the range of its values and zero in 255 steps.
+/// The scale of each of some pixels: the range of its values in 255 steps.
 fn scales_of(x: &[f32], pixel: usize, k: usize, scales: &mut [Scale]) {
     assert!(scales.is_empty() || x.len() >= extent(scales.len(), pixel, k), "too few pixels to round");
     // SAFETY: the assertion is what the kernel asks for.
@@ -223,12 +262,14 @@ unsafe fn scales_with<V: Vector, const ROWS: usize>(x: *const f32, pixel: usize,
     /// Vectors of each result, so that they do not wait for each other.
     const PARTS: usize = 4;
     for (i, scale) in scales.iter_mut().enumerate() {
-        let (mut least, mut most, mut faulty) = ([0f32; 16], [0f32; 16], [0f32; 16]);
-        // SAFETY: the caller vouches for the values; no vector has more than 16.
+        // SAFETY: the caller vouches for the values, of which there is one at least; no vector has more than 16.
+        let (mut least, mut most, mut faulty) =
+            unsafe { ([*x.add(i * pixel); 16], [*x.add(i * pixel); 16], [0f32; 16]) };
+        // SAFETY: as above.
         unsafe {
             let x = x.add(i * pixel);
             let zero = V::splat(0.0);
-            let [mut low, mut high, mut sum] = [[zero; PARTS]; 3];
+            let [mut low, mut high, mut sum] = [[V::splat(*x); PARTS], [V::splat(*x); PARTS], [zero; PARTS]];
             let whole = k / (PARTS * V::LANES) * PARTS * V::LANES;
             for start in (0..whole).step_by(PARTS * V::LANES) {
                 for part in 0..PARTS {
@@ -261,26 +302,29 @@ unsafe fn scales_with<V: Vector, const ROWS: usize>(x: *const f32, pixel: usize,
                 faulty[i] += faulty[i + half];
             }
         }
-        let range = most[0] - least[0];
-        // Of smaller numbers the inverse would be infinite; they are zero beside any other.
-        let step = if range < 1e-30 { 1.0 } else { range / 255.0 };
-        *scale = Scale { step: step + faulty[0], zero: nearest(-least[0] / step) };
+        *scale = Scale { step: (most[0] - least[0]) / 255.0 + faulty[0], least: least[0] };
     }
 }
 
-/// The nearest whole number, of two the even one, of a number below 2^22.
+/// The nearest whole number, of two the even one, of a number from -2^22 to 2^22.
 #[inline(always)]
 pub(super) fn nearest(value: f32) -> i32 {
     (value + MAGIC).to_bits().wrapping_sub(MAGIC.to_bits()) as i32
 }
 
-/// A value in steps from `least` on, as the last bits of a float32.
+impl Scale {
+    /// What a difference to the least value is multiplied with to be counted in steps. Of smaller steps the inverse
+    /// would be infinite; to any other pixel they are nothing.
+    #[inline(always)]
+    fn inverse(self) -> f32 {
+        if self.step < 1e-32 { 0.0 } else { 1.0 / self.step }
+    }
+}
+
+/// A value in steps from the least one on, as the last bits of a float32.
 #[inline(always)]
-fn steps(value: f32, inverse: f32, zero: f32) -> u32 {
-    let q = value * inverse + zero;
-    let q = if q > 255.0 { 255.0 } else { q };
-    let q = if q > 0.0 { q } else { 0.0 };
-    (q + MAGIC).to_bits()
+fn steps(value: f32, least: f32, inverse: f32) -> u32 {
+    ((value - least) * inverse + MAGIC).to_bits()
 }
 
 vectorised! {
@@ -288,13 +332,13 @@ vectorised! {
         scales_of(x, pixel, k, scales);
         for ((x, groups), scale) in x.chunks(pixel).zip(groups.chunks_exact_mut(stride)).zip(scales) {
             let x = &x[..k];
-            let (inverse, zero) = (1.0 / scale.step, scale.zero as f32);
+            let (inverse, least) = (scale.inverse(), scale.least);
             let (values, padding) = cast_slice_mut::<u32, u8>(groups).split_at_mut(k);
             for (to, from) in values.iter_mut().zip(x) {
-                *to = (steps(*from, inverse, zero) as u8).wrapping_sub(OFFSET);
+                *to = (steps(*from, least, inverse) as u8).wrapping_sub(OFFSET);
             }
             padding.fill(0);
-            scale.zero -= i32::from(OFFSET);
+            scale.least += f32::from(OFFSET) * scale.step;
         }
     }
 }
@@ -304,15 +348,12 @@ vectorised! {
         scales_of(x, pixel, k, scales);
         for ((x, groups), scale) in x.chunks(pixel).zip(groups.chunks_exact_mut(stride)).zip(scales) {
             let x = &x[..k];
-            let (inverse, zero) = (1.0 / scale.step, scale.zero);
+            let (inverse, least) = (scale.inverse(), scale.least);
             let (values, padding) = cast_slice_mut::<u32, i16>(groups).split_at_mut(k);
             for (to, from) in values.iter_mut().zip(x) {
-                let q = steps(*from, inverse, zero as f32).wrapping_sub(MAGIC.to_bits());
-                *to = (q as i32 - zero) as i16;
+                *to = i16::from(steps(*from, least, inverse) as u8);
             }
             padding.fill(0);
-            // It has been taken away already.
-            scale.zero = 0;
         }
     }
 }

@@ -154,7 +154,7 @@ impl Panels {
             for (j, scale) in scales.iter().enumerate().skip(panel * width).take(width) {
                 let sum: i32 = (start..k.min(start + block)).map(|i| rounded(i, j)).sum();
                 let (vector, lane) = (j % width / lanes, j % lanes);
-                values[2 * vector * lanes + lane] = sum as u32;
+                values[2 * vector * lanes + lane] = (sum as f32).to_bits();
                 values[(2 * vector + 1) * lanes + lane] = scale.to_bits();
             }
         });

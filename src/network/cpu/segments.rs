@@ -1,6 +1,7 @@
 //! Work on images, split into segments of output rows for rayon's threads.
 
 use std::cell::RefCell;
+use std::mem::MaybeUninit;
 
 use rayon::prelude::*;
 
@@ -14,26 +15,38 @@ pub struct Scratch {
     pub operands: [Operand; 2],
 }
 
-/// Calls `make(x, first, y, scratch)` for every segment: `x` is an image of `image` values, and `y` its
-/// output rows from `first` on, at most `rows` of them. An image has `height` output rows of `row` values.
-/// The scratch memory belongs to the thread.
+/// Gives the thread's scratch memory to `work`, which must not start parallel work of its own.
+pub fn with_scratch<T>(work: impl FnOnce(&mut Scratch) -> T) -> T {
+    thread_local! {
+        static SCRATCH: RefCell<Scratch> = RefCell::default();
+    }
+    SCRATCH.with_borrow_mut(work)
+}
+
+/// Makes the output of the images `x`, each of `image` values and with an output of `height` rows of `row` values,
+/// where `sizes` is `(image, height, row)`.
+///
+/// `make(x, first, y, scratch)` is called for every segment: `x` is an image, and `y` its output rows from `first`
+/// on, at most `rows` of them. It writes all of `y`, and gives it back.
 pub fn for_each(
     x: &[f32],
-    image: usize,
-    y: &mut [f32],
-    (height, row): (usize, usize),
+    (image, height, row): (usize, usize, usize),
     rows: usize,
-    make: impl Fn(&[f32], usize, &mut [f32], &mut Scratch) + Sync,
-) {
-    let segments: Vec<_> = y
+    make: impl for<'a> Fn(&[f32], usize, &'a mut [MaybeUninit<f32>], &mut Scratch) -> &'a mut [f32] + Sync,
+) -> Vec<f32> {
+    let len = x.len() / image * height * row;
+    let mut y = Vec::with_capacity(len);
+    let segments: Vec<_> = y.spare_capacity_mut()[..len]
         .chunks_mut(height * row)
         .zip(x.chunks_exact(image))
         .flat_map(|(y, x)| y.chunks_mut(rows * row).enumerate().map(move |(i, y)| (x, i * rows, y)))
         .collect();
     segments.into_par_iter().for_each(|(x, first, y)| {
-        thread_local! {
-            static SCRATCH: RefCell<Scratch> = RefCell::default();
-        }
-        SCRATCH.with_borrow_mut(|scratch| make(x, first, y, scratch));
+        let whole = y.len();
+        let written = with_scratch(|scratch| make(x, first, y, scratch).len());
+        assert_eq!(written, whole, "a segment that is written in part");
     });
+    // SAFETY: the segments are all of it, and each has been written.
+    unsafe { y.set_len(len) };
+    y
 }

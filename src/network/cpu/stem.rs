@@ -78,15 +78,20 @@ impl PackedStem {
         let image = self.channels * height * width;
         assert!(x.len() == n * image, "another number of values than the images have");
         let row = shape.pooled.1 * shape.outputs;
-        let mut y = vec![0.0; n * shape.pooled.0 * row];
         // At least one tile for every thread.
         let tiles = shape.pooled.0.div_ceil(TILE).max(rayon::current_num_threads().div_ceil(n));
         let tile = shape.pooled.0.div_ceil(tiles);
         let bias = &self.bias.as_slice()[..self.outputs];
-        segments::for_each(x, image, &mut y, (shape.pooled.0, row), tile, |x, first, y, scratch| {
+        segments::for_each(x, (image, shape.pooled.0, row), tile, |x, first, y, scratch| {
+            // Zero is ReLU's, and the padding of the pool.
+            y.iter_mut().for_each(|value| {
+                value.write(0.0);
+            });
+            // SAFETY: all of it has been written.
+            let y = unsafe { y.assume_init_mut() };
             pooled_rows(x, &shape, &self.weight, bias, first, y, scratch);
-        });
-        y
+            y
+        })
     }
 }
 
@@ -110,7 +115,7 @@ impl StemShape {
     }
 }
 
-/// The pooled rows from `first` on, as many as `out` has room for.
+/// The pooled rows from `first` on, as many as `out` has room for. It is zero before.
 fn pooled_rows(
     x: &[f32],
     s: &StemShape,
@@ -151,14 +156,13 @@ fn pooled_rows(
 }
 
 vectorised! {
-    /// ReLU and max pool of the convolved rows from `from` on, to the pooled rows from `first` on.
+    /// Max pool of the convolved rows from `from` on, to the pooled rows from `first` on, which are zero before. That
+    /// makes it ReLU too.
     fn pool(out: &mut [f32], convolved: &[f32], first: usize, from: usize, s: &StemShape) {
         let (height, width) = s.convolved;
         for (p, out) in out.chunks_exact_mut(s.pooled.1 * s.outputs).enumerate() {
             let p = first + p;
             for (q, out) in out.chunks_exact_mut(s.outputs).enumerate() {
-                // Starting from zero is ReLU, and the padding.
-                out.fill(0.0);
                 for row in (2 * p).saturating_sub(1)..(2 * p + 2).min(height) {
                     for column in (2 * q).saturating_sub(1)..(2 * q + 2).min(width) {
                         let y = &convolved[((row - from) * width + column) * s.outputs..][..s.outputs];

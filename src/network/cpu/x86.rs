@@ -30,7 +30,7 @@ unsafe impl Kernel for Bfloats512 {
         unsafe { _mm512_dpbf16_ps(sum, x, weights) }
     }
     #[inline(always)]
-    unsafe fn begin(bias: __m512, _: *const u32, _: *const Scale) -> __m512 {
+    unsafe fn begin(bias: __m512) -> __m512 {
         bias
     }
     #[inline(always)]
@@ -39,11 +39,11 @@ unsafe impl Kernel for Bfloats512 {
     }
 }
 
-/// Implements [`Kernel`] for eight bits. The sums are exact: those of what the pixel's zero takes away come first.
+/// Implements [`Kernel`] for eight bits. The sums are exact; what the least value of the pixel adds, it times the sum
+/// of the weights, is added in float32.
 macro_rules! impl_integers {
     (
-        $(#[$meta:meta])* $Name:ident, $Float:ty, $Integer:ty, $lanes:literal, $load:ident, $broadcast:ident, $to_float:ident,
-        begin($zero:ident, $sums:ident) $begin:expr,
+        $(#[$meta:meta])* $Name:ident, $Float:ty, $Integer:ty, $lanes:literal, $load:ident, $broadcast:ident, $none:ident, $to_float:ident,
         dot($sum:ident, $x:ident, $weights:ident) $dot:expr
     ) => {
         $(#[$meta])*
@@ -70,19 +70,17 @@ macro_rules! impl_integers {
                 unsafe { $dot }
             }
             #[inline(always)]
-            unsafe fn begin(_: $Float, $sums: *const u32, scale: *const Scale) -> $Integer {
-                // SAFETY: the caller vouches for the instructions, the scale and the sums of the column.
-                unsafe {
-                    let $zero = (*scale).zero;
-                    $begin
-                }
+            unsafe fn begin(_: $Float) -> $Integer {
+                // SAFETY: the caller vouches for the instructions.
+                unsafe { $none() }
             }
             #[inline(always)]
             unsafe fn end(sum: $Integer, bias: $Float, column: *const u32, scale: *const Scale) -> $Float {
-                // SAFETY: the caller vouches for the instructions, the scale and the steps of the column.
+                // SAFETY: the caller vouches for the instructions, the scale and what describes the column.
                 unsafe {
-                    let step = <$Float>::splat((*scale).step).mul(<$Float>::load(column.add($lanes).cast()));
-                    $to_float(sum).mul_add(step, bias)
+                    let least = <$Float>::load(column.cast()).mul(<$Float>::splat((*scale).least));
+                    let sum = $to_float(sum).mul_add(<$Float>::splat((*scale).step), least);
+                    sum.mul_add(<$Float>::load(column.add($lanes).cast()), bias)
                 }
             }
         }
@@ -91,35 +89,30 @@ macro_rules! impl_integers {
 
 impl_integers!(
     /// Four bytes by `AVX512-VNNI`.
-    Bytes512, __m512, __m512i, 16, _mm512_loadu_si512, _mm512_set1_epi32, _mm512_cvtepi32_ps,
-    begin(zero, sums) _mm512_mullo_epi32(_mm512_set1_epi32(-zero), _mm512_loadu_si512(sums.cast())),
+    Bytes512, __m512, __m512i, 16, _mm512_loadu_si512, _mm512_set1_epi32, _mm512_setzero_si512, _mm512_cvtepi32_ps,
     dot(sum, x, weights) _mm512_dpbusd_epi32(sum, x, weights)
 );
 
 impl_integers!(
     /// Four bytes by `AVX-VNNI`.
-    Bytes256, __m256, __m256i, 8, _mm256_loadu_si256, _mm256_set1_epi32, _mm256_cvtepi32_ps,
-    begin(zero, sums) _mm256_mullo_epi32(_mm256_set1_epi32(-zero), _mm256_loadu_si256(sums.cast())),
+    Bytes256, __m256, __m256i, 8, _mm256_loadu_si256, _mm256_set1_epi32, _mm256_setzero_si256, _mm256_cvtepi32_ps,
     dot(sum, x, weights) _mm256_dpbusd_avx_epi32(sum, x, weights)
 );
 
 impl_integers!(
-    /// Pairs of sixteen bits by `AVX-512BW`. Their zero has been taken away already.
-    Words512, __m512, __m512i, 16, _mm512_loadu_si512, _mm512_set1_epi32, _mm512_cvtepi32_ps,
-    begin(_zero, _sums) _mm512_setzero_si512(),
+    /// Pairs of sixteen bits by `AVX-512BW`.
+    Words512, __m512, __m512i, 16, _mm512_loadu_si512, _mm512_set1_epi32, _mm512_setzero_si512, _mm512_cvtepi32_ps,
     dot(sum, x, weights) _mm512_add_epi32(sum, _mm512_madd_epi16(x, weights))
 );
 
 impl_integers!(
     /// Pairs of sixteen bits by AVX2.
-    Words256, __m256, __m256i, 8, _mm256_loadu_si256, _mm256_set1_epi32, _mm256_cvtepi32_ps,
-    begin(_zero, _sums) _mm256_setzero_si256(),
+    Words256, __m256, __m256i, 8, _mm256_loadu_si256, _mm256_set1_epi32, _mm256_setzero_si256, _mm256_cvtepi32_ps,
     dot(sum, x, weights) _mm256_add_epi32(sum, _mm256_madd_epi16(x, weights))
 );
 
 impl_integers!(
     /// Pairs of sixteen bits by SSE2.
-    Words128, __m128, __m128i, 4, _mm_loadu_si128, _mm_set1_epi32, _mm_cvtepi32_ps,
-    begin(_zero, _sums) _mm_setzero_si128(),
+    Words128, __m128, __m128i, 4, _mm_loadu_si128, _mm_set1_epi32, _mm_setzero_si128, _mm_cvtepi32_ps,
     dot(sum, x, weights) _mm_add_epi32(sum, _mm_madd_epi16(x, weights))
 );
