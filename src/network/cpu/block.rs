@@ -38,7 +38,8 @@ pub struct PackedBlock {
     pub(super) conv2: Filters,
     pub(super) conv3: Panels,
     pub(super) skip: Option<Panels>,
-    bias: Packed,
+    /// Of `conv3` and the skip together.
+    pub(super) bias: Packed,
 }
 
 /// Bytes that the intermediates of a strip may take: half of a common second-level cache.

@@ -144,7 +144,7 @@ impl PackedBlock {
     fn output_of(&self, panels: Range<usize>, pixels: usize, x: &[f32], skip: Option<Rows>, spread: Rows, y: &Place) {
         let output = self.config.out_channels;
         let columns = panels.start * 2 * lanes()..output.min(panels.end * 2 * lanes());
-        let bias = &self.bias()[columns.clone()];
+        let bias = &self.bias.as_slice::<f32>()[columns.clone()];
         for pixel in 0..pixels {
             // SAFETY: the pixel lies in `y`, and no other thread writes to these columns.
             let y = unsafe {

@@ -102,7 +102,7 @@ impl PackedBlock {
         rounded: &'a mut Operand,
     ) -> Rows<'a> {
         /// Pixels that are made before they are rounded.
-        const TOGETHER: usize = 8;
+        const TOGETHER: usize = 4;
         let pixel = shape.spread_pixel;
         let around = |row: usize| {
             shape.around(row * self.config.stride, shape.hidden_pixel, |row| {
@@ -141,7 +141,7 @@ impl PackedBlock {
         operand: &mut Operand,
     ) -> &'a mut [f32] {
         let (input, output, s) = (self.config.in_channels, self.config.out_channels, self.config.stride);
-        let (x, bias) = (&x[start * s * shape.row..], self.bias());
+        let (x, bias) = (&x[start * s * shape.row..], &self.bias.as_slice::<f32>()[..output]);
         for (i, y) in y.chunks_exact_mut(output).enumerate() {
             if self.skip.is_some() {
                 y.write_copy_of_slice(bias);
