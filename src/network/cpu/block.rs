@@ -133,11 +133,6 @@ impl PackedBlock {
         &self.config
     }
 
-    /// The bias of `conv3` and the skip together.
-    pub(super) fn bias(&self) -> &[f32] {
-        &self.bias.as_slice()[..self.config.out_channels]
-    }
-
     /// `[n, h, w, c]` to `[n, ceil(h / stride), ceil(w / stride), o]`, on rayon's threads. The bits do not depend on how
     /// the work is split between them.
     ///
