@@ -345,14 +345,14 @@ mod tests {
         let expected = [
             ("v1-f32-float-4-x86_64", 0x0b48d752),
             ("v1-bf16-float-4-x86_64", 0xaf7d3a12),
-            ("v1-int8-words-4-x86_64", 0x68065eb2),
+            ("v1-int8-words-4-x86_64", 0xae7765db),
             ("v1-f32-float-8-x86_64", 0x87a7261b),
             ("v1-bf16-float-8-x86_64", 0x74028cde),
-            ("v1-int8-words-8-x86_64", 0x951ca525),
+            ("v1-int8-words-8-x86_64", 0x7fee1ba0),
             ("v1-f32-float-16-x86_64", 0x2f30c73a),
             ("v1-bf16-float-16-x86_64", 0x4b407d07),
-            ("v1-int8-words-16-x86_64", 0x3790b827),
-            ("v1-int8-bytes-16-x86_64", 0x53004fb4),
+            ("v1-int8-words-16-x86_64", 0x6f59df7e),
+            ("v1-int8-bytes-16-x86_64", 0x5d460c4f),
         ];
         for precision in [Precision::F32, Precision::Bf16, Precision::Int8] {
             let dir = tempfile::tempdir().unwrap();
