@@ -228,7 +228,8 @@ impl BlockShape {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::weights::config::Config;
+    use crate::random::tests::{test_stream, uniform};
+    use crate::weights::config::{Config, Skip};
 
     #[test]
     fn work_is_split_only_as_far_as_it_helps() {
@@ -248,5 +249,47 @@ mod tests {
         assert_eq!(split(3, 1, 7, 2), Split::Channels);
         assert_eq!(split(3, 2, 7, 2), Split::Rows(1));
         assert_eq!(split(3, 1, 7, 16), Split::Channels);
+    }
+
+    /// In whatever way the work is split between threads, to the last bit.
+    #[test]
+    fn threads_do_not_change_the_bits() {
+        let rng = &mut test_stream(5);
+        for products in [Products::Float32, Products::Bfloat16, Products::Int8] {
+            for (stride, skip, side) in [(1, Skip::Identity, 9), (2, Skip::Projection, 14), (1, Skip::Linear, 5)] {
+                let (input, hidden, filters) = (24, 130, 2);
+                let output = if skip == Skip::Identity { input } else { 40 };
+                let config = BlockConfig {
+                    in_channels: input,
+                    hidden_channels: hidden,
+                    filters,
+                    out_channels: output,
+                    stride,
+                    skip,
+                };
+                let mut draw = |len| uniform(len, -0.3..0.3, rng);
+                let conv1 = (draw(2 * hidden * input), draw(2 * hidden));
+                let conv2 = (draw(filters * hidden * 9), draw(filters * hidden));
+                let conv3 = (draw(output * filters * hidden), draw(output));
+                let skip = (draw(output * input), draw(output));
+                let x = draw(3 * side * side * input);
+                let parameters = Parameters {
+                    conv1: (&conv1.0, &conv1.1),
+                    conv2: (&conv2.0, &conv2.1),
+                    conv3: (&conv3.0, &conv3.1),
+                    skip: config.skip.is_convolution().then_some((&skip.0[..], &skip.1[..])),
+                };
+                let block = PackedBlock::new(&config, products, &parameters);
+                let shape = BlockShape::new(&config, block.format, side, side);
+                let whole = block.forward_by_rows(&x, &shape, 1);
+                for threads in [1, 2, 3, 7] {
+                    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+                    let same = |y: Vec<f32>| y.iter().map(|v| v.to_bits()).eq(whole.iter().map(|v| v.to_bits()));
+                    assert!(same(pool.install(|| block.forward(&x, 3, side, side))), "{products:?}, {threads}");
+                    assert!(same(pool.install(|| block.forward_by_rows(&x, &shape, 4))), "{products:?}, {threads}");
+                    assert!(same(pool.install(|| block.forward_by_channels(&x, 3, &shape))), "{products:?}, {threads}");
+                }
+            }
+        }
     }
 }

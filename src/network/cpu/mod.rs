@@ -39,6 +39,8 @@ mod neon;
 pub mod operand;
 pub(crate) mod packed;
 pub mod panels;
+#[cfg(test)]
+mod products;
 pub(crate) mod segments;
 pub(crate) mod stem;
 pub(crate) mod vector;
