@@ -12,6 +12,8 @@ use crate::input::preprocess::Preprocess;
 use crate::input::resample::Interpolation;
 use crate::network::Precision;
 use crate::network::classifier::Classifier;
+use crate::network::load::Preparation;
+use crate::symmetry::prepare_for_int8;
 use crate::network::device::DeviceChoice;
 use crate::weights::registry::{self, MODELS, Model, WeightsSource};
 use crate::weights::{Event, Source, Weights, load_file, load_model};
@@ -45,6 +47,9 @@ fn registered_model() -> impl TypedValueParser<Value = &'static Model> {
     PossibleValuesParser::new(MODELS.iter().map(|model| model.name)).try_map(|name| registry::find(&name))
 }
 
+/// Weights are moved to where rounding to eight bits hurts least. The name changes with what the move gives.
+const INT8: Preparation = Preparation { name: "p1", prepare: prepare_for_int8 };
+
 /// Takes the names of element types.
 fn precision() -> impl TypedValueParser<Value = Precision> {
     PossibleValuesParser::new(Precision::ALL.map(Precision::name)).try_map(|name| name.parse::<Precision>())
@@ -66,8 +71,11 @@ impl ModelArgs {
     /// # Errors
     /// If the weights cannot be loaded, or the device cannot be used.
     pub fn load(&self, preprocess: Preprocess) -> Result<(Classifier, String)> {
-        let (device, labels) = (self.device.open()?, self.registered().labels());
-        self.shown(|source, report| Classifier::load(source, labels, preprocess, device, self.dtype, report))
+        let (device, labels, precision) = (self.device.open()?, self.registered().labels(), self.dtype);
+        let preparation = (precision == Precision::Int8).then_some(INT8);
+        self.shown(|source, report| {
+            Classifier::load(source, labels, preprocess, device, precision, preparation, report)
+        })
     }
 
     /// Loads the weights.

@@ -47,7 +47,7 @@ pub fn shown<T>(name: &str, size: u64, work: impl FnOnce(&mut dyn FnMut(Event)) 
 /// Says that the weights are being folded unless what is returned is dropped soon.
 fn say_if_it_takes_long(name: &str) -> mpsc::Sender<()> {
     let (sender, receiver) = mpsc::channel();
-    let text = format!("preparing the weights of {name}: batch norm is folded, once for each checkpoint");
+    let text = format!("preparing the weights of {name}, which is done once for each checkpoint and element type");
     std::thread::spawn(move || {
         if receiver.recv_timeout(PATIENCE) == Err(mpsc::RecvTimeoutError::Timeout) {
             say("note", &text);

@@ -13,7 +13,7 @@ use crate::input::decode::Options;
 use crate::input::files::read_bounded;
 use crate::input::preprocess::{self, Preprocess};
 use crate::network::device;
-use crate::network::load::{build, load};
+use crate::network::load::{Preparation, build, load};
 use crate::network::model::QLNet;
 use crate::network::precision::Precision;
 use crate::weights::registry::{self, Label, Model};
@@ -85,7 +85,7 @@ impl Classifier {
 
     fn from_source(source: Source, model: &Model) -> Result<Self> {
         let (labels, preprocess) = (model.labels(), model.preprocess());
-        Ok(Self::load(source, labels, preprocess, Device::Cpu, Precision::F32, &mut |_| {})?.0)
+        Ok(Self::load(source, labels, preprocess, Device::Cpu, Precision::F32, None, &mut |_| {})?.0)
     }
 
     /// A network with the given weights, on any device. [`Label::for_outputs`] replaces labels that do not fit.
@@ -105,7 +105,7 @@ impl Classifier {
         Ok(Self::with_net(net, labels, preprocess, device, precision))
     }
 
-    /// [`Self::new`] with the weights of a checkpoint, and the SHA-256 of the checkpoint. On the CPU the network is
+    /// [`Self::new`] with the weights of a checkpoint, prepared, and the SHA-256 of the checkpoint. On the CPU the network is
     /// kept as it is packed, and weights that are known are not even read.
     ///
     /// # Errors
@@ -116,10 +116,11 @@ impl Classifier {
         preprocess: Preprocess,
         device: Device,
         precision: Precision,
+        preparation: Option<Preparation>,
         report: &mut dyn FnMut(Event),
     ) -> Result<(Self, String)> {
         preprocess.validate()?;
-        let (net, sha256) = load(source, precision, &device, report)?;
+        let (net, sha256) = load(source, precision, &device, preparation, report)?;
         Ok((Self::with_net(net, labels, preprocess, device, precision), sha256))
     }
 

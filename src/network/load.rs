@@ -12,6 +12,15 @@ use crate::network::precision::Precision;
 use crate::weights::cache::cache_dir;
 use crate::weights::{Event, Found, Source, Weights, load_unless};
 
+/// A change of weights before they are packed, that leaves the network what it is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Preparation {
+    /// What tells its result from those of other versions, in the names of files.
+    pub name: &'static str,
+    /// The prepared weights.
+    pub prepare: fn(&Weights) -> Result<Weights>,
+}
+
 /// The network of a checkpoint, and the SHA-256 of the checkpoint. On the CPU its packed weights are kept.
 ///
 /// # Errors
@@ -20,9 +29,10 @@ pub(super) fn load(
     source: Source,
     precision: Precision,
     device: &Device,
+    preparation: Option<Preparation>,
     report: &mut dyn FnMut(Event),
 ) -> Result<(QLNet, String)> {
-    load_through(cache_dir().as_deref(), source, precision, device, report)
+    load_through(cache_dir().as_deref(), source, precision, device, preparation, report)
 }
 
 /// [`load`] through a cache directory, if there is one.
@@ -31,13 +41,19 @@ fn load_through(
     source: Source,
     precision: Precision,
     device: &Device,
+    preparation: Option<Preparation>,
     report: &mut dyn FnMut(Event),
 ) -> Result<(QLNet, String)> {
-    let place = |sha256: &str| Some(PackedFile::new(cache?, sha256, precision, precision.fused(device)?, ""));
+    let prepared = preparation.map_or("", |preparation| preparation.name);
+    let place = |sha256: &str| Some(PackedFile::new(cache?, sha256, precision, precision.fused(device)?, prepared));
     let (found, sha256) = load_unless(cache, source, &|sha256| place(sha256)?.read(), report)?;
     let net = match found {
         Found::Kept(net) => net,
         Found::Weights { weights, keep } => {
+            let weights = match preparation {
+                Some(Preparation { prepare, .. }) => prepare(&weights)?,
+                None => weights,
+            };
             let net = build(&weights, precision, device)?;
             if let Some(place) = place(&sha256).filter(|_| keep) {
                 // A cache that cannot be written is no reason to fail.
@@ -98,7 +114,7 @@ mod tests {
         fn load(&self, precision: Precision) -> (Vec<u32>, bool) {
             let (source, mut folded) = (Source::File(&self.path), false);
             let report = &mut |_: Event| folded = true;
-            let (net, _) = load_through(Some(self.dir.path()), source, precision, &Device::Cpu, report).unwrap();
+            let (net, _) = load_through(Some(self.dir.path()), source, precision, &Device::Cpu, None, report).unwrap();
             (logits(&net), folded)
         }
 
@@ -166,7 +182,7 @@ mod tests {
         let cache = setting.files(PACKED).remove(0);
         for cache in [Some(&*cache), None] {
             let source = Source::File(&setting.path);
-            let (net, _) = load_through(cache, source, Precision::F32, &Device::Cpu, &mut |_| {}).unwrap();
+            let (net, _) = load_through(cache, source, Precision::F32, &Device::Cpu, None, &mut |_| {}).unwrap();
             assert_eq!(logits(&net), expected);
         }
     }
@@ -175,7 +191,7 @@ mod tests {
     fn nothing_is_kept_of_a_built_in_model() {
         let dir = tempfile::tempdir().unwrap();
         let source = Source::Model(registry::find("qlnet-digits").unwrap());
-        load_through(Some(dir.path()), source, Precision::F32, &Device::Cpu, &mut |_| {}).unwrap();
+        load_through(Some(dir.path()), source, Precision::F32, &Device::Cpu, None, &mut |_| {}).unwrap();
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
     }
 }

@@ -20,7 +20,7 @@ pub(crate) mod bench;
 pub(crate) mod classifier;
 pub(crate) mod cpu;
 pub(crate) mod device;
-mod load;
+pub(crate) mod load;
 pub(crate) mod model;
 pub(crate) mod ops;
 mod packed_file;
