@@ -89,11 +89,11 @@ unsafe impl<V: Vector> Kernel for Floats<V> {
 }
 
 /// Eight bits in sixteen, in plain Rust, for CPUs that have none of the instructions.
-#[cfg(not(target_arch = "x86_64"))]
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 pub struct PlainWords<V>(PhantomData<V>);
 
 // SAFETY: four groups are read, and one.
-#[cfg(not(target_arch = "x86_64"))]
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 unsafe impl<V: Vector> Kernel for PlainWords<V> {
     type Float = V;
     type Groups = [[i16; 2]; 4];
@@ -200,8 +200,8 @@ macro_rules! for_each_kernel {
         unsafe fn $name($($arg: $Type),*) {
             use std::arch::aarch64::float32x4_t;
 
-            use $crate::network::cpu::kernel::{Floats, PlainWords};
-            use $crate::network::cpu::neon::Bytes128;
+            use $crate::network::cpu::kernel::Floats;
+            use $crate::network::cpu::neon::{Bytes128, Words128};
             use $crate::network::cpu::operand::Format;
 
             // SAFETY: the caller's promise about the arguments is passed on, every CPU has NEON, and formats are
@@ -210,7 +210,7 @@ macro_rules! for_each_kernel {
                 match $format {
                     Format::Float => $kernel::<Floats<float32x4_t>, 12>($($arg),*),
                     Format::Bytes => $kernel::<Bytes128, 12>($($arg),*),
-                    Format::Words => $kernel::<PlainWords<float32x4_t>, 6>($($arg),*),
+                    Format::Words => $kernel::<Words128, 6>($($arg),*),
                     Format::Bfloat => unreachable!("no level of this architecture chooses it"),
                 }
             }
