@@ -10,6 +10,8 @@ pub enum Level {
     Portable,
     /// NEON's products of bytes.
     Dotprod,
+    /// NEON's products of bytes and of bfloat16.
+    Bf16,
     /// AVX2 and FMA.
     Avx2,
     /// AVX2 and its products of bytes.
@@ -26,9 +28,10 @@ pub enum Level {
 
 impl Level {
     /// From the lowest to the highest.
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Portable,
         Self::Dotprod,
+        Self::Bf16,
         Self::Avx2,
         Self::AvxVnni,
         Self::Avx512,
@@ -42,6 +45,7 @@ impl Level {
         match self {
             Self::Portable => "portable",
             Self::Dotprod => "dotprod",
+            Self::Bf16 => "bf16",
             Self::Avx2 => "avx2",
             Self::AvxVnni => "avxvnni",
             Self::Avx512 => "avx512",
@@ -72,7 +76,7 @@ pub fn level() -> Level {
 fn has(level: Level) -> bool {
     match level {
         Level::Portable => true,
-        Level::Dotprod => false,
+        Level::Dotprod | Level::Bf16 => false,
         Level::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
         Level::AvxVnni => has(Level::Avx2) && is_x86_feature_detected!("avxvnni"),
         Level::Avx512 => {
@@ -93,6 +97,7 @@ fn has(level: Level) -> bool {
     match level {
         Level::Portable => true,
         Level::Dotprod => std::arch::is_aarch64_feature_detected!("dotprod"),
+        Level::Bf16 => has(Level::Dotprod) && std::arch::is_aarch64_feature_detected!("bf16"),
         _ => false,
     }
 }

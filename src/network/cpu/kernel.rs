@@ -201,7 +201,7 @@ macro_rules! for_each_kernel {
             use std::arch::aarch64::float32x4_t;
 
             use $crate::network::cpu::kernel::Floats;
-            use $crate::network::cpu::neon::{Bytes128, Words128};
+            use $crate::network::cpu::neon::{Bfloats128, Bytes128, Words128};
             use $crate::network::cpu::operand::Format;
 
             // SAFETY: the caller's promise about the arguments is passed on, every CPU has NEON, and formats are
@@ -209,9 +209,9 @@ macro_rules! for_each_kernel {
             unsafe {
                 match $format {
                     Format::Float => $kernel::<Floats<float32x4_t>, 12>($($arg),*),
+                    Format::Bfloat => $kernel::<Bfloats128, 12>($($arg),*),
                     Format::Bytes => $kernel::<Bytes128, 12>($($arg),*),
                     Format::Words => $kernel::<Words128, 6>($($arg),*),
-                    Format::Bfloat => unreachable!("no level of this architecture chooses it"),
                 }
             }
         }

@@ -1,4 +1,4 @@
-//! Products of eight bits on aarch64, by NEON's dot products and without them.
+//! Products in bfloat16 and of eight bits on aarch64. The intrinsics of NEON's dot products are not stable.
 
 use std::arch::aarch64::*;
 use std::arch::asm;
@@ -6,6 +6,50 @@ use std::arch::asm;
 use super::kernel::Kernel;
 use super::operand::Scale;
 use super::vector::Vector;
+
+/// Pairs of bfloat16 by `BFDOT`. It rounds the sum of two products, and what it is added to, each to the odd one of the
+/// two nearest numbers, and takes numbers below 2^-126 for zero.
+pub struct Bfloats128;
+
+// SAFETY: a register has four groups.
+unsafe impl Kernel for Bfloats128 {
+    type Float = float32x4_t;
+    type Groups = uint32x4_t;
+    type Sum = float32x4_t;
+    #[inline(always)]
+    unsafe fn load(from: *const u32) -> uint32x4_t {
+        // SAFETY: the caller vouches for the groups.
+        unsafe { vld1q_u32(from) }
+    }
+    #[inline(always)]
+    unsafe fn broadcast(from: *const u32) -> uint32x4_t {
+        // SAFETY: the caller vouches for the group.
+        unsafe { vld1q_dup_u32(from) }
+    }
+    #[inline(always)]
+    unsafe fn dot(mut sum: float32x4_t, x: uint32x4_t, weights: uint32x4_t) -> float32x4_t {
+        // SAFETY: the caller vouches for the instruction, which changes one register.
+        unsafe {
+            asm!(
+                ".arch_extension bf16",
+                "bfdot {sum:v}.4s, {x:v}.8h, {weights:v}.8h",
+                sum = inout(vreg) sum,
+                x = in(vreg) x,
+                weights = in(vreg) weights,
+                options(pure, nomem, nostack, preserves_flags)
+            );
+        }
+        sum
+    }
+    #[inline(always)]
+    unsafe fn begin(bias: float32x4_t) -> float32x4_t {
+        bias
+    }
+    #[inline(always)]
+    unsafe fn end(sum: float32x4_t, _: float32x4_t, _: *const u32, _: *const Scale) -> float32x4_t {
+        sum
+    }
+}
 
 /// Four bytes by `SDOT`. Pixels have a sign here, as the instruction wants it.
 pub struct Bytes128;
@@ -27,7 +71,7 @@ unsafe impl Kernel for Bytes128 {
     }
     #[inline(always)]
     unsafe fn dot(mut sum: int32x4_t, x: int8x16_t, weights: int8x16_t) -> int32x4_t {
-        // SAFETY: the caller vouches for the instruction, which changes one register. Its intrinsic is not stable.
+        // SAFETY: the caller vouches for the instruction, which changes one register.
         unsafe {
             asm!(
                 ".arch_extension dotprod",

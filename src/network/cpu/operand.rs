@@ -38,9 +38,10 @@ impl Products {
     /// The format for the CPU at hand.
     pub fn format(self) -> Format {
         match (self, level()) {
+            (Self::Bfloat16, Level::Bf16) => Format::Bfloat,
             (Self::Bfloat16, level) if level >= Level::Avx512Bf16 => Format::Bfloat,
             (Self::Float32 | Self::Bfloat16, _) => Format::Float,
-            (Self::Int8, Level::Dotprod | Level::AvxVnni) => Format::Bytes,
+            (Self::Int8, Level::Dotprod | Level::Bf16 | Level::AvxVnni) => Format::Bytes,
             (Self::Int8, level) if level >= Level::Avx512Vnni => Format::Bytes,
             (Self::Int8, _) => Format::Words,
         }
@@ -57,6 +58,7 @@ impl Products {
             Format::Float | Format::Words => floats,
             Format::Bfloat => level(),
             Format::Bytes if level() == Level::Avx512Bf16 => Level::Avx512Vnni,
+            Format::Bytes if level() == Level::Bf16 => Level::Dotprod,
             Format::Bytes => level(),
         };
         match (self, self.format()) {
