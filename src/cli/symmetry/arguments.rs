@@ -63,6 +63,10 @@ pub struct Symmetry {
     /// to the logits in half precision.
     #[arg(long, conflicts_with_all = ["path", "plot", "csv", "audit", "family", "layer", "scale"])]
     pub balance: bool,
+    /// Move the weights to where rounding to eight bits hurts least, as `--dtype int8` does; show what each step of
+    /// that brings, and that it does not depend on where the weights were.
+    #[arg(long, conflicts_with_all = ["path", "plot", "csv", "audit", "balance", "family", "layer", "scale"])]
+    pub quantise: bool,
     /// Save the moved weights in float32, with batch norm folded in, as .safetensors.
     #[arg(long, value_name = "FILE", conflicts_with = "path")]
     pub save: Option<PathBuf>,
