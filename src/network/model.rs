@@ -329,33 +329,20 @@ impl QLNet {
         Tensor::cat(&parts.collect::<Result<Vec<_>>>()?, 0)
     }
 
-    /// [`Self::forward`] that shows the output of every step, `stem`, `layer1.0`, ..., `act`, on its way. They
-    /// are NHWC. All images run together, however many.
+    /// [`Self::forward`] that shows the output of every step, `stem`, `layer1.0`, ..., `act`, NHWC, of all images at once.
     ///
     /// # Errors
     /// As [`Self::forward`].
     pub fn forward_observed(&self, images: &Tensor, observe: &mut dyn FnMut(&str, &Tensor)) -> Result<Tensor> {
-        self.forward_observed_inside(images, &mut |step, x| {
+        self.head.forward(&self.features_observed(images, &mut |step, x| {
             if !step.ends_with("conv2") {
                 observe(step, x);
             }
-        })
+        })?)
     }
 
-    /// [`Self::forward_observed`] that shows what conv2 makes too, as `layer1.0.conv2`, filter by filter. Blocks that
-    /// are fused have no such value.
-    ///
-    /// # Errors
-    /// As [`Self::forward`].
-    pub(crate) fn forward_observed_inside(
-        &self,
-        images: &Tensor,
-        observe: &mut dyn FnMut(&str, &Tensor),
-    ) -> Result<Tensor> {
-        self.head.forward(&self.features_observed(images, observe)?)
-    }
-
-    fn features_observed(&self, images: &Tensor, observe: &mut dyn FnMut(&str, &Tensor)) -> Result<Tensor> {
+    /// [`Self::features`], showing the output of every step, and of conv2 of plain blocks as `layer1.0.conv2`.
+    pub(crate) fn features_observed(&self, images: &Tensor, observe: &mut dyn FnMut(&str, &Tensor)) -> Result<Tensor> {
         let mut x = self.stem.forward(images)?;
         observe("stem", &x);
         for (i, blocks) in self.layers.iter().enumerate() {

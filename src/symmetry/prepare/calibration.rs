@@ -81,7 +81,7 @@ impl Statistics {
         let images = images(5, 3, 1)?.to_dtype(DType::F64)?;
         let mut seen = BTreeMap::new();
         QLNet::from_weights(weights, Precision::F64, &Device::Cpu)?
-            .forward_observed_inside(&images, &mut |name, x| drop(seen.insert(name.to_string(), x.clone())))?;
+            .features_observed(&images, &mut |name, x| drop(seen.insert(name.to_string(), x.clone())))?;
         let mut statistics = Self { means: BTreeMap::new(), hidden: BTreeMap::new() };
         for block in blocks(weights.config(), None) {
             if let Some(x) = seen.remove(&block.conv("conv2")) {
