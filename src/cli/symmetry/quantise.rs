@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::arguments::Symmetry;
 use super::outputs::Outputs;
-use super::{Header, verdict};
+use super::{DIGITS, Header, NOISE, verdict};
 use crate::cli::print::{print_and_go_on as print, to_json};
 use crate::network::Precision;
 use crate::symmetry::balance::balance_products;
@@ -53,10 +53,14 @@ pub fn run(args: &Symmetry, subject: &Subject, header: &Header, outputs: Outputs
     }
     let shown = |line: String| if args.json { Ok(()) } else { print(&line) };
     shown(header.line())?;
-    shown(format!(
-        "\n{:<26} {:>8} {:>10} {:>10}\nlogits in int8, off those in {} by (root mean square, relative to theirs)",
-        "", "error", "logits", "control", header.dtype
-    ))?;
+    let images = match args.image.len() {
+        0 => format!("{} digits and {NOISE} images of noise", DIGITS.len()),
+        1 => "the image that was named".into(),
+        named => format!("the {named} images that were named"),
+    };
+    let dtype = header.dtype;
+    shown(format!("error: of the logits in int8, root mean square relative to that of those in {dtype}, on {images}"))?;
+    shown(format!("\n{:<26} {:>8} {:>10} {:>10}", "weights", "error", "logits", "control"))?;
     let (rows, prepared) = rows(subject, |row| shown(row.line()))?;
     shown(format!("\n{:<26} {:>8} {:>10} {:>10}", "after random moves", "error", "prepared", "logits"))?;
     let moved = (0..MOVES).map(|i| {

@@ -28,7 +28,6 @@ mod selection;
 mod stem;
 
 use candle_core::DType;
-use serde::Serialize;
 
 use self::calibration::Statistics;
 use super::element::{Element, Side};
@@ -56,8 +55,7 @@ pub fn prepare_for_int8(weights: &Weights) -> Result<Weights> {
 }
 
 /// A step of [`prepare_for_int8`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
     /// By stem scaling, the columns that read the stem's stream get one size.
     StemScaling,

@@ -85,7 +85,7 @@ fn flat(vectors: &DMatrix<f64>, values: &[f64], o: usize, rng: &mut ChaCha8Rng) 
         let mut rows = &v * &r;
         for mut row in rows.row_iter_mut() {
             let largest = CREST * (row.norm_squared() / row.len() as f64).sqrt();
-            row.iter_mut().for_each(|value| *value = value.clamp(-largest, largest));
+            row.iter_mut().for_each(|value| *value = value.min(largest).max(-largest));
         }
         match orthonormalised(&(rows * &transposed)) {
             Some(flatter) => v = flatter,
