@@ -13,6 +13,10 @@ pub const IMAGES: u64 = 1;
 pub const SAMPLE: u64 = 2;
 /// The stream of changes as small as rounding.
 pub const ROUNDING: u64 = 3;
+/// The stream of images that a network is calibrated with.
+pub const CALIBRATION: u64 = 4;
+/// The stream of what is drawn to prepare weights for int8.
+pub const PREPARATION: u64 = 5;
 /// The first of as many streams as there are families of symmetries.
 pub const FAMILIES: u64 = 16;
 

@@ -3,12 +3,10 @@
 mod support;
 
 use std::fs;
-use std::hash::{BuildHasher, RandomState};
 use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
 use proptest::prelude::*;
-use proptest::test_runner::RngSeed;
 use qlnet::network::Precision;
 use qlnet::symmetry::balance;
 use qlnet::symmetry::{Element, FAMILIES, Family, Side, draw};
@@ -18,6 +16,7 @@ use qlnet::weights::Checkpoint;
 use qlnet::weights::Weights;
 use qlnet::weights::{Config, Skip};
 use serde_json::Value;
+use support::networks::{configs, seeded};
 use support::program::{DIGITS, Qlnet, assert_error, stderr, stdout};
 use support::{fixture, reference_dir};
 
@@ -30,27 +29,6 @@ fn apply(weights: &Weights, element: &Element) -> Weights {
     let mut moved = weights.clone();
     element.apply(&mut moved, Side::Both).unwrap();
     moved
-}
-
-/// Any small network: layers of any width, so that a first layer may begin with a projection too.
-fn configs() -> impl Strategy<Value = Config> {
-    let layers = prop::collection::vec((2usize..6, 1usize..4), 1..4);
-    (2usize..6, layers, 1usize..7, 1usize..4, 2usize..5).prop_map(|(stem, layers, hidden, filters, classes)| {
-        let mut config = Config::new(stem, &layers, 0, filters, classes);
-        config.layers.iter_mut().flatten().for_each(|block| block.hidden_channels = hidden);
-        config
-    })
-}
-
-/// So many random cases. The seed that they are made from is another in every run, unless the environment has
-/// it, and the test harness shows it if the test fails.
-fn seeded(cases: u32) -> ProptestConfig {
-    let mut config = ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() };
-    if config.rng_seed == RngSeed::Random {
-        config.rng_seed = RngSeed::Fixed(RandomState::new().hash_one(cases));
-    }
-    println!("to repeat it: PROPTEST_RNG_SEED={}", config.rng_seed);
-    config
 }
 
 proptest! {

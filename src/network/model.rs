@@ -185,14 +185,16 @@ impl Block {
         }))
     }
 
-    /// `[n, h, w, c]` to `[n, ceil(h / stride), ceil(w / stride), o]`.
-    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+    /// `[n, h, w, c]` to `[n, ceil(h / stride), ceil(w / stride), o]`. Shows what conv2 makes, unless it is fused.
+    fn forward(&self, x: &Tensor, inside: impl FnOnce(&Tensor)) -> Result<Tensor> {
         let PlainBlock { conv1, conv2, conv3, skip, hardball, stride } = match self {
             Self::Plain(block) => block,
             Self::Fused(block) => return block.forward(x),
         };
         let hidden = ops::gate(&conv1.product(x)?, &conv1.bias)?;
-        let y = conv3.forward(&ops::depthwise(&hidden, conv2)?)?;
+        let hidden = ops::depthwise(&hidden, conv2)?;
+        inside(&hidden);
+        let y = conv3.forward(&hidden)?;
         let y = match skip {
             None => y + x,
             Some(skip) => y + skip.forward(&subsample(x, *stride)?)?,
@@ -327,21 +329,25 @@ impl QLNet {
         Tensor::cat(&parts.collect::<Result<Vec<_>>>()?, 0)
     }
 
-    /// [`Self::forward`] that shows the output of every step, `stem`, `layer1.0`, ..., `act`, on its way. They
-    /// are NHWC. All images run together, however many.
+    /// [`Self::forward`] that shows the output of every step, `stem`, `layer1.0`, ..., `act`, NHWC, of all images at once.
     ///
     /// # Errors
     /// As [`Self::forward`].
     pub fn forward_observed(&self, images: &Tensor, observe: &mut dyn FnMut(&str, &Tensor)) -> Result<Tensor> {
-        self.head.forward(&self.features_observed(images, observe)?)
+        self.head.forward(&self.features_observed(images, &mut |step, x| {
+            if !step.ends_with("conv2") {
+                observe(step, x);
+            }
+        })?)
     }
 
-    fn features_observed(&self, images: &Tensor, observe: &mut dyn FnMut(&str, &Tensor)) -> Result<Tensor> {
+    /// [`Self::features`], showing the output of every step, and of conv2 of plain blocks as `layer1.0.conv2`.
+    pub(crate) fn features_observed(&self, images: &Tensor, observe: &mut dyn FnMut(&str, &Tensor)) -> Result<Tensor> {
         let mut x = self.stem.forward(images)?;
         observe("stem", &x);
         for (i, blocks) in self.layers.iter().enumerate() {
             for (j, block) in blocks.iter().enumerate() {
-                x = block.forward(&x)?;
+                x = block.forward(&x, |hidden| observe(&format!("layer{}.{j}.conv2", i + 1), hidden))?;
                 observe(&format!("layer{}.{j}", i + 1), &x);
             }
         }

@@ -16,7 +16,7 @@ use candle_core::{DType, Tensor};
 use serde::Serialize;
 
 use super::check::Subject;
-use super::element::{Side, tensor};
+use super::element::{Element, Side, tensor};
 use super::families::{filter_mixing, product_balance, product_scale};
 use super::structure::{BlockAt, blocks};
 use crate::error::Result;
@@ -31,15 +31,37 @@ pub fn balance(weights: &Weights) -> Result<Weights> {
     let mut weights = weights.to_dtype(DType::F64)?;
     let config = weights.config().clone();
     for block in blocks(&config, None) {
-        let Norms { first, second, filters, columns } = Norms::of(&weights, &block)?;
-        let s = or_one(&((&filters * &columns)?.sum(1)? / (&first * &second)?)?.sqrt()?)?;
-        let t = or_one(&(second / (&first * &s)?)?.sqrt()?)?;
-        let m = or_one(&(columns.broadcast_mul(&s.unsqueeze(1)?)? / filters)?.sqrt()?)?;
-        product_balance::element(&block, &t)?.apply(&mut weights, Side::Both)?;
-        product_scale::element(&block, &s)?.apply(&mut weights, Side::Both)?;
-        filter_mixing::diagonal(&block, &m.flatten_all()?)?.apply(&mut weights, Side::Both)?;
+        for element in elements(&weights, &block)? {
+            element.apply(&mut weights, Side::Both)?;
+        }
     }
     Ok(weights)
+}
+
+/// The part of [`balance`] that is product balance and product scale, as elements for weights in float64.
+///
+/// # Errors
+/// [`Error::Compute`](crate::error::Error::Compute) if there is no memory.
+pub fn balance_products(weights: &Weights) -> Result<Vec<Element>> {
+    let mut sums = vec![Element::default(); 2];
+    for block in blocks(weights.config(), None) {
+        let [balance, scale, _] = elements(weights, &block)?;
+        sums = sums.into_iter().zip([balance, scale]).map(|(sum, element)| sum.and(element)).collect();
+    }
+    Ok(sums)
+}
+
+/// Of one block: of product balance, product scale and the scalings of single filters.
+fn elements(weights: &Weights, block: &BlockAt) -> Result<[Element; 3]> {
+    let Norms { first, second, filters, columns } = Norms::of(weights, block)?;
+    let s = or_one(&((&filters * &columns)?.sum(1)? / (&first * &second)?)?.sqrt()?)?;
+    let t = or_one(&(second / (&first * &s)?)?.sqrt()?)?;
+    let m = or_one(&(columns.broadcast_mul(&s.unsqueeze(1)?)? / filters)?.sqrt()?)?;
+    Ok([
+        product_balance::element(block, &t)?,
+        product_scale::element(block, &s)?,
+        filter_mixing::diagonal(block, &m.flatten_all()?)?,
+    ])
 }
 
 /// Norms of what belongs to each of the `w` hidden channels of a block, with `f` filters each.

@@ -43,6 +43,8 @@ pub struct Subject {
     /// Of the unmoved weights, `[n, classes]` in float64.
     logits: Tensor,
     largest_logit: f64,
+    /// Root mean square of the logits.
+    typical_logit: f64,
     tolerance: f64,
 }
 
@@ -124,9 +126,10 @@ impl Subject {
         if largest_logit == 0.0 {
             return Err(refused("all logits are zero"));
         }
+        let typical_logit = logits.sqr()?.mean_all()?.sqrt()?.to_scalar::<f64>()?;
         let (images, device) = (images.to_dtype(precision.dtype(device))?, device.clone());
         let tolerance = rule_of_thumb(weights.config(), precision);
-        let mut subject = Self { weights, images, precision, device, logits, largest_logit, tolerance };
+        let mut subject = Self { weights, images, precision, device, logits, largest_logit, typical_logit, tolerance };
         let sensitivity = subject.compare(&subject.off_by_rounding()?)?.logit_change;
         subject.tolerance = tolerance.max(SENSITIVITY * sensitivity);
         Ok(subject)
@@ -186,6 +189,14 @@ impl Subject {
         let difference = (logits - &self.logits)?;
         let error = difference.sqr()?.mean_all()?.sqrt()?.to_scalar::<f64>()?;
         Ok(if largest(&difference)?.is_finite() { error / self.largest_logit } else { f64::INFINITY })
+    }
+
+    /// [`Self::error_in`] relative to the root mean square of the logits.
+    ///
+    /// # Errors
+    /// As [`Self::error_in`].
+    pub fn relative_error_in(&self, weights: &Weights, precision: Precision) -> Result<f64> {
+        Ok(self.error_in(weights, precision)? * self.largest_logit / self.typical_logit)
     }
 
     /// The weights moved by elements, or half of each, one after the other.

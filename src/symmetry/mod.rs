@@ -1,7 +1,8 @@
 //! The symmetry of the network: ways to move its weights that leave its output as it is.
 //!
 //! In come folded weights; out go other weights with the same logits, and the evidence that they are the
-//! same. May use `weights`, and `network` to compute logits; nothing else of the program but `random`.
+//! same. May use `weights`, and `network` to compute logits; nothing else of the program but `random`, and from
+//! `input` what makes the network's input of pixels that are drawn.
 //!
 //! With batch norm folded in, every family of `families` is exact by algebra (`docs/symmetry.md` has the
 //! proofs). An [`Element`] of one is a list of operations on folded weights, of which one half changes what
@@ -11,6 +12,7 @@
 //! element, structure, matrices    what elements are, and what they act on
 //! families                        a file for each family
 //! check, path, balance, audit     what moving along them shows
+//! prepare                         moves weights to where rounding to eight bits hurts least
 //! plot                            a path as a picture
 //! ```
 //!
@@ -46,6 +48,7 @@ pub(crate) mod families;
 mod matrices;
 pub(crate) mod path;
 pub mod plot;
+pub(crate) mod prepare;
 mod structure;
 
 pub use audit::{Audit, Counted, MOST_PARAMETERS, audit, small};
@@ -56,6 +59,7 @@ pub use element::{Element, Side};
 pub use families::Subgroup;
 pub use families::{FAMILIES, Family, draw, find};
 pub use path::{Step, walk};
+pub use prepare::prepare_for_int8;
 
 use crate::error::{Error, Reason};
 

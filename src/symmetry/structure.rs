@@ -16,9 +16,14 @@ pub(super) struct BlockAt<'a> {
 }
 
 impl BlockAt<'_> {
+    /// Its name, such as `layer1.0`.
+    pub fn name(&self) -> String {
+        format!("layer{}.{}", self.layer, self.index)
+    }
+
     /// The name of one of its convolutions: `conv1`, `conv2`, `conv3` or `skip`.
     pub fn conv(&self, part: &str) -> String {
-        format!("layer{}.{}.{part}", self.layer, self.index)
+        format!("{}.{part}", self.name())
     }
 
     /// The convolutions that read what enters it.

@@ -63,6 +63,11 @@ pub struct Symmetry {
     /// to the logits in half precision.
     #[arg(long, conflicts_with_all = ["path", "plot", "csv", "audit", "family", "layer", "scale"])]
     pub balance: bool,
+    /// Move the weights to where rounding to eight bits hurts least; show what each step of that brings to the logits
+    /// in int8, and that it does not depend on where the weights were. With --json {"rows": [{"weights", "error",
+    /// "logit_change", "control_logit_change"}], "moved": [{"seed", "error", "prepared_error", "logit_change"}], ...}.
+    #[arg(long, conflicts_with_all = ["path", "plot", "csv", "audit", "balance", "family", "layer", "scale"])]
+    pub quantise: bool,
     /// Save the moved weights in float32, with batch norm folded in, as .safetensors.
     #[arg(long, value_name = "FILE", conflicts_with = "path")]
     pub save: Option<PathBuf>,

@@ -6,6 +6,7 @@ mod balance;
 mod check;
 mod outputs;
 mod path;
+mod quantise;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -32,7 +33,7 @@ const DIGITS: [&[u8]; 2] =
 /// Images of noise beside them.
 const NOISE: usize = 2;
 
-/// Checks the families, walks along them, counts them or balances the weights.
+/// Checks the families, walks along them, counts them, balances the weights or prepares them for int8.
 pub fn run(args: &Symmetry) -> Result<ExitCode> {
     let families = match args.family.as_slice() {
         [] => FAMILIES.to_vec(),
@@ -73,6 +74,9 @@ pub fn run(args: &Symmetry) -> Result<ExitCode> {
     };
     if args.balance {
         return balance::run(args, &subject, &header, outputs);
+    }
+    if args.quantise {
+        return quantise::run(args, &subject, &header, outputs);
     }
     match args.path {
         Some(steps) => path::run(args, &families, &subject, &header, steps, outputs),

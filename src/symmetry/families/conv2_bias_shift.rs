@@ -20,7 +20,7 @@ use crate::weights::config::Config;
 pub struct Conv2BiasShift;
 
 /// `d` is `[f w]`.
-fn element(block: &BlockAt, d: &Tensor) -> Result<Element> {
+pub(in crate::symmetry) fn element(block: &BlockAt, d: &Tensor) -> Result<Element> {
     Ok(Element::new(
         vec![Op::AddToBias { conv: block.conv("conv2"), shift: d.clone() }],
         vec![Op::AbsorbShift { conv: block.conv("conv3"), shift: d.clone() }],

@@ -25,10 +25,15 @@ pub struct FilterMixing;
 /// `sign`, `[w]`.
 fn element(block: &BlockAt, log: &Tensor, sign: &Tensor) -> Result<Element> {
     let (matrix, inverse) = matrices::exp_with_sign(log, sign)?;
-    Ok(Element::new(
+    Ok(by_matrix(block, matrix, inverse))
+}
+
+/// `matrix` has the `M` of each channel, and `inverse` their inverses: `[w, f, f]`.
+pub(in crate::symmetry) fn by_matrix(block: &BlockAt, matrix: Tensor, inverse: Tensor) -> Element {
+    Element::new(
         vec![Op::Left { conv: block.conv("conv2"), matrix: matrix.clone(), inverse: inverse.clone() }],
         vec![Op::Right { conv: block.conv("conv3"), matrix: inverse, inverse: matrix }],
-    ))
+    )
 }
 
 /// The filters by themselves, scaled: `M` diagonal. `m` is `[w f]`, the filters of a channel together.

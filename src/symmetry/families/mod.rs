@@ -4,7 +4,7 @@
 //! [`Element`]s, drawn at random or along a one-parameter subgroup. May use `element`, `structure` and
 //! `matrices`, and nothing of what checks, draws or counts.
 
-mod conv2_bias_shift;
+pub(super) mod conv2_bias_shift;
 mod factor_swap;
 pub(super) mod filter_mixing;
 mod general_linear;
@@ -13,9 +13,9 @@ mod per_block;
 pub(super) mod product_balance;
 pub(super) mod product_scale;
 mod skip_bias_shift;
-mod stage_rotation;
-mod stem_scaling;
-mod stream_shift;
+pub(super) mod stage_rotation;
+pub(super) mod stem_scaling;
+pub(super) mod stream_shift;
 
 use rand::rngs::ChaCha8Rng;
 

@@ -29,8 +29,8 @@ fn begun_by_blocks(config: &Config, layer: Option<usize>) -> impl Iterator<Item 
     streams(config, layer).into_iter().filter(|stream| stream.first.is_some())
 }
 
-/// `q` is `[1, n, n]`.
-fn element(stream: &Stream, q: &Tensor) -> Result<Element> {
+/// `q` is `[1, n, n]`, orthogonal.
+pub(in crate::symmetry) fn element(stream: &Stream, q: &Tensor) -> Result<Element> {
     let transposed = q.transpose(1, 2)?.contiguous()?;
     let write = |conv| Op::Left { conv, matrix: q.clone(), inverse: transposed.clone() };
     let read = |conv| Op::Right { conv, matrix: transposed.clone(), inverse: q.clone() };

@@ -23,12 +23,12 @@ use crate::weights::config::Config;
 pub struct StemScaling;
 
 /// The stem's stream, unless it runs into the hardball before the head.
-fn stem(config: &Config, layer: Option<usize>) -> Option<Stream<'_>> {
+pub(in crate::symmetry) fn stem(config: &Config, layer: Option<usize>) -> Option<Stream<'_>> {
     streams(config, layer).into_iter().find(|stream| stream.first.is_none() && stream.next.is_some())
 }
 
 /// `d` is `[n]`.
-fn element(stem: &Stream, d: &Tensor) -> Result<Element> {
+pub(in crate::symmetry) fn element(stem: &Stream, d: &Tensor) -> Result<Element> {
     let inverse = d.recip()?;
     let write = |conv| Op::ScaleOutputs { conv, factors: d.clone(), scaled: Scaled::WeightAndBias };
     let read = |conv| Op::ScaleInputs { conv, factors: inverse.clone() };

@@ -25,7 +25,7 @@ use crate::weights::config::Config;
 pub struct StreamShift;
 
 /// After `block`, which is followed by `stream.blocks[after..]`; `t` is `[c]`.
-fn element(stream: &Stream, block: &BlockAt, after: usize, t: &Tensor) -> Result<Element> {
+pub(in crate::symmetry) fn element(stream: &Stream, block: &BlockAt, after: usize, t: &Tensor) -> Result<Element> {
     let forget = |conv| Op::AbsorbShift { conv, shift: t.clone() };
     let mut reading: Vec<Op> = stream.readers_from(after).into_iter().filter(|conv| conv != "fc").map(forget).collect();
     if stream.next.is_none()
