@@ -12,9 +12,9 @@ use crate::input::preprocess::Preprocess;
 use crate::input::resample::Interpolation;
 use crate::network::Precision;
 use crate::network::classifier::Classifier;
+use crate::network::device::DeviceChoice;
 use crate::network::load::Preparation;
 use crate::symmetry::prepare_for_int8;
-use crate::network::device::DeviceChoice;
 use crate::weights::registry::{self, MODELS, Model, WeightsSource};
 use crate::weights::{Event, Source, Weights, load_file, load_model};
 
