@@ -27,18 +27,12 @@ pub enum Level {
 }
 
 impl Level {
-    /// From the lowest to the highest.
-    const ALL: [Self; 9] = [
-        Self::Portable,
-        Self::Dotprod,
-        Self::Bf16,
-        Self::Avx2,
-        Self::AvxVnni,
-        Self::Avx512,
-        Self::Avx512Vnni,
-        Self::Avx512Bf16,
-        Self::Amx,
-    ];
+    /// Those of this architecture, from the lowest to the highest.
+    #[cfg(target_arch = "x86_64")]
+    const ALL: [Self; 7] =
+        [Self::Portable, Self::Avx2, Self::AvxVnni, Self::Avx512, Self::Avx512Vnni, Self::Avx512Bf16, Self::Amx];
+    #[cfg(not(target_arch = "x86_64"))]
+    const ALL: [Self; 3] = [Self::Portable, Self::Dotprod, Self::Bf16];
 
     /// What `QLNET_SIMD` calls it.
     pub fn name(self) -> &'static str {

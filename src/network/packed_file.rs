@@ -20,8 +20,8 @@
 //! of it.
 //!
 //! The data, 40 MB, are checked in full once for each state of the file, as the system tells it: size, times of
-//! modification and change, device and inode ([`RememberedHash`]). The first start after the one that has written
-//! it reads all of it, and so does the first after anything was written to it. That is enough, since the content
+//! modification and change, device and inode ([`RememberedHash`]). The starts in the first seconds after
+//! the one that has written it read all of it, and so does the first after anything was written to it. That is enough, since the content
 //! of a file does not change by itself: what happens to it on the way to the disk is found by that check, what
 //! programs do to it changes its times, and a disk that gives back other bits than it was given would have to
 //! deceive its own checksums.
@@ -43,7 +43,7 @@ use crate::network::cpu::packed::Sections;
 use crate::network::cpu::vector::lanes;
 use crate::network::model::QLNet;
 use crate::network::precision::Precision;
-use crate::weights::cache::{PACKED, replace_with};
+use crate::weights::cache::{FORMAT, PACKED, replace_with};
 use crate::weights::config::Config;
 use crate::weights::digest::sha256_of;
 use crate::weights::remembered_hash::RememberedHash;
@@ -88,7 +88,8 @@ impl PackedFile {
             Format::Bytes => "bytes",
             Format::Words => "words",
         };
-        let mut kind = format!("{VERSION}-{precision}-{layout}-{}-{}", lanes(), std::env::consts::ARCH);
+        let arch = std::env::consts::ARCH;
+        let mut kind = format!("{VERSION}-folded-{FORMAT}-{precision}-{layout}-{}-{arch}", lanes());
         if !prepared.is_empty() {
             kind = format!("{kind}-{prepared}");
         }
@@ -141,14 +142,16 @@ impl PackedFile {
     pub(super) fn write(&self, net: &QLNet) -> io::Result<()> {
         replace_with(&self.path, |file| {
             let mut header = Header { key: self.key.clone(), config: net.config().clone(), length: usize::MAX };
-            // The length is known at the end, and has fewer digits then.
-            let start = (PREFIX + serde_json::to_vec(&header)?.len()).next_multiple_of(PAGE);
+            // The length is known at the end, and has fewer digits then: spaces take their place.
+            let room = serde_json::to_vec(&header)?.len();
+            let start = (PREFIX + room).next_multiple_of(PAGE);
             file.write_all(&vec![0; start])?;
             let mut data = Checked { out: &mut *file, hasher: crc32fast::Hasher::new(), length: 0 };
             net.write_packed(&mut data)?;
             let (length, checksum) = (data.length, data.hasher.finalize());
             header.length = length;
-            let text = serde_json::to_vec(&header)?;
+            let mut text = serde_json::to_vec(&header)?;
+            text.resize(room, b' ');
             file.rewind()?;
             file.write_all(MAGIC)?;
             let length = u32::try_from(text.len()).map_err(io::Error::other)?;
@@ -301,6 +304,23 @@ mod tests {
         }
     }
 
+    /// The length of the data has fewer digits than the room that is left for it, also where that decides on the page.
+    #[test]
+    fn headers_of_every_length_are_found_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let net = digits(Precision::F32);
+        let mut file = place(&dir, Precision::F32);
+        let key = file.key.clone();
+        file.write(&net).unwrap();
+        let text = number(&fs::read(&file.path).unwrap(), 8).unwrap() as usize;
+        let missing = PAGE - (PREFIX + text) % PAGE;
+        for more in missing.saturating_sub(24)..missing + 4 {
+            file.key = format!("{key}{}", "x".repeat(more));
+            file.write(&net).unwrap();
+            assert!(file.read().is_some(), "{more}");
+        }
+    }
+
     #[test]
     fn each_byte_of_the_header_counts() {
         let (_dir, file, bytes) = written();
@@ -343,16 +363,18 @@ mod tests {
     #[test]
     fn a_version_has_one_layout() {
         let expected = [
-            ("v1-f32-float-4-x86_64", 0x629e2967),
-            ("v1-bf16-float-4-x86_64", 0xad260947),
-            ("v1-int8-words-4-x86_64", 0xf56d6833),
-            ("v1-f32-float-8-x86_64", 0xbfb2205b),
-            ("v1-bf16-float-8-x86_64", 0xa13c9cca),
-            ("v1-int8-words-8-x86_64", 0xc0f172d0),
-            ("v1-f32-float-16-x86_64", 0x2c72ed4e),
-            ("v1-bf16-float-16-x86_64", 0x52611631),
-            ("v1-int8-words-16-x86_64", 0x5157f400),
-            ("v1-int8-bytes-16-x86_64", 0xe72a37a8),
+            ("v1-folded-v1-f32-float-4-x86_64", 0x629e2967),
+            ("v1-folded-v1-bf16-float-4-x86_64", 0xad260947),
+            ("v1-folded-v1-int8-words-4-x86_64", 0xf56d6833),
+            ("v1-folded-v1-f32-float-8-x86_64", 0xbfb2205b),
+            ("v1-folded-v1-bf16-float-8-x86_64", 0xa13c9cca),
+            ("v1-folded-v1-int8-words-8-x86_64", 0xc0f172d0),
+            ("v1-folded-v1-f32-float-16-x86_64", 0x2c72ed4e),
+            ("v1-folded-v1-bf16-float-16-x86_64", 0x52611631),
+            ("v1-folded-v1-int8-words-16-x86_64", 0x5157f400),
+            ("v1-folded-v1-bf16-bfloat-16-x86_64", 0x2f77b42a),
+            ("v1-folded-v1-int8-bytes-8-x86_64", 0x2f41b7a2),
+            ("v1-folded-v1-int8-bytes-16-x86_64", 0xe72a37a8),
         ];
         let mut other = Vec::new();
         for precision in [Precision::F32, Precision::Bf16, Precision::Int8] {
@@ -360,7 +382,8 @@ mod tests {
             let key = place(&dir, precision).key.replace(SHA256, "");
             let (kind, checksum) = (key.trim(), crc32fast::hash(&packed(&digits(precision))));
             let expected = expected.iter().find(|(name, _)| *name == kind);
-            if expected.is_some_and(|(_, expected)| checksum != *expected) {
+            let unknown = expected.is_none() && cfg!(target_arch = "x86_64");
+            if unknown || expected.is_some_and(|(_, expected)| checksum != *expected) {
                 other.push(format!("(\"{kind}\", {checksum:#010x}),"));
             }
         }

@@ -19,7 +19,8 @@ pub enum Precision {
     /// Bfloat16. On the CPU, what enters the products of 1x1 convolutions, and nothing else.
     Bf16,
     /// Eight bits for what enters the products of 1x1 convolutions, and float32 for everything else. Weights have a
-    /// scale for each output channel, inputs one for each pixel. On the CPU only.
+    /// scale for each output channel, inputs one for each pixel. On the CPU only. Rounding hurts less after
+    /// `qlnet::symmetry::prepare_for_int8` has moved the weights, which the program does by itself.
     Int8,
 }
 

@@ -27,7 +27,7 @@ use crate::weights::folded::Weights;
 use crate::weights::remembered_hash;
 
 /// Changes whenever folded files of an earlier version must not be used any more.
-const FORMAT: &str = "v1";
+pub(crate) const FORMAT: &str = "v1";
 
 /// Where folded weights are kept: the directory that `QLNET_CACHE` names, else `qlnet` in the platform's
 /// place for caches, if it has one.

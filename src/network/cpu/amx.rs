@@ -4,8 +4,8 @@
 //! of sums, for which each step loads two tiles of pixels and two of weights. The sums leave by way of a small
 //! buffer, from which vectors finish them.
 //!
-//! A call configures the tiles of its thread and releases them at its end: released, they cost nothing when the
-//! system switches threads.
+//! Each block of a product configures the tiles of its thread and releases them at its end: released, they cost
+//! nothing when the system switches threads.
 
 use std::arch::asm;
 use std::arch::x86_64::*;
@@ -115,6 +115,8 @@ macro_rules! product {
                 width = in(reg) 4 * WIDTH,
                 steps = inout(reg) $steps => _,
                 sums = in(reg) $sums,
+                out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+                out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
                 options(nostack)
             );
         } else {
@@ -139,6 +141,8 @@ macro_rules! product {
                 width = in(reg) 4 * WIDTH,
                 steps = inout(reg) $steps => _,
                 sums = in(reg) $sums,
+                out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+                out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
                 options(nostack)
             );
         }
@@ -287,7 +291,7 @@ unsafe fn each_tile<K: TileKernel>(
     mut take: impl FnMut(usize, usize, *const u32, *const u32),
 ) {
     let (blocks, start) = (b.steps().div_ceil(b.block()), block * b.block());
-    // Groups and rows that only pad are there, and zero.
+    // Groups that only pad are zero; pixels that only pad are anything, and their sums are left where they are.
     let steps = b.block().min(b.steps() - start).div_ceil(SIDE);
     let mut sums = Sums([[0; WIDTH]; 2 * SIDE]);
     // SAFETY: the level is AMX, and the rows and the panels reach as far as `Rows::has` and `Panels` say.

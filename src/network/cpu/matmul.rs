@@ -45,7 +45,7 @@ pub(super) unsafe fn accumulate_part(
     c: *mut f32,
     c_stride: usize,
 ) {
-    debug_assert!(a.format == b.format() && a.has(m, b.k()) && panels.end <= b.count());
+    debug_assert!(a.format == b.format() && (m == 0 || a.has(m, b.k())) && panels.end <= b.count());
     // SAFETY: passed on.
     unsafe {
         #[cfg(target_arch = "x86_64")]
@@ -89,6 +89,7 @@ pub fn gate(m: usize, a: Rows, b: &Panels, bias: &[f32], c: &mut [f32], c_stride
     }
     let columns = b.count() * lanes();
     assert!(a.format == b.format(), "pixels and weights of different formats");
+    assert!(b.block() >= b.steps(), "weights that were not packed for a gate");
     assert!(a.has(m, b.k()), "too few pixels to multiply");
     assert!(bias.len() >= 2 * columns, "too few biases");
     assert!(c.len() >= extent(m, c_stride, columns), "too little room for a product");
@@ -101,7 +102,6 @@ pub fn gate(m: usize, a: Rows, b: &Panels, bias: &[f32], c: &mut [f32], c_stride
 /// # Safety
 /// As [`accumulate_part`]; two vectors for each panel of `b` must be readable at `bias`, and `c` has a vector for each
 /// of these panels.
-#[allow(clippy::too_many_arguments, reason = "the operands of a product")]
 pub(super) unsafe fn gate_part(
     m: usize,
     a: Rows,
@@ -111,7 +111,7 @@ pub(super) unsafe fn gate_part(
     c: *mut f32,
     c_stride: usize,
 ) {
-    debug_assert!(a.format == b.format() && a.has(m, b.k()) && panels.end <= b.count());
+    debug_assert!(a.format == b.format() && (m == 0 || a.has(m, b.k())) && panels.end <= b.count());
     // SAFETY: passed on.
     unsafe {
         #[cfg(target_arch = "x86_64")]
@@ -174,7 +174,6 @@ fn tiles<const ROWS: usize>(m: usize) -> impl Iterator<Item = (usize, usize)> {
 /// [`lanes`] lanes and whose format must be that of `a` and `b`. `a` must have `m` rows of `b.k()` values; `c` must
 /// have `m` rows of the values of `panels`, `c_stride` apart, that may be written.
 #[inline(always)]
-#[allow(clippy::too_many_arguments, reason = "the operands of a product")]
 unsafe fn accumulate_with<K: Kernel, const ROWS: usize>(
     m: usize,
     a: Rows,
@@ -265,7 +264,6 @@ unsafe fn accumulate_steps<K: Kernel, const ROWS: usize>(
 /// vectors for each panel of `b` must be readable at `bias`; `c` must have `m` rows, `c_stride` apart, of a vector
 /// for each of `panels`, that may be written.
 #[inline(always)]
-#[allow(clippy::too_many_arguments, reason = "the operands of a product")]
 unsafe fn gate_with<K: Kernel, const ROWS: usize>(
     m: usize,
     a: Rows,

@@ -96,6 +96,12 @@ impl Format {
         if self == Self::Float { k } else { self.groups(k).next_multiple_of(16) }
     }
 
+    /// Whether the CPU at hand has the instructions for it: it is float32, or a format that was chosen for it.
+    pub(super) fn is_available(self) -> bool {
+        matches!(self, Self::Float | Self::Words)
+            || [Products::Bfloat16, Products::Int8].map(Products::format).contains(&self)
+    }
+
     /// Whether values are rounded to a scale of their pixel.
     pub fn is_scaled(self) -> bool {
         matches!(self, Self::Bytes | Self::Words)
@@ -188,6 +194,7 @@ impl Operand {
             return self.round(format, first, count, x, pixel, k);
         }
         let stride = Self::stride(format, k);
+        assert!(count == 0 || x.len() >= extent(count, pixel, k), "too few pixels to take");
         let floats = &mut self.groups.grow_to::<f32>((first + count) * stride)[first * stride..];
         for (to, from) in floats.chunks_exact_mut(stride).zip(x.chunks(pixel)).take(count) {
             to[..k].copy_from_slice(&from[..k]);
@@ -241,6 +248,7 @@ const OFFSET: u8 = if cfg!(target_arch = "aarch64") { 128 } else { 0 };
 
 /// The scale of each of some pixels: the range of its values in 255 steps.
 fn scales_of(x: &[f32], pixel: usize, k: usize, scales: &mut [Scale]) {
+    assert!(k > 0, "pixels without values");
     assert!(scales.is_empty() || x.len() >= extent(scales.len(), pixel, k), "too few pixels to round");
     // SAFETY: the assertion is what the kernel asks for.
     unsafe { scales_any(x.as_ptr(), pixel, k, scales) }
@@ -258,7 +266,7 @@ for_each_vector! {
 ///
 /// # Safety
 /// The function must be inlined into one that enables the instructions of `V`. For each of the scales there must
-/// be `k` values at `x`, `pixel` values apart.
+/// be `k` values at `x`, `pixel` values apart, and `k` is not zero.
 #[inline(always)]
 unsafe fn scales_with<V: Vector, const ROWS: usize>(x: *const f32, pixel: usize, k: usize, scales: &mut [Scale]) {
     /// Vectors of each result, so that they do not wait for each other.

@@ -2,7 +2,7 @@
 //!
 //! They lie in panels of two vectors' width: for panel after panel, rows of `2 * LANES` contiguous groups of 32
 //! bits, each of as many of the `k` rows of one column as fit. What the last panel and the last group lack is
-//! zero.
+//! zero, and so are rows that make the number of them a multiple of 16, as tiles want it, where values are rounded.
 
 use std::io::{self, Write};
 
@@ -58,6 +58,8 @@ impl Panels {
         element: impl Fn(usize, usize) -> f32 + Sync,
     ) -> Self {
         assert!(k > 0 && n > 0, "a matrix without elements");
+        assert!(format.is_available(), "a format that this CPU does not compute in");
+        assert!(fits(format, block), "more values than exact sums have room for");
         let len = Self::len(format, k, n).expect("a matrix larger than the memory");
         let (data, columns) = (Buffer::zeros::<u32>(len).into(), Buffer::default().into());
         let mut packed = Self { format, data, columns, block, k, n };
@@ -66,7 +68,7 @@ impl Panels {
             Format::Bfloat => packed.fill(|i, j| to_bfloat(element(i, j))),
             Format::Bytes | Format::Words => {
                 let scales: Vec<f32> = (0..n).into_par_iter().map(|j| step((0..k).map(|i| element(i, j)))).collect();
-                let rounded = |i, j| nearest(element(i, j) / scales[j]);
+                let rounded = |i, j| nearest(element(i, j) / scales[j]).clamp(-127, 127);
                 if format == Format::Bytes {
                     packed.fill(|i, j| rounded(i, j) as i8);
                 } else {
@@ -90,7 +92,7 @@ impl Panels {
     }
 
     fn restore_with_blocks(format: Format, block: usize, k: usize, n: usize, sections: &mut Sections) -> Option<Self> {
-        if k == 0 || n == 0 {
+        if k == 0 || n == 0 || !format.is_available() || !fits(format, block) {
             return None;
         }
         let data = sections.take::<u32>(Self::len(format, k, n)?)?;
@@ -212,11 +214,18 @@ impl Panels {
     }
 }
 
+/// Whether the sums of one block stay below 2^31: products of bytes are below 2^15.
+fn fits(format: Format, block: usize) -> bool {
+    !format.is_scaled() || block <= (1 << 16) / format.group()
+}
+
 /// The step of 127 that reach the largest of the values.
 fn step(values: impl Iterator<Item = f32>) -> f32 {
-    let largest = values.fold(0f32, |largest, value| largest.max(value.abs()));
+    // What is not finite makes the result none, as it would in float32.
+    let (largest, faulty) =
+        values.fold((0f32, 0f32), |(largest, faulty), value| (largest.max(value.abs()), faulty + value * 0.0));
     // Of smaller numbers the quotient would not be finite.
-    if largest < 1e-30 { 1.0 } else { largest / 127.0 }
+    faulty + if largest < 1e-30 { 1.0 } else { largest / 127.0 }
 }
 
 /// Which column of two matrices, packed together for [`gate`](super::matmul::gate), belongs into column `j`:

@@ -43,8 +43,11 @@ pub fn for_each(
         .flat_map(|(y, x)| y.chunks_mut(rows * row).enumerate().map(move |(i, y)| (x, i * rows, y)))
         .collect();
     segments.into_par_iter().for_each(|(x, first, y)| {
-        let whole = y.len();
-        let written = with_scratch(|scratch| make(x, first, y, scratch).len());
+        let whole = (y.as_ptr().cast::<f32>(), y.len());
+        let written = with_scratch(|scratch| {
+            let written = make(x, first, y, scratch);
+            (written.as_ptr(), written.len())
+        });
         assert_eq!(written, whole, "a segment that is written in part");
     });
     // SAFETY: the segments are all of it, and each has been written.
