@@ -65,6 +65,16 @@ pub fn level() -> Level {
     })
 }
 
+/// What to say if `QLNET_SIMD` asks for something else than what it gets.
+pub fn unmet_wish() -> Option<String> {
+    let wish = std::env::var("QLNET_SIMD").ok().filter(|wish| !wish.is_empty() && wish != level().name())?;
+    let names = Level::ALL.map(Level::name).join(", ");
+    Some(format!(
+        "QLNET_SIMD={wish} cannot be had on this CPU, which computes with {}; names are {names}",
+        level().name()
+    ))
+}
+
 /// Whether this CPU has the instructions of a level.
 #[cfg(target_arch = "x86_64")]
 fn has(level: Level) -> bool {

@@ -33,7 +33,9 @@ pub struct ModelArgs {
     /// auto, cpu, cuda, cuda:N or metal.
     #[arg(long, default_value = "auto", value_name = "DEVICE")]
     pub device: DeviceChoice,
-    /// Element type to compute in. On the CPU bf16 and int8 are those of the products of 1x1 convolutions.
+    /// Element type to compute in. On a CPU f32 is faster than f16 and f64; bf16 and int8 round only what enters the
+    /// products of 1x1 convolutions. int8 is the fastest (CPU only); its first run for a checkpoint takes some
+    /// seconds more. bf16 is faster than f32 where the CPU has it (bench says what computes).
     #[arg(long, default_value = "f32", value_name = "TYPE", value_parser = precision())]
     pub dtype: Precision,
     /// Threads to compute with; by default as many as the process may use processors, or

@@ -84,6 +84,9 @@ pub fn main() -> ExitCode {
         false => vec![argument],
     });
     let cli = Cli::parse_from(arguments);
+    if let Some(words) = crate::simd::unmet_wish() {
+        print::say("note", &crate::text::printable(&words));
+    }
     // SAFETY: no other thread has been started.
     match unsafe { threads::configure(cli.threads()) }.and_then(|()| cli.run()) {
         Ok(code) => code,

@@ -29,7 +29,7 @@
 //! A file that is missing or refused is made again silently. Where the directory cannot be written, or the system
 //! does not let a mapped file be replaced (Windows), the network is packed at every start.
 
-use std::fs::{File, Metadata};
+use std::fs::{self, File, Metadata};
 use std::io::{self, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -100,6 +100,8 @@ impl PackedFile {
     /// The network, if it is there and whole. Its weights are the mapped file.
     pub(super) fn read(&self) -> Option<QLNet> {
         let now = SystemTime::now();
+        // A pipe would be waited for.
+        fs::metadata(&self.path).ok().filter(Metadata::is_file)?;
         let file = File::open(&self.path).ok()?;
         let metadata = file.metadata().ok().filter(Metadata::is_file)?;
         // SAFETY: files of the cache are replaced by rename, and no program that knows them changes one in place;
