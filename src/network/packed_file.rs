@@ -20,9 +20,9 @@
 //! of it.
 //!
 //! The data, 40 MB, are checked in full once for each state of the file, as the system tells it: size, times of
-//! modification and change, device and inode ([`RememberedHash`]). The starts in the first seconds after
-//! the one that has written it read all of it, and so does the first after anything was written to it. That is enough, since the content
-//! of a file does not change by itself: what happens to it on the way to the disk is found by that check, what
+//! modification and change, device and inode ([`RememberedHash`]). The starts in the first seconds after the one that
+//! has written it read all of it, and so does the first after anything was written to it. That is enough, since the
+//! content of a file does not change by itself: what happens to it on the way to the disk is found by that check, what
 //! programs do to it changes its times, and a disk that gives back other bits than it was given would have to
 //! deceive its own checksums.
 //!
@@ -195,7 +195,6 @@ mod tests {
     use super::*;
     use crate::weights::Weights;
     use candle_core::Device;
-    use std::fs;
     use std::time::Duration;
 
     const SHA256: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";

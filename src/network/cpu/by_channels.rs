@@ -6,7 +6,6 @@
 //! channels. Every sum has the order that it has in [`by_rows`](super::by_rows), so the bits are the same.
 
 use std::cell::RefCell;
-use std::mem::MaybeUninit;
 use std::ops::Range;
 
 use rayon::prelude::*;
@@ -126,14 +125,11 @@ impl PackedBlock {
     /// The outputs of some panels of `conv3`: the skip, all biases, and `conv3`, for all pixels.
     fn output_of(&self, panels: Range<usize>, pixels: usize, x: &[f32], skip: Option<Rows>, spread: Rows, y: &Place) {
         let output = self.config.out_channels;
-        let columns = panels.start * 2 * lanes()..output.min(panels.end * 2 * lanes());
+        let columns = self.conv3.columns_of(&panels);
         let bias = &self.bias.as_slice::<f32>()[columns.clone()];
         for pixel in 0..pixels {
             // SAFETY: the pixel lies in `y`, and no other thread writes to these columns.
-            let y = unsafe {
-                let place = y.at(pixel * output + columns.start).cast::<MaybeUninit<f32>>();
-                std::slice::from_raw_parts_mut(place, columns.len())
-            };
+            let y = unsafe { y.values(pixel * output + columns.start, columns.len()) };
             if self.skip.is_some() {
                 y.write_copy_of_slice(bias);
             } else {

@@ -1,7 +1,6 @@
 //! The head: a linear map of each image's features, in float32.
 
 use std::io::{self, Write};
-use std::mem::MaybeUninit;
 
 use rayon::prelude::*;
 
@@ -10,7 +9,6 @@ use super::operand::{Format, Rows};
 use super::packed::{Packed, Sections};
 use super::panels::Panels;
 use super::segments::{Place, evenly};
-use super::vector::lanes;
 
 /// A linear map with its weight packed.
 #[derive(Clone, Debug)]
@@ -67,13 +65,10 @@ impl PackedLinear {
         let mut y = Vec::with_capacity(n * self.outputs);
         let place = Place::new(y.spare_capacity_mut().as_mut_ptr().cast());
         evenly(self.weight.count(), rayon::current_num_threads()).for_each(|panels| {
-            let columns = panels.start * 2 * lanes()..self.outputs.min(panels.end * 2 * lanes());
+            let columns = self.weight.columns_of(&panels);
             for image in 0..n {
                 // SAFETY: the image has these columns, and no other thread writes to them.
-                let y = unsafe {
-                    let place = place.at(image * self.outputs + columns.start).cast::<MaybeUninit<f32>>();
-                    std::slice::from_raw_parts_mut(place, columns.len())
-                };
+                let y = unsafe { place.values(image * self.outputs + columns.start, columns.len()) };
                 y.write_copy_of_slice(&self.bias.as_slice()[columns.clone()]);
             }
             // SAFETY: the columns have been written, and no other thread writes to them.

@@ -163,12 +163,16 @@ impl Operand {
     /// # Panics
     /// If `x` is too short, or the format is float32, which is not rounded.
     pub fn round(&mut self, format: Format, first: usize, count: usize, x: &[f32], pixel: usize, k: usize) {
-        let stride = Self::stride(format, k);
-        let end = (first + count).next_multiple_of(16);
-        let groups = &mut self.groups.grow_to::<u32>(end * stride)[first * stride..][..count * stride];
-        let scales = &mut self.scales.grow_to::<Scale>(end)[first..][..count];
+        let (groups, scales) = self.places(format, first, count, k);
         assert!(count == 0 || x.len() >= extent(count, pixel, k), "too few pixels to round");
         round(format, x, pixel, k, groups, scales);
+    }
+
+    /// The groups and scales of `count` pixels from the place `first` on. There is room for whole tiles of pixels.
+    fn places(&mut self, format: Format, first: usize, count: usize, k: usize) -> (&mut [u32], &mut [Scale]) {
+        let (stride, end) = (Self::stride(format, k), (first + count).next_multiple_of(16));
+        let groups = &mut self.groups.grow_to::<u32>(end * stride)[first * stride..][..count * stride];
+        (groups, &mut self.scales.grow_to::<Scale>(end)[first..][..count])
     }
 
     /// [`Self::round`] of the pixels from the first place on, by `threads` of rayon's threads.
@@ -176,12 +180,10 @@ impl Operand {
     /// # Panics
     /// As [`Self::round`].
     pub fn round_by(&mut self, threads: usize, format: Format, count: usize, x: &[f32], pixel: usize, k: usize) {
-        let (stride, end) = (Self::stride(format, k), count.next_multiple_of(16));
-        let groups = &mut self.groups.grow_to::<u32>(end * stride)[..count * stride];
-        let scales = &mut self.scales.grow_to::<Scale>(end)[..count];
+        let (groups, scales) = self.places(format, 0, count, k);
         assert!(count == 0 || x.len() >= extent(count, pixel, k), "too few pixels to round");
         let part = count.div_ceil(threads).max(1);
-        let parts = groups.par_chunks_mut(part * stride).zip(scales.par_chunks_mut(part)).enumerate();
+        let parts = groups.par_chunks_mut(part * Self::stride(format, k)).zip(scales.par_chunks_mut(part)).enumerate();
         parts.for_each(|(i, (groups, scales))| round(format, &x[i * part * pixel..], pixel, k, groups, scales));
     }
 

@@ -5,6 +5,7 @@
 //! zero, and so are rows that make the number of them a multiple of 16, as tiles want it, where values are rounded.
 
 use std::io::{self, Write};
+use std::ops::Range;
 
 use bytemuck::{Pod, cast_slice_mut};
 use rayon::prelude::*;
@@ -185,6 +186,11 @@ impl Panels {
     /// The number of panels.
     pub(super) fn count(&self) -> usize {
         self.n.div_ceil(Self::width())
+    }
+
+    /// The columns of the matrix that are in some panels.
+    pub(super) fn columns_of(&self, panels: &Range<usize>) -> Range<usize> {
+        panels.start * Self::width()..self.n.min(panels.end * Self::width())
     }
 
     /// Rows of groups in each panel.

@@ -71,6 +71,16 @@ impl Place {
     pub fn at(&self, offset: usize) -> *mut f32 {
         self.0.wrapping_add(offset)
     }
+
+    /// `len` values from there on, written or not.
+    ///
+    /// # Safety
+    /// They must lie in the memory, and nobody else may use them as long as the slice is used.
+    #[allow(clippy::mut_from_ref, reason = "threads share the place, and each has values of its own")]
+    pub unsafe fn values(&self, offset: usize, len: usize) -> &mut [MaybeUninit<f32>] {
+        // SAFETY: the caller vouches for the values.
+        unsafe { std::slice::from_raw_parts_mut(self.at(offset).cast(), len) }
+    }
 }
 
 /// `0..count` in at most so many parts of about one size.
