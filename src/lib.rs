@@ -38,8 +38,10 @@
 
 #[doc(hidden)]
 pub mod cli;
+mod digest;
 mod error;
 pub mod eval;
+pub(crate) mod hub;
 pub mod input;
 #[doc(hidden)]
 pub mod internals;
