@@ -42,6 +42,10 @@ fn advice(error: &Error) -> Option<String> {
             DatasetProblem::MixedForms => "keep one form, or name the labels of all with --labels",
             DatasetProblem::ClassMapWithoutFolders => "--class-map is for class folders",
             DatasetProblem::NoLabels => "name one with --labels",
+            DatasetProblem::OwnLabels => {
+                "say which classes they are with --class-map, or name the label of each image with --labels"
+            }
+            DatasetProblem::Columns => "--input-key and --target-key name them",
             _ => return None,
         },
         Error::Predictions { problem, .. } => match problem {

@@ -36,7 +36,7 @@ pub fn run(args: &Eval) -> Result<ExitCode> {
 fn evaluate_images(args: &Eval, images: &Path) -> Result<ExitCode> {
     let model = args.model.registered();
     let preprocess = args.preprocess.resolve(model)?;
-    let listing = Listing::new(images)?;
+    let listing = Listing::open(images, &args.layout.layout())?;
     let outputs = Outputs::create(args)?;
     let (classifier, sha256) = args.model.load(preprocess)?;
     let real = match &args.labels.real_labels {
@@ -73,6 +73,9 @@ fn labelled(args: &Eval, listing: Listing, classifier: &Classifier) -> Result<Da
     let labels = args.labels.labels.as_deref();
     let names = Classes::new(classifier.labels());
     let dataset = Dataset::new(listing, &names, labels, args.labels.class_map.as_deref())?;
+    for note in [dataset.listing().note(), dataset.note()].into_iter().flatten() {
+        say("note", &printable(note));
+    }
     if let (Some(file), None) = (dataset.labels_from(), labels) {
         say("note", &format!("labels from {}", printable(&file.display().to_string())));
     }
@@ -178,7 +181,7 @@ fn merge(args: &Eval) -> Result<ExitCode> {
         }
         None => None,
     };
-    let images = args.imagenet_val.as_deref().map(Listing::new).transpose()?;
+    let images = args.imagenet_val.as_deref().map(|path| Listing::open(path, &args.layout.layout())).transpose()?;
     let mut writer = match &args.results.predictions {
         Some(path) => Some(Writer::create(path, run.clone())?),
         None => None,
