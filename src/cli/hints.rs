@@ -41,7 +41,7 @@ fn advice(error: &Error) -> Option<String> {
             }
             DatasetProblem::MixedForms => "keep one form, or name the labels of all with --labels",
             DatasetProblem::ClassMapWithoutFolders => "--class-map is for class folders",
-            DatasetProblem::NoLabels => "name one with --labels",
+            DatasetProblem::NoLabels => "name a list of labels with --labels",
             DatasetProblem::OwnLabels => {
                 "say which classes they are with --class-map, or name the label of each image with --labels"
             }

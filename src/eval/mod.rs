@@ -47,7 +47,7 @@ mod summary;
 mod tally;
 
 pub use accuracy::Accuracy;
-pub use pipeline::{Pipeline, evaluate};
+pub use pipeline::{Pipeline, evaluate, prepare};
 pub use run::Run;
 pub use scores::{Row, Scores, TOP};
 pub use shard::Shard;
