@@ -20,7 +20,7 @@ use crate::eval::dataset::Selection;
 pub struct Eval {
     /// The images: a folder with a folder per class (named by WordNet id, or for other models by label
     /// or index), or a folder of images with a file of labels; or a tar archive of either.
-    #[arg(long, visible_alias = "data", value_name = "PATH", required_unless_present = "merge")]
+    #[arg(long, visible_alias = "data", value_name = "PATH", required_unless_present_any = ["merge", "compare"])]
     pub imagenet_val: Option<PathBuf>,
     #[command(flatten)]
     pub labels: LabelArgs,
@@ -112,6 +112,13 @@ pub struct ResultArgs {
         "resize", "interpolation", "crop", "model", "weights", "device", "dtype", "threads",
     ])]
     pub merge: Vec<PathBuf>,
+    /// Evaluate nothing; compare two complete files of predictions of the same images, image by image: accuracy,
+    /// what only one gets right, McNemar's exact test. With --imagenet-val, the --report has pictures.
+    #[arg(long, value_names = ["A", "B"], num_args = 2, conflicts_with_all = [
+        "LabelArgs", "PartArgs", "PictureArgs", "PreprocessArgs", "ModelArgs", "batch_size", "workers", "predictions",
+        "resume", "merge", "per_class", "skip_errors",
+    ])]
+    pub compare: Vec<PathBuf>,
 }
 
 impl PartArgs {
