@@ -116,12 +116,8 @@ fn both(a: &Side, b: &Side, number: impl Fn(&Tally) -> Option<String>) -> String
 }
 
 fn change(change: &Change, labels: &[Label]) -> String {
-    let Change { path, class, a, b, exact } = change;
-    let [a, b] = [(*a, a < b), (*b, b < a)].map(|(p, lower)| {
-        let bound = if lower && !exact { "at most " } else { "" };
-        format!("{bound}{}", percent(f64::from(p)))
-    });
-    format!("A {a}, B {b} for {} in {path}", labels[*class as usize].text)
+    let [a, b] = change.words();
+    format!("A {a}, B {b} for {} in {}", labels[change.class as usize].text, change.path)
 }
 
 fn class_move(name: &str, paired: &Paired) -> String {

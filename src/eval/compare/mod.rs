@@ -22,6 +22,7 @@ pub use self::summary::ComparisonSummary;
 use super::predictions::Shards;
 use super::{Row, Run, Scores, TOP, Tally};
 use crate::error::{PredictionsProblem, Result};
+use crate::text::percent;
 
 /// How many of the images are kept that only one of the two gets right, of each.
 pub const KEPT: usize = 100;
@@ -220,6 +221,14 @@ impl Change {
     /// How far the probabilities are apart, at least.
     pub fn size(&self) -> f32 {
         (self.a - self.b).abs()
+    }
+
+    /// Both probabilities in words, of which the lower may only be known to be `at most 0.44 %`.
+    pub fn words(&self) -> [String; 2] {
+        [(self.a, self.a < self.b), (self.b, self.b < self.a)].map(|(p, lower)| {
+            let bound = if lower && !self.exact { "at most " } else { "" };
+            format!("{bound}{}", percent(f64::from(p)))
+        })
     }
 }
 

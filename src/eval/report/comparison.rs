@@ -34,8 +34,8 @@ impl ComparisonReport<'_> {
             self.differences(),
             self.counts(),
             self.classes(),
-            self.images("Only A is right", only_a, top1.only_a, |pair| (pair.a, pair.b)),
-            self.images("Only B is right", only_b, top1.only_b, |pair| (pair.b, pair.a)),
+            self.images(["A", "B"], only_a, top1.only_a, |pair| [pair.a, pair.b]),
+            self.images(["B", "A"], only_b, top1.only_b, |pair| [pair.b, pair.a]),
             self.facts(),
         ];
         page(&format!("{} and {}", file_name(a), file_name(b)), &sections.concat())
@@ -54,11 +54,8 @@ impl ComparisonReport<'_> {
             tiles += &tile(name, &value, &note);
         }
         if let Some(Accuracy { value, low, high }) = top1.difference() {
-            tiles += &tile(
-                "B is better by",
-                &points(value),
-                &format!("points; 95 % interval {} to {}", points(low), points(high)),
-            );
+            tiles +=
+                &tile("B - A", &points(value), &format!("points; 95 % interval {} to {}", points(low), points(high)));
         }
         tiles += &tile(
             "McNemar's exact p",
@@ -114,7 +111,7 @@ impl ComparisonReport<'_> {
         ];
         let number = |of: fn(&Tally) -> Option<f64>, words: fn(f64) -> String| {
             let [a, b] = [a, b].map(|side| of(&side.tally).map_or("-".into(), words));
-            format!("{a} in A, {b} in B")
+            format!("A {a}, B {b}")
         };
         let largest = largest_change.as_ref().map_or("none".into(), |change| self.change(change));
         let facts = [
@@ -135,11 +132,9 @@ impl ComparisonReport<'_> {
 
     /// A change of a probability, as HTML.
     fn change(&self, change: &Change) -> String {
-        let Change { path, class, a, b, exact } = change;
-        let [a, b] = [*a, *b].map(|p| percent(f64::from(p)));
-        let bound = if *exact { "" } else { "; the lower one is at most that" };
-        let class = class_name(self.labels, *class);
-        format!("{class}: {a} in A, {b} in B{bound} <span class=\"path\">{}</span>", escape(path))
+        let [a, b] = change.words();
+        let class = class_name(self.labels, change.class);
+        format!("A {a}, B {b} for {class} in <span class=\"path\">{}</span>", escape(&change.path))
     }
 
     fn classes(&self) -> String {
@@ -182,30 +177,28 @@ impl ComparisonReport<'_> {
         )
     }
 
-    /// The images that only one gets right, of which there are `all`. `order` gives what it says of one first, and
-    /// what the other says then.
-    fn images(&self, title: &str, pairs: &[Pair], all: u64, order: fn(&Pair) -> (Guess, Guess)) -> String {
+    /// The images that only one gets right, of which there are `all`.
+    fn images(&self, [one, other]: [&str; 2], pairs: &[Pair], all: u64, guesses: fn(&Pair) -> [Guess; 2]) -> String {
         if pairs.is_empty() {
             return String::new();
         }
         let card = |pair: &Pair| {
-            let (right, wrong) = order(pair);
+            let [right, wrong] = guesses(pair);
             let [sure, mistaken, label] = [right.probability, wrong.probability, wrong.label_probability]
                 .map(|probability| percent(f64::from(probability)));
-            let other = if pair.path == pair.path_b { String::new() } else { format!(" = {}", pair.path_b) };
-            let path = format!("{}{other}", pair.path);
+            let also = if pair.path == pair.path_b { String::new() } else { format!(", {}", pair.path_b) };
+            let path = format!("{}{also}", pair.path);
+            let name = class_name(self.labels, right.class);
             format!(
-                "<figure class=\"card\">{}<figcaption><b>{}</b> {sure}<br>taken for <b class=\"wrong\">{}</b> {mistaken}, \
-                 right {label}<span class=\"path\">{}</span></figcaption></figure>\n",
+                "<figure class=\"card\">{}<figcaption>{one}: <b>{name}</b> {sure}<br>{other}: <b class=\"wrong\">{}</b> \
+                 {mistaken}, <b>{name}</b> {label}<span class=\"path\">{}</span></figcaption></figure>\n",
                 thumbnail((self.crop)(pair), &path),
-                class_name(self.labels, right.class),
                 class_name(self.labels, wrong.class),
                 escape(&path)
             )
         };
         let shown = &pairs[..pairs.len().min(SHOWN)];
         let cards: String = shown.iter().map(card).collect();
-        let (one, other) = if title.contains('A') { ("A", "B") } else { ("B", "A") };
         let which = match (shown.len() as u64, all) {
             (1, 1) => "One image.".into(),
             (shown, all) if shown < all => {
@@ -214,8 +207,7 @@ impl ComparisonReport<'_> {
             (_, all) => format!("{} images; those of which {one} is surest come first.", thousands(all)),
         };
         format!(
-            "<section>\n<h2>{title}</h2>\n<p>{which} The first line is what {one} says, then {other}'s prediction and \
-             the probability that it gives to the right class.</p>\n<div class=\"cards\">\n{cards}</div>\n</section>\n"
+            "<section>\n<h2>Only {one} is right</h2>\n<p>{which}</p>\n<div class=\"cards\">\n{cards}</div>\n</section>\n"
         )
     }
 
