@@ -113,7 +113,8 @@ pub struct ResultArgs {
     ])]
     pub merge: Vec<PathBuf>,
     /// Evaluate nothing; compare two complete files of predictions of the same images, image by image: accuracy,
-    /// what only one gets right, McNemar's exact test. With --imagenet-val, the --report has pictures.
+    /// what only one gets right, McNemar's exact test. With --imagenet-val, the --report has pictures. With --json
+    /// {"a", "b", "differences", "top1": {"both", "only_a", "only_b", "neither", "difference", "mcnemar_p"}, ...}.
     #[arg(long, value_names = ["A", "B"], num_args = 2, conflicts_with_all = [
         "LabelArgs", "PartArgs", "PictureArgs", "PreprocessArgs", "ModelArgs", "batch_size", "workers", "predictions",
         "resume", "merge", "per_class", "skip_errors",

@@ -109,7 +109,7 @@ impl Shards {
         let (images, of) = (self.run.data.images, self.paths.len());
         let block = (Part::HELD / of).max(1);
         let mut parts = self.paths.iter().map(|path| Part::open(path)).collect::<Result<Vec<_>>>()?;
-        let mut row = move |position: usize| {
+        let row = move |position: usize| {
             let shard = position % of;
             let row = parts[shard].next(self.run.classes, block)?.ok_or_else(|| {
                 let path = self.paths[shard].display();
@@ -122,7 +122,7 @@ impl Shards {
             }
             Ok(row)
         };
-        Ok((0..images).map(move |position| row(position)))
+        Ok((0..images).map(row))
     }
 }
 
