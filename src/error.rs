@@ -230,6 +230,10 @@ pub enum PredictionsProblem {
     /// Files do not make up one run: one is missing or there twice, they are of different runs, or their
     /// rows are not those that the run wrote.
     Mixture,
+    /// It is of one of several shards, where that of a whole run is asked for.
+    Part,
+    /// Two files cannot be compared image by image: they are of other images, labels or classes.
+    Unlike,
     /// Another process writes it.
     InUse,
     /// It cannot be written further, for want of space for example; it can be continued.

@@ -59,6 +59,8 @@ fn advice(error: &Error) -> Option<String> {
             PredictionsProblem::NotWritten => "--resume can go on with it",
             PredictionsProblem::OtherRun => "give the same options as before, or begin another file with --predictions",
             PredictionsProblem::Incomplete => "finish it with --resume",
+            PredictionsProblem::Part => "put the shards together first, with --merge and --predictions",
+            PredictionsProblem::Unlike => "evaluate both on the same images, with the same labels",
             _ => return None,
         },
         _ => return None,

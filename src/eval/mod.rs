@@ -10,7 +10,8 @@
 //! tally          the sums of all scores; accuracy, classes and summary are made of it
 //! run, shard     what tells one evaluation from another, and a part of one
 //! predictions    files of all scores, which can be continued and put together
-//! report         a page to look at
+//! compare        two files of predictions, image by image
+//! report         pages to look at
 //! ```
 //!
 //! ```
@@ -35,6 +36,7 @@
 //! ```
 
 mod accuracy;
+pub mod compare;
 pub mod dataset;
 pub mod per_class;
 mod pipeline;

@@ -22,7 +22,7 @@ pub struct Eval {
     /// or index), or a folder of images with a file of labels; or a tar archive of either; Parquet files
     /// or WebDataset shards, or the folder that they are in ('val-{0000..0063}.tar' stands for all of
     /// them).
-    #[arg(long, visible_alias = "data", value_name = "PATH", required_unless_present = "merge")]
+    #[arg(long, visible_alias = "data", value_name = "PATH", required_unless_present_any = ["merge", "compare"])]
     pub imagenet_val: Option<PathBuf>,
     #[command(flatten)]
     pub layout: LayoutArgs,
@@ -132,6 +132,14 @@ pub struct ResultArgs {
         "resize", "interpolation", "crop", "model", "weights", "device", "dtype", "threads",
     ])]
     pub merge: Vec<PathBuf>,
+    /// Evaluate nothing; compare two complete files of predictions of the same images, image by image: accuracy,
+    /// what only one gets right, McNemar's exact test. With --imagenet-val, the --report has pictures. With --json
+    /// {"a", "b", "differences", "top1": {"both", "only_a", "only_b", "neither", "difference", "mcnemar_p"}, ...}.
+    #[arg(long, value_names = ["A", "B"], num_args = 2, conflicts_with_all = [
+        "LabelArgs", "PartArgs", "PictureArgs", "PreprocessArgs", "ModelArgs", "batch_size", "workers", "predictions",
+        "resume", "merge", "per_class", "skip_errors",
+    ])]
+    pub compare: Vec<PathBuf>,
 }
 
 impl LayoutArgs {

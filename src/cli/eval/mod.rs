@@ -1,6 +1,7 @@
 //! `qlnet eval`: how accurate the network is.
 
 mod arguments;
+mod compare;
 mod outputs;
 mod progress;
 mod table;
@@ -25,8 +26,11 @@ use crate::network::classifier::Classifier;
 use crate::text::{printable, thousands};
 use crate::weights::registry::{self, Label};
 
-/// Evaluates images, or puts together what was evaluated before.
+/// Evaluates images, or puts together what was evaluated before, or compares it.
 pub fn run(args: &Eval) -> Result<ExitCode> {
+    if let [a, b] = &args.results.compare[..] {
+        return compare::run(args, a, b);
+    }
     match &args.imagenet_val {
         Some(images) if args.results.merge.is_empty() => evaluate_images(args, images),
         _ => merge(args),
