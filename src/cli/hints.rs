@@ -41,6 +41,7 @@ fn advice(error: &Error) -> Option<String> {
             }
             DatasetProblem::MixedForms => "keep one form, or name the labels of all with --labels",
             DatasetProblem::ClassMapWithoutFolders => "--class-map is for class folders",
+            DatasetProblem::OtherOutputs => "--valid-labels must name the classes of all images",
             DatasetProblem::NoLabels => "name one with --labels",
             _ => return None,
         },

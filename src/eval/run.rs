@@ -8,6 +8,8 @@ use crate::input::decode::{JPEG_DECODER, Options};
 use crate::input::preprocess::Preprocess;
 use crate::network::classifier::Classifier;
 use crate::network::device;
+use crate::text::thousands;
+use crate::weights::digest::sha256_of;
 use crate::weights::registry::Model;
 
 /// What was evaluated, and how: enough to tell whether two files of predictions belong together.
@@ -21,6 +23,9 @@ pub struct Run {
     pub weights_sha256: String,
     /// The number of the model's classes.
     pub classes: usize,
+    /// The outputs that images were scored among, in ascending order; `None` for all of the model's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outputs: Option<Vec<u32>>,
     /// How images were resized and cropped.
     pub preprocess: Preprocess,
     /// The library that decoded JPEG files: decoders differ in some of the values.
@@ -58,6 +63,7 @@ impl Run {
             model: model.name.into(),
             weights_sha256,
             classes: classifier.labels().len(),
+            outputs: dataset.outputs().map(<[u32]>::to_vec),
             preprocess: classifier.preprocess(),
             jpeg_decoder: JPEG_DECODER.into(),
             strict: pictures.strict,
@@ -77,13 +83,43 @@ impl Run {
 
     /// Whether the values are possible, for one that was read from a file.
     pub(super) fn is_valid(&self) -> bool {
-        self.preprocess.validate().is_ok() && (1..=1 << 24).contains(&self.classes)
+        let outputs = self.outputs.as_deref().is_none_or(|outputs| {
+            let last = outputs.last().is_some_and(|last| (*last as usize) < self.classes);
+            last && outputs.is_sorted_by(|one, other| one < other)
+        });
+        self.preprocess.validate().is_ok() && (1..=1 << 24).contains(&self.classes) && outputs
+    }
+
+    /// How many outputs images were scored among.
+    pub(super) fn scored_outputs(&self) -> usize {
+        self.outputs.as_ref().map_or(self.classes, Vec::len)
+    }
+
+    /// Whether a class is one of the outputs that images were scored among.
+    pub(super) fn scores_output(&self, class: u32) -> bool {
+        match &self.outputs {
+            Some(outputs) => outputs.binary_search(&class).is_ok(),
+            None => (class as usize) < self.classes,
+        }
+    }
+
+    /// What images were scored among, if not all of the model's outputs: `200 of 1,000`.
+    pub fn part_of_outputs(&self) -> Option<String> {
+        let outputs = self.outputs.as_ref()?;
+        Some(format!("{} of {}", thousands(outputs.len() as u64), thousands(self.classes as u64)))
     }
 
     /// Why the predictions of `other` cannot be compared with those of this run, unless they can.
     pub(super) fn difference(&self, other: &Self) -> Option<String> {
         let hash = |hash: &str| hash.get(..12).unwrap_or(hash).to_string();
         let data = |data: &Fingerprint| format!("{} images, {} bytes, {}", data.images, data.bytes, hash(&data.sha256));
+        let outputs = |run: &Self| match (run.part_of_outputs(), &run.outputs) {
+            (Some(part), Some(outputs)) => {
+                let text: String = outputs.iter().map(|output| format!("{output}\n")).collect();
+                format!("{part}, {}", hash(&sha256_of(text.as_bytes())))
+            }
+            _ => "all".to_string(),
+        };
         let preprocess = |run: &Self| format!("{}, JPEG by {}", run.preprocess, run.jpeg_decoder);
         let facts = |run: &Self| {
             [
@@ -92,6 +128,7 @@ impl Run {
                 ("treatment of damaged files", if run.strict { "refused" } else { "scored" }.into()),
                 ("limit of pixels", run.max_pixels.to_string()),
                 ("dtype", run.dtype.clone()),
+                ("outputs", outputs(run)),
                 ("data", data(&run.data)),
                 ("model", format!("{} with {} classes", run.model, run.classes)),
                 ("version", format!("qlnet {}", run.qlnet)),

@@ -11,6 +11,7 @@
 mod archive;
 mod labels;
 mod listing;
+mod outputs;
 mod real;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,6 +23,7 @@ use serde::{Deserialize, Serialize};
 pub use labels::Classes;
 use listing::Entry;
 pub use listing::Listing;
+pub use outputs::read_outputs;
 pub use real::RealLabels;
 
 use crate::error::{DatasetProblem, Error, Reason, Result};
@@ -34,6 +36,9 @@ pub struct Dataset {
     /// As many as there are images.
     labels: Vec<u32>,
     labels_from: Option<PathBuf>,
+    folders_are_indices: bool,
+    /// See [`Self::restrict`].
+    outputs: Option<Vec<u32>>,
 }
 
 /// Which part of a dataset to take.
@@ -87,7 +92,8 @@ impl Dataset {
     /// looked for beside the images unless it is named.
     ///
     /// A folder is a class by its name, and not as torchvision's ImageFolder has it by its place among
-    /// the folders that are there: subsets are scored against the right outputs.
+    /// the folders that are there: subsets are scored against the right outputs. Where the model's classes
+    /// have WordNet ids, folders that are all named by numbers, as ImageNet-V2's, are indices.
     ///
     /// A file of labels has one line an image: a class (WordNet id, label or index) each, in the order
     /// of the file names; or a file name, a comma, tab or space, and a class, as in Kaggle's
@@ -114,6 +120,7 @@ impl Dataset {
             return Err(DatasetProblem::ClassMapWithoutFolders
                 .error(format!("{shown}: there are no class folders that a class map could name")));
         }
+        let folders_are_indices = by_folder && class_map.is_none() && labels::are_indices(entries, classes);
         let (labels, labels_from) = if by_folder {
             (labels::by_folder(path, entries, classes, class_map)?, None)
         } else {
@@ -125,7 +132,7 @@ impl Dataset {
             })?;
             (labels::by_file(path, entries, classes, &file)?, Some(file))
         };
-        Ok(Self { listing, labels, labels_from })
+        Ok(Self { listing, labels, labels_from, folders_are_indices, outputs: None })
     }
 
     /// The number of images.
@@ -157,6 +164,11 @@ impl Dataset {
     /// The file that the labels were read from; `None` if the folders' names told them.
     pub fn labels_from(&self) -> Option<&Path> {
         self.labels_from.as_deref()
+    }
+
+    /// Whether the names of the folders were taken as indices, although the model's classes have WordNet ids.
+    pub fn folders_are_indices(&self) -> bool {
+        self.folders_are_indices
     }
 
     /// Keeps a part, in the same order.

@@ -15,7 +15,8 @@ mod lines;
 mod list;
 
 pub use classes::Classes;
-pub(super) use folders::by_folder;
+pub(super) use folders::{are_indices, by_folder};
+pub(super) use lines::{Line, read_lines};
 pub(super) use list::{by_file, find_beside};
 
 /// The first few of many names, for a message.
@@ -26,7 +27,7 @@ fn first_of(names: &[&str]) -> String {
 }
 
 #[cfg(test)]
-mod samples {
+pub(super) mod samples {
     use super::Classes;
     use crate::eval::dataset::listing::Entry;
     use crate::weights::registry::{MODELS, find};
