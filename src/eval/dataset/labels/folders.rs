@@ -7,6 +7,7 @@ use super::class_map::read_class_map;
 use super::classes::Classes;
 use super::first_of;
 use crate::error::{DatasetProblem, Error, Result};
+use crate::eval::corruptions::CORRUPTIONS;
 use crate::eval::dataset::listing::Entry;
 
 /// The class of each image, by the first folder of its path. A class map, if there is one, says which
@@ -64,6 +65,12 @@ fn unknown_folders(
             "{shown}: folders that are no classes of the model: {folders}; did you mean {}?",
             root.join(parent).display()
         )),
+        // In a directory they would have been found.
+        (None, None) if CORRUPTIONS.iter().any(|corruption| unknown.contains(&corruption.name)) => {
+            let words = "corruptions of ImageNet-C, and not classes";
+            DatasetProblem::Archive
+                .error(format!("{shown}: {words}: {folders}; unpack the archive and name its folder"))
+        }
         (None, None) => {
             let kind = match (classes.have_wnids(), are_indices(entries, classes)) {
                 (false, _) => "labels or indices",
@@ -117,6 +124,8 @@ mod tests {
         );
         assert!(error(&["000/a.jpg", "001/b.jpg"], None).contains("WordNet ids of the model's classes: `000`, `001`"));
         assert!(error(&["+1/a.jpg"], None).contains("`+1`"));
+        let weather = error(&["fog/1/n01440764/a.jpg", "snow/1/n01440764/a.jpg"], None);
+        assert!(weather.contains("corruptions of ImageNet-C, and not classes: `fog`, `snow`; unpack"), "{weather}");
         // A severity of ImageNet-C is no class, nor is the folder that is around ImageNet-V2's.
         let one = Path::new("DIR").join("1").display().to_string();
         assert!(error(&["1/n01440764/a.jpg", "2/n01440764/a.jpg"], None).contains(&format!("did you mean {one}?")));
