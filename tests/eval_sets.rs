@@ -1,52 +1,24 @@
-//! Several sets of images in one run, and the sets that are scored in ways of their own.
+//! Several sets of images in one run.
+#![cfg_attr(not(unix), allow(unused_imports, reason = "a test is for Unix alone"))]
 
 #[path = "support/eval.rs"]
 mod eval_support;
 mod support;
 
-use std::collections::HashMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use candle_core::{Device, Tensor};
-use eval_support::{HELD_OUT, json, messages, rows};
-use qlnet::Classifier;
-use qlnet::eval::corruptions::CORRUPTIONS;
-use qlnet::input::Options;
+use eval_support::{HELD_OUT, json, messages};
 use serde_json::Value;
-use support::fixture;
 use support::program::{DIGITS, Qlnet, assert_error, not_found, records, stderr, stdout};
-
-/// Evaluates qlnet-digits on several sets.
-fn eval(qlnet: &Qlnet, sets: &[&Path], args: &[&str]) -> std::process::Output {
-    let named = sets.iter().flat_map(|set| ["--imagenet-val", set.to_str().unwrap()]);
-    let mut all = vec!["eval", DIGITS[0], DIGITS[1]];
-    all.extend(named);
-    all.extend(args);
-    qlnet.run(&all)
-}
-
-/// The held-out digits of some classes, as folders.
-fn digits(qlnet: &Qlnet, name: &str, classes: &[u32]) -> PathBuf {
-    let folders = qlnet.unpacked(name);
-    for digit in (0..10).filter(|digit| !classes.contains(digit)) {
-        fs::remove_dir_all(folders.join(digit.to_string())).unwrap();
-    }
-    folders
-}
-
-/// What the network says of a digit, by PyTorch.
-fn is_recognised(path: &str, expected: &[HashMap<String, String>]) -> bool {
-    expected.iter().any(|row| row["path"] == path && row["rank"] == "1")
-}
 
 #[test]
 fn several_sets_are_one_table_and_have_files_of_their_own() {
     let qlnet = Qlnet::new();
-    let (odd, all) = (digits(&qlnet, "odd", &[1, 3, 5, 7, 9]), Path::new(HELD_OUT));
+    let (odd, all) = (qlnet.some_digits("odd", &[1, 3, 5, 7, 9]), Path::new(HELD_OUT));
     let [p, classes, report] = ["p.csv", "c.csv", "r.html"].map(|name| qlnet.path(name).display().to_string());
     let files = ["--predictions", &p, "--per-class", &classes, "--report", &report];
-    let output = eval(&qlnet, &[all, &odd], &[&["--json"], &files[..]].concat());
+    let output = qlnet.eval_sets(&[all, &odd], &[&["--json"], &files[..]].concat());
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     let lines = records(&output);
     assert_eq!(lines.len(), 2);
@@ -56,7 +28,7 @@ fn several_sets_are_one_table_and_have_files_of_their_own() {
     // Each is what it is alone, but for its name and the time.
     for (set, data, line) in [("digits-held-out", all, &lines[0]), ("odd", &odd, &lines[1])] {
         let [one, one_class] = ["one.csv", "one-class.csv"].map(|name| qlnet.path(name).display().to_string());
-        let mut alone = json(&eval(&qlnet, &[data], &["--json", "--predictions", &one, "--per-class", &one_class]));
+        let mut alone = json(&qlnet.eval_sets(&[data], &["--json", "--predictions", &one, "--per-class", &one_class]));
         assert!(alone.get("set").is_none());
         alone["set"] = set.into();
         for field in ["seconds", "images_per_second"] {
@@ -71,7 +43,7 @@ fn several_sets_are_one_table_and_have_files_of_their_own() {
     }
     assert!(["p.csv", "c.csv", "r.html"].iter().all(|name| !qlnet.path(name).exists()));
 
-    let table = stdout(&eval(&qlnet, &[all, &odd], &["--limit", "100"]));
+    let table = stdout(&qlnet.eval_sets(&[all, &odd], &["--limit", "100"]));
     for line in [
         "set                  images      top-1         95 % interval      top-5            part",
         "digits-held-out         100",
@@ -88,14 +60,14 @@ fn several_sets_are_one_table_and_have_files_of_their_own() {
 #[test]
 fn sets_are_checked_before_the_first_is_evaluated() {
     let qlnet = Qlnet::new();
-    let (all, odd, wrong) = (Path::new(HELD_OUT), digits(&qlnet, "odd", &[1, 3]), digits(&qlnet, "wrong", &[4]));
+    let (all, odd, wrong) = (Path::new(HELD_OUT), qlnet.some_digits("odd", &[1, 3]), qlnet.some_digits("wrong", &[4]));
     fs::rename(wrong.join("4"), wrong.join("four")).unwrap();
     let file = qlnet.path("p.csv").display().to_string();
     let predictions = ["--predictions", &file];
     let missing = qlnet.path("misssing");
-    assert_error(&eval(&qlnet, &[all, &odd, &missing], &predictions), &["misssing", &not_found(&missing)]);
-    assert_error(&eval(&qlnet, &[all, &odd, all], &predictions), &["digits-held-out.tar is named twice"]);
-    let output = eval(&qlnet, &[all, &wrong], &predictions);
+    assert_error(&qlnet.eval_sets(&[all, &odd, &missing], &predictions), &["misssing", &not_found(&missing)]);
+    assert_error(&qlnet.eval_sets(&[all, &odd, all], &predictions), &["digits-held-out.tar is named twice"]);
+    let output = qlnet.eval_sets(&[all, &wrong], &predictions);
     assert_error(&output, &["`four`", "--class-map"]);
     assert!(!qlnet.files().iter().any(|name| name.starts_with("p.")), "{:?}", qlnet.files());
     let output = qlnet.run(&["eval", "--merge", "a.csv", "--data", "a", "--data", "b"]);
@@ -103,9 +75,9 @@ fn sets_are_checked_before_the_first_is_evaluated() {
     // Files that would be written over each other, and those of an interrupted run.
     let clash = qlnet.file("p.odd.csv", b"");
     let labels = ["--predictions", &file, "--labels", clash.to_str().unwrap()];
-    assert_error(&eval(&qlnet, &[all, &odd], &labels), &["p.odd.csv would be written over"]);
+    assert_error(&qlnet.eval_sets(&[all, &odd], &labels), &["p.odd.csv would be written over"]);
     let begun = qlnet.file("p.odd.csv.partial", b"path,");
-    let output = eval(&qlnet, &[all, &odd], &predictions);
+    let output = qlnet.eval_sets(&[all, &odd], &predictions);
     assert_error(&output, &["p.odd.csv.partial holds predictions", "--resume", "p.csv, or delete it"]);
     assert!(fs::read(begun).unwrap() == b"path," && !qlnet.path("p.digits-held-out.csv").exists());
 }
@@ -113,14 +85,14 @@ fn sets_are_checked_before_the_first_is_evaluated() {
 #[test]
 fn what_is_complete_is_read_and_what_is_not_goes_on() {
     let qlnet = Qlnet::new();
-    let (all, odd) = (Path::new(HELD_OUT), digits(&qlnet, "odd", &[1, 3, 5, 7, 9]));
+    let (all, odd) = (Path::new(HELD_OUT), qlnet.some_digits("odd", &[1, 3, 5, 7, 9]));
     let file = qlnet.path("p.csv").display().to_string();
-    let expected = records(&eval(&qlnet, &[all, &odd], &["--json", "--predictions", &file]));
+    let expected = records(&qlnet.eval_sets(&[all, &odd], &["--json", "--predictions", &file]));
     let part = qlnet.path("p.odd.csv");
     let whole = fs::read(&part).unwrap();
     fs::remove_file(&part).unwrap();
     qlnet.file("p.odd.csv.partial", &whole[..whole.len() / 3]);
-    let output = eval(&qlnet, &[all, &odd], &["--json", "--resume", &file]);
+    let output = qlnet.eval_sets(&[all, &odd], &["--json", "--resume", &file]);
     let found = records(&output);
     assert!(messages(&output).contains("p.digits-held-out.csv: 360 of 360 images are done"), "{}", messages(&output));
     assert!(fs::read(&part).unwrap() == whole);
@@ -133,254 +105,27 @@ fn what_is_complete_is_read_and_what_is_not_goes_on() {
 #[test]
 fn images_without_scores_are_counted_over_all_sets() {
     let qlnet = Qlnet::new();
-    let (all, odd, even) = (Path::new(HELD_OUT), digits(&qlnet, "odd", &[1, 3]), digits(&qlnet, "even", &[2]));
+    let (all, odd, even) = (Path::new(HELD_OUT), qlnet.some_digits("odd", &[1, 3]), qlnet.some_digits("even", &[2]));
     fs::write(odd.join("3/a.png"), b"no image").unwrap();
-    let output = eval(&qlnet, &[&odd, all], &[]);
+    let output = qlnet.eval_sets(&[&odd, all], &[]);
     assert_eq!(output.status.code(), Some(1));
     let message = messages(&output);
     assert!(message.contains("error: 1 of 74 images of odd could not be read and were not scored"), "{message}");
     let table = stdout(&output);
     assert!(table.contains("not scored") && table.contains("digits-held-out"), "{table}");
-    assert_eq!(eval(&qlnet, &[&odd, all], &["--skip-errors"]).status.code(), Some(0));
+    assert_eq!(qlnet.eval_sets(&[&odd, all], &["--skip-errors"]).status.code(), Some(0));
     for file in fs::read_dir(even.join("2")).unwrap() {
         fs::write(file.unwrap().path(), b"no image").unwrap();
     }
-    assert_eq!(eval(&qlnet, &[&even, all], &["--skip-errors"]).status.code(), Some(1), "a set without any score");
+    assert_eq!(qlnet.eval_sets(&[&even, all], &["--skip-errors"]).status.code(), Some(1), "a set without any score");
 }
-
-/// As the authors of ImageNet-A and ImageNet-R do it: `output[:, indices]`, and then as if there were no others.
-#[test]
-fn images_are_scored_among_the_outputs_that_were_asked_for() {
-    let qlnet = Qlnet::new();
-    let few = [1u32, 3, 5, 8];
-    let folders = digits(&qlnet, "few", &few);
-    let file = |name: &str| qlnet.path(name).display().to_string();
-    let (present, listed) = (file("present.csv"), file("listed.csv"));
-    let output = eval(&qlnet, &[&folders], &["--json", "--restrict-to-present", "--predictions", &present]);
-    assert_eq!(messages(&output), "");
-    let result = json(&output);
-    assert_eq!((&result["outputs"], &result["classes"]), (&Value::from(few.to_vec()), &10.into()));
-
-    let classifier = Classifier::from_model("qlnet-digits").unwrap();
-    let (mut right, mut loss) = (0, 0.0);
-    let found = rows(Path::new(&present));
-    for row in &found {
-        let bytes = fs::read(folders.join(&row["path"])).unwrap();
-        let crop = classifier.preprocess().crop_of(&bytes, "a.png".as_ref(), Options::default()).unwrap().pixels;
-        let logits = classifier.logits(&qlnet::input::to_tensor(&[crop]).unwrap()).unwrap().to_vec2::<f32>().unwrap();
-        let exp = |class: u32| f64::from(logits[0][class as usize]).exp();
-        let sum: f64 = few.iter().map(|class| exp(*class)).sum();
-        let mut order = few;
-        order.sort_by(|a, b| exp(*b).total_cmp(&exp(*a)));
-        let label: u32 = row["label"].parse().unwrap();
-        let rank = 1 + order.iter().position(|class| *class == label).unwrap();
-        for (place, class) in (1..).zip(order) {
-            assert_eq!(row[&format!("top{place}")], class.to_string());
-            assert!((row[&format!("p{place}")].parse::<f64>().unwrap() - exp(class) / sum).abs() < 1e-6);
-        }
-        assert!(row["top5"].is_empty() && row["p5"].is_empty());
-        assert_eq!(row["rank"], rank.to_string());
-        right += u32::from(rank == 1);
-        loss += -(exp(label) / sum).ln();
-    }
-    assert!((result["loss"].as_f64().unwrap() - loss / found.len() as f64).abs() < 1e-6);
-    assert_eq!(result["top1"], f64::from(right) / found.len() as f64);
-
-    // By a list, and of a part that has not all classes: the same.
-    let list = qlnet.file("valid.txt", b"8\n1\n3\n5\n");
-    let list = ["--valid-labels", list.to_str().unwrap()];
-    json(&eval(&qlnet, &[&folders], &[&["--json", "--predictions", &listed], &list[..]].concat()));
-    assert!(fs::read(&listed).unwrap() == fs::read(&present).unwrap());
-    let part = json(&eval(&qlnet, &[&folders], &["--json", "--restrict-to-present", "--limit", "5"]));
-    assert_eq!(part["outputs"], result["outputs"]);
-    let table = stdout(&eval(&qlnet, &[&folders], &["--restrict-to-present"]));
-    assert!(table.contains("outputs            4 of 10: those of the classes that are there\n"), "{table}");
-
-    restricted_and_other_predictions_are_not_mixed(&qlnet, &folders, &present, &listed);
-    let short = qlnet.file("short.txt", b"1\n3\n5\n");
-    let args = ["--valid-labels", short.to_str().unwrap()];
-    assert_error(&eval(&qlnet, &[&folders], &args), &["few", "35 of 145 images", "8/", "class 8", "--valid-labels"]);
-    let wrong = qlnet.file("wrong.txt", b"1\n10\n");
-    let args = ["--valid-labels", wrong.to_str().unwrap()];
-    assert_error(&eval(&qlnet, &[&folders], &args), &["wrong.txt, line 2: `10` is no class"]);
-    // All classes are no restriction.
-    let whole = json(&eval(&qlnet, &[Path::new(HELD_OUT)], &["--json", "--restrict-to-present"]));
-    assert!(whole.get("outputs").is_none());
-}
-
-/// `present` are predictions among some of the outputs, `other` is a name.
-fn restricted_and_other_predictions_are_not_mixed(qlnet: &Qlnet, folders: &Path, present: &str, other: &str) {
-    let message = stderr(&eval(qlnet, &[folders], &["--resume", present]));
-    assert!(message.contains("is of other outputs (4 of 10, ") && message.contains("there, all here)"), "{message}");
-    let again = json(&eval(qlnet, &[folders], &["--json", "--restrict-to-present", "--resume", present]));
-    let report = qlnet.path("r.html").display().to_string();
-    let merged = json(&qlnet.run(&["eval", "--json", "--merge", present, "--report", &report]));
-    assert_eq!((&merged["loss"], &merged["outputs"]), (&again["loss"], &again["outputs"]));
-    assert!(fs::read_to_string(&report).unwrap().contains("4 of 10 were scored"));
-    let half = |shard: &str, file: &str, args: &[&str]| {
-        json(&eval(qlnet, &[folders], &[&["--json", "--shard", shard, "--predictions", file], args].concat()));
-    };
-    let first = qlnet.path("first.csv").display().to_string();
-    half("1/2", &first, &["--restrict-to-present"]);
-    half("2/2", other, &[]);
-    assert_error(&qlnet.run(&["eval", "--merge", &first, other]), &["other outputs"]);
-    assert!(!fs::read_to_string(other).unwrap().contains("outputs"), "as earlier versions wrote it");
-    // A row among all outputs does not pass for one among some: its third class is none of them.
-    let mut lines: Vec<String> = fs::read_to_string(present).unwrap().lines().map(str::to_string).collect();
-    let mut fields: Vec<&str> = lines[2].split(',').collect();
-    fields[4] = "2";
-    lines[2] = fields.join(",");
-    let changed = qlnet.file("changed.csv", format!("{}\n", lines.join("\n")).as_bytes());
-    let output = qlnet.run(&["eval", "--merge", changed.to_str().unwrap()]);
-    assert_error(&output, &["line 3: damaged", "do not belong together"]);
-}
-
-/// Weights with a thousand outputs, of which the first ten are those of the digits.
-fn thousand_outputs(qlnet: &Qlnet) -> String {
-    let path = qlnet.path("thousand.safetensors");
-    let mut weights = candle_core::safetensors::load("models/qlnet-digits.safetensors", &Device::Cpu).unwrap();
-    let [weight, bias] = ["fc.weight", "fc.bias"].map(|name| weights[name].clone());
-    let more = Tensor::zeros((990, weight.dims()[1]), weight.dtype(), &Device::Cpu).unwrap();
-    weights.insert("fc.weight".into(), Tensor::cat(&[&weight, &more], 0).unwrap());
-    let more = Tensor::zeros(990, bias.dtype(), &Device::Cpu).unwrap();
-    weights.insert("fc.bias".into(), Tensor::cat(&[&bias, &more], 0).unwrap());
-    candle_core::safetensors::save(&weights, &path).unwrap();
-    path.display().to_string()
-}
-
-#[test]
-fn folders_of_imagenet_v2_are_indices() {
-    let qlnet = Qlnet::new();
-    let weights = thousand_outputs(&qlnet);
-    let (numbers, wnids) = (qlnet.unpacked("numbers"), qlnet.unpacked("wnids"));
-    let labels = qlnet::weights::find("qlnet-50-v0").unwrap().labels();
-    for (digit, label) in labels.iter().enumerate().take(10) {
-        fs::rename(wnids.join(digit.to_string()), wnids.join(label.wnid.as_ref().unwrap())).unwrap();
-    }
-    let run = |data: &Path, args: &[&str]| {
-        let data = data.to_str().unwrap();
-        let common = ["eval", "--data", data, "--weights", &weights, "--resize", "64", "--crop", "64", "--json"];
-        qlnet.run(&[&common[..], args].concat())
-    };
-    let output = run(&numbers, &[]);
-    let message = messages(&output);
-    assert!(message.contains("note: the folders are named by numbers, which are taken as the model's"), "{message}");
-    assert!(message.contains("note: images of 10 classes, scored among the model's 1,000;"), "{message}");
-    let (found, expected) = (json(&output), json(&run(&wnids, &[])));
-    assert_eq!((&found["top1"], &found["loss"]), (&expected["top1"], &expected["loss"]));
-    // Of a thousand outputs, ten are the digits' network.
-    let restricted = json(&run(&numbers, &["--restrict-to-present"]));
-    let alone = json(&qlnet.eval(Path::new(HELD_OUT), &["--json"]));
-    assert_eq!((&restricted["top1"], &restricted["loss"]), (&alone["top1"], &alone["loss"]));
-    fs::rename(numbers.join("9"), numbers.join("1000")).unwrap();
-    assert_error(&run(&numbers, &[]), &["indices of the model's classes: `1000`"]);
-    fs::rename(numbers.join("1000"), numbers.join("n01440764")).unwrap();
-    assert_error(&run(&numbers, &[]), &["WordNet ids of the model's classes: `0`, `1`"]);
-}
-
-/// A folder like ImageNet-C, of five digits in each part, of which so many are in the wrong folder as `wrong` says.
-fn corrupted(qlnet: &Qlnet, wrong: impl Fn(usize, usize) -> usize) -> PathBuf {
-    let (source, folder) = (qlnet.unpacked("source"), qlnet.path("imagenet-c"));
-    let expected = rows(&fixture("digits-held-out.csv"));
-    let paths = expected.iter().map(|row| row["path"].as_str()).filter(|path| is_recognised(path, &expected));
-    let paths: Vec<&str> = paths.step_by(70).collect();
-    assert_eq!(paths.len(), 6);
-    for (place, corruption) in CORRUPTIONS.iter().enumerate() {
-        // The first three are a folder deeper.
-        let group = if place < 3 { "noise" } else { "" };
-        for severity in 1..=5 {
-            for (image, path) in paths[..5].iter().enumerate() {
-                let digit: usize = path[..1].parse().unwrap();
-                let label = if image < wrong(place, severity) { (digit + 1) % 10 } else { digit };
-                let part = folder.join(group).join(corruption.name).join(severity.to_string()).join(label.to_string());
-                fs::create_dir_all(&part).unwrap();
-                fs::hard_link(source.join(path), part.join(format!("{image}.png"))).unwrap();
-            }
-        }
-    }
-    folder
-}
-
-#[test]
-fn imagenet_c_is_a_table_of_corruptions() {
-    let qlnet = Qlnet::new();
-    let wrong = |place: usize, severity: usize| (place + severity) % 6;
-    let folder = corrupted(&qlnet, wrong);
-    let file = qlnet.path("p.jsonl").display().to_string();
-    let output = eval(&qlnet, &[&folder, Path::new(HELD_OUT)], &["--json", "--predictions", &file]);
-    let message = messages(&output);
-    assert_eq!(message.lines().count(), 1, "{message}");
-    assert!(message.starts_with("note: imagenet-c-gaussian_noise-1: images of"), "{message}");
-    let lines = records(&output);
-    assert_eq!(lines.len(), 19 * 5 + 1 + 1);
-    assert_eq!((&lines[6]["set"], &lines[6]["severity"]), (&"imagenet-c-shot_noise-2".into(), &2.into()));
-    assert_eq!((&lines[6]["corruption"], &lines[95]["set"]), (&"shot_noise".into(), &"digits-held-out".into()));
-    assert!(qlnet.path("p.imagenet-c-fog-3.jsonl").exists() && qlnet.path("p.digits-held-out.jsonl").exists());
-    let table = &lines[96];
-    assert_eq!(
-        (&table["set"], &table["images"], &table["missing"]),
-        (&"imagenet-c".into(), &475.into(), &Value::Array(vec![]))
-    );
-    let mut mean = 0.0;
-    for (place, corruption) in CORRUPTIONS.iter().enumerate() {
-        let row = &table["corruptions"][place];
-        assert_eq!((&row["corruption"], &row["extra"]), (&corruption.name.into(), &corruption.extra.into()));
-        let errors: Vec<f64> = (1..=5).map(|severity| wrong(place, severity) as f64 / 5.0).collect();
-        for (severity, error) in errors.iter().enumerate() {
-            assert!((row["errors"][severity].as_f64().unwrap() - error).abs() < 1e-12);
-        }
-        let ce = errors.iter().sum::<f64>() / 5.0 / corruption.alexnet;
-        assert!((row["corruption_error"].as_f64().unwrap() - ce).abs() < 1e-12);
-        mean += if corruption.extra { 0.0 } else { ce / 15.0 };
-    }
-    assert!((table["mean_corruption_error"].as_f64().unwrap() - mean).abs() < 1e-12);
-
-    // For people: what is complete is not computed again; a severity that is not there leaves no mean.
-    let text = stdout(&eval(&qlnet, &[&folder, Path::new(HELD_OUT)], &["--resume", &file]));
-    assert!(text.contains(&format!("mCE                {:.2} %   mean of the 15", 100.0 * mean)), "{text}");
-    assert!(text.contains("imagenet-c, 475 images\nerror, %") && !text.contains("images per second"), "{text}");
-    assert!(text.contains("\nsaturate (extra)") && text.contains("\ndigits-held-out"), "{text}");
-    fs::remove_dir_all(folder.join("fog")).unwrap();
-    fs::remove_dir_all(folder.join("snow/4")).unwrap();
-    let text = stdout(&eval(&qlnet, &[&folder], &[]));
-    assert!(text.contains("mCE                -   not without snow 4, fog\n"), "{text}");
-    fs::remove_dir_all(folder.join("snow/5")).unwrap();
-    fs::create_dir(folder.join("snow/5")).unwrap();
-    assert_error(&eval(&qlnet, &[&folder], &[]), &["snow", "5", "no class folders"]);
-}
-
-/// The images of ImageNet-C are crops already: its authors do not resize them.
-#[test]
-fn imagenet_c_is_not_resized() {
-    let qlnet = Qlnet::new();
-    let folder = corrupted(&qlnet, |_, _| 1).join("noise/shot_noise");
-    // A network for images of 224 pixels.
-    let run = |data: &Path, args: &[&str]| {
-        let common =
-            ["eval", "--data", data.to_str().unwrap(), "--weights", "models/qlnet-digits.safetensors", "--json"];
-        qlnet.run(&[&common[..], args].concat())
-    };
-    let output = run(&folder, &[]);
-    assert!(messages(&output).starts_with("note: shot_noise: the images of ImageNet-C are crops already"));
-    let lines = records(&output);
-    assert_eq!((&lines[0]["preprocess"]["resize"], &lines[0]["preprocess"]["crop"]), (&224.into(), &224.into()));
-    assert_eq!(lines[0]["set"], "shot_noise-1");
-    let lines = records(&run(&folder, &["--resize", "235"]));
-    assert_eq!(lines[4]["preprocess"]["resize"], 235);
-    let lines = records(&run(&folder, &["--preprocess", "notebook"]));
-    assert_eq!(lines[4]["preprocess"]["resize"], 256);
-    // One severity is a folder of class folders.
-    let one = json(&run(&folder.join("2"), &[]));
-    assert_eq!((&one["preprocess"]["resize"], one.get("set")), (&235.into(), None));
-}
-
 /// What was interrupted is said, also of the sets that were not begun, and one `--resume` goes on with all.
 #[cfg(unix)]
 #[test]
 fn an_interrupted_run_goes_on_with_all_sets() {
     use std::process::{Command, Stdio};
     let qlnet = Qlnet::new();
-    let (many, odd) = (qlnet.unpacked("many"), digits(&qlnet, "odd", &[1, 3]));
+    let (many, odd) = (qlnet.unpacked("many"), qlnet.some_digits("odd", &[1, 3]));
     // Each image ten times, so that there is time to be interrupted.
     for folder in fs::read_dir(&many).unwrap().map(|entry| entry.unwrap().path()) {
         for path in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect::<Vec<_>>() {
