@@ -206,6 +206,8 @@ pub enum DatasetProblem {
     ClassMapWithoutFolders,
     /// A file of labels or classes cannot be understood, or does not fit the images or the model.
     Labels,
+    /// Images show classes that are none of the outputs that are scored.
+    OtherOutputs,
 }
 
 /// What is wrong with a file of predictions.

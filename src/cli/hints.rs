@@ -46,6 +46,7 @@ fn advice(error: &Error) -> Option<String> {
                 "say which classes they are with --class-map, or name the label of each image with --labels"
             }
             DatasetProblem::Columns => "--input-key and --target-key name them",
+            DatasetProblem::OtherOutputs => "--valid-labels must name the classes of all images",
             _ => return None,
         },
         Error::Predictions { problem, .. } => match problem {

@@ -8,6 +8,7 @@
 //! pipeline       images -> scores, a batch at a time
 //! scores         what the network says of one image
 //! tally          the sums of all scores; accuracy, classes and summary are made of it
+//! corruptions    the errors on ImageNet-C, and their mean
 //! run, shard     what tells one evaluation from another, and a part of one
 //! predictions    files of all scores, which can be continued and put together
 //! compare        two files of predictions, image by image
@@ -37,6 +38,7 @@
 
 mod accuracy;
 pub mod compare;
+pub mod corruptions;
 pub mod dataset;
 pub mod per_class;
 mod pipeline;

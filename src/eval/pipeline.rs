@@ -223,7 +223,10 @@ fn score(
                 let words = format!("label {label} is none of the model's {classes} classes");
                 return Err(Error::Compute(Reason::new(words)));
             }
-            Ok(Ok(Scores::new(&logits, label)))
+            Ok(Ok(match dataset.outputs() {
+                Some(outputs) => Scores::among(&logits, label, outputs),
+                None => Scores::new(&logits, label),
+            }))
         }
         // In float32 later images would overflow too.
         Err(error) if classifier.precision() == Precision::F32 => Err(error).at(dataset.path(*image)),

@@ -8,10 +8,10 @@ use anyhow::{Result, ensure};
 
 use super::arguments::Eval;
 use super::outputs::Pictures;
+use super::sets::open;
 use crate::cli::output::{create, ensure_distinct, ensure_ending};
 use crate::cli::print::{print_and_go_on, say, to_json};
 use crate::eval::compare::{Change, Comparison, ComparisonSummary, Pair, Paired, Side};
-use crate::eval::dataset::Listing;
 use crate::eval::report::ComparisonReport;
 use crate::eval::{Accuracy, Tally};
 use crate::text::{p_value, percent, points, printable, thousands};
@@ -24,7 +24,7 @@ const NAMED: usize = 5;
 pub fn run(args: &Eval, a: &Path, b: &Path) -> Result<ExitCode> {
     let report = &args.results.report;
     ensure!(
-        args.imagenet_val.is_none() || report.is_some(),
+        args.imagenet_val.is_empty() || report.is_some(),
         "with --compare, --imagenet-val is where --report takes its pictures from; name a file with --report"
     );
     ensure_ending(report, &["html", "htm"], "the name of a report")?;
@@ -32,7 +32,8 @@ pub fn run(args: &Eval, a: &Path, b: &Path) -> Result<ExitCode> {
     let output = create(report)?;
     let comparison = Comparison::open(a, b)?;
     let labels = Label::for_outputs(registry::find(&comparison.a.run.model)?.labels(), comparison.a.run.classes);
-    let images = args.imagenet_val.as_deref().map(Listing::new).transpose()?;
+    ensure!(args.imagenet_val.len() <= 1, "both files are of one set of images; name it once");
+    let images = args.imagenet_val.first().map(|path| open(args, path)).transpose()?;
     let text =
         if args.results.json { to_json(&ComparisonSummary::new(&comparison))? } else { table(&comparison, &labels) };
     print_and_go_on(&text)?;

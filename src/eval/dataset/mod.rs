@@ -25,6 +25,7 @@ mod folder;
 mod form;
 mod labels;
 mod listing;
+mod outputs;
 mod parquet;
 mod real;
 mod webdataset;
@@ -39,6 +40,7 @@ pub use labels::Classes;
 use labels::OwnLabels;
 use listing::Entry;
 pub use listing::Listing;
+pub use outputs::read_outputs;
 pub use real::RealLabels;
 
 use crate::error::{DatasetProblem, Error, Reason, Result};
@@ -65,6 +67,8 @@ pub struct Dataset {
     labels: Vec<u32>,
     labels_from: Option<PathBuf>,
     note: Option<String>,
+    /// See [`Self::restrict`].
+    outputs: Option<Vec<u32>>,
 }
 
 /// Which part of a dataset to take.
@@ -121,7 +125,8 @@ impl Dataset {
     /// files name their classes and these are not the model's in their order, the class of that name.
     ///
     /// A folder is a class by its name, and not as torchvision's ImageFolder has it by its place among
-    /// the folders that are there: subsets are scored against the right outputs.
+    /// the folders that are there: subsets are scored against the right outputs. Where the model's classes
+    /// have WordNet ids, folders that are all named by numbers, as ImageNet-V2's, are indices.
     ///
     /// A file of labels has one line an image: a class (WordNet id, label or index) each, in the order
     /// of the file names; or a file name, a comma, tab or space, and a class, as in Kaggle's
@@ -136,7 +141,7 @@ impl Dataset {
         if listing.labelled && labels.is_none() {
             let names = listing.class_names.as_deref();
             let OwnLabels { labels, note } = labels::own(path, entries, names, classes, class_map)?;
-            return Ok(Self { listing, labels, labels_from: None, note });
+            return Ok(Self { listing, labels, labels_from: None, note, outputs: None });
         }
         let folders = entries.iter().filter(|entry| entry.folder().is_some()).count();
         let shown = path.display();
@@ -153,6 +158,9 @@ impl Dataset {
             return Err(DatasetProblem::ClassMapWithoutFolders
                 .error(format!("{shown}: there are no class folders that a class map could name")));
         }
+        let indices = by_folder && class_map.is_none() && labels::are_indices(entries, classes);
+        let note = "the folders are named by numbers, which are taken as the model's indices, as in ImageNet-V2";
+        let note = indices.then(|| note.to_string());
         let (labels, labels_from) = if by_folder {
             (labels::by_folder(path, entries, classes, class_map)?, None)
         } else {
@@ -164,7 +172,7 @@ impl Dataset {
             })?;
             (labels::by_file(path, entries, classes, &file)?, Some(file))
         };
-        Ok(Self { listing, labels, labels_from, note: None })
+        Ok(Self { listing, labels, labels_from, note, outputs: None })
     }
 
     /// The number of images.

@@ -53,7 +53,7 @@ pub fn partial(path: &Path) -> PathBuf {
 }
 
 /// The name that a file has when it is complete.
-fn without_partial(path: &Path) -> PathBuf {
+pub(crate) fn without_partial(path: &Path) -> PathBuf {
     path.to_str().and_then(|path| path.strip_suffix(PARTIAL)).map_or_else(|| path.to_path_buf(), PathBuf::from)
 }
 

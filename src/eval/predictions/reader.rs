@@ -87,10 +87,10 @@ impl Reader {
         record.map(Some).map_err(|reason| self.damaged(reason))
     }
 
-    /// The next row, of a model with so many classes.
-    pub fn row(&mut self, classes: usize) -> Result<Option<Row>> {
+    /// The next row, which is one of this run.
+    pub fn row(&mut self, run: &Run) -> Result<Option<Row>> {
         let Some(record) = self.record()? else { return Ok(None) };
-        record.into_row(classes).map(Some).map_err(|reason| self.damaged(reason))
+        record.into_row(run).map(Some).map_err(|reason| self.damaged(reason))
     }
 
     /// The error of the line that was read last.

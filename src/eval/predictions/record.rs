@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Format;
 use crate::error::{Context, Reason, Result, bail, ensure};
-use crate::eval::{Row, Scores, TOP};
+use crate::eval::{Row, Run, Scores, TOP};
 
 /// A row as it is in a file. A row without scores has an error.
 #[derive(Serialize, Deserialize)]
@@ -61,20 +61,23 @@ impl Record {
         }
     }
 
-    /// The row of a model with so many classes, if the record can be one.
-    pub fn into_row(self, classes: usize) -> Result<Row, Reason> {
+    /// The row of a run, if the record can be one.
+    pub fn into_row(self, run: &Run) -> Result<Row, Reason> {
         let Self { path, label, error, warning, .. } = self;
-        let known = |class: u32| (class as usize) < classes;
-        ensure!(known(label), "class {label} is none of the model's {classes}");
+        let (known, outputs) = (|class: u32| run.scores_output(class), run.scored_outputs());
+        match run.part_of_outputs() {
+            Some(part) => ensure!(known(label), "class {label} is none of the outputs that are scored, {part}"),
+            None => ensure!(known(label), "class {label} is none of the model's {outputs}"),
+        }
         let scores = match (self.rank, self.loss, error) {
             (None, None, Some(error)) => Err(error),
             (Some(rank), Some(loss), None) => {
                 let of = [self.top1, self.top2, self.top3, self.top4, self.top5];
                 let p = [self.p1, self.p2, self.p3, self.p4, self.p5];
                 let top: Vec<(u32, f32)> = of.into_iter().zip(p).filter_map(|(class, p)| Some((class?, p?))).collect();
-                let whole = top.len() == classes.min(TOP)
+                let whole = top.len() == outputs.min(TOP)
                     && top.iter().all(|(class, p)| known(*class) && (0.0..=1.0).contains(p))
-                    && (1..=classes as u32).contains(&rank)
+                    && (1..=outputs as u32).contains(&rank)
                     && (rank as usize > TOP || top.get(rank as usize - 1).is_some_and(|(class, _)| *class == label))
                     && loss.is_finite();
                 ensure!(whole, "the numbers do not belong together");

@@ -111,7 +111,7 @@ impl Shards {
         let mut parts = self.paths.iter().map(|path| Part::open(path)).collect::<Result<Vec<_>>>()?;
         let row = move |position: usize| {
             let shard = position % of;
-            let row = parts[shard].next(self.run.classes, block)?.ok_or_else(|| {
+            let row = parts[shard].next(&self.run, block)?.ok_or_else(|| {
                 let path = self.paths[shard].display();
                 let expected = Shard { index: shard + 1, of }.images(images).count();
                 let words = format!("there is a gap: {path} has {} of {expected} images", position / of);
@@ -169,12 +169,12 @@ impl<'a> Part<'a> {
         Ok(Self { path, next: reader.position(), rows: VecDeque::new() })
     }
 
-    /// The next row, of a model with so many classes. Reads a block of that many rows where none is left.
-    fn next(&mut self, classes: usize, block: usize) -> Result<Option<Row>> {
+    /// The next row, which is one of this run. Reads a block of that many rows where none is left.
+    fn next(&mut self, run: &Run, block: usize) -> Result<Option<Row>> {
         if self.rows.is_empty() {
             let mut reader = self.reader()?;
             while self.rows.len() < block
-                && let Some(row) = reader.row(classes)?
+                && let Some(row) = reader.row(run)?
             {
                 self.rows.push_back(row);
             }

@@ -227,7 +227,7 @@ impl Report<'_> {
 
     fn facts(&self) -> String {
         let Run { qlnet, model, weights_sha256, preprocess, jpeg_decoder, dtype, device, data, .. } = self.run;
-        let facts = [
+        let mut facts = vec![
             ("model", escape(model)),
             ("weights", format!("SHA-256 <code>{}</code>", escape(weights_sha256))),
             ("preprocessing", format!("{preprocess}; JPEG by {}", escape(jpeg_decoder))),
@@ -243,6 +243,9 @@ impl Report<'_> {
             ),
             ("program", format!("qlnet {}", escape(qlnet))),
         ];
+        if let Some(part) = self.run.part_of_outputs() {
+            facts.insert(1, ("outputs", format!("{part} were scored, as if the network had no others")));
+        }
         format!("<section>\n<h2>How it was measured</h2>\n{}</section>\n", facts_table(&facts))
     }
 

@@ -17,7 +17,8 @@ mod list;
 mod own;
 
 pub use classes::Classes;
-pub(super) use folders::by_folder;
+pub(super) use folders::{are_indices, by_folder};
+pub(super) use lines::{Line, read_lines};
 pub(super) use list::{by_file, find_beside};
 pub(super) use own::{OwnLabels, own};
 
@@ -29,7 +30,7 @@ fn first_of(names: &[&str]) -> String {
 }
 
 #[cfg(test)]
-mod samples {
+pub(super) mod samples {
     use super::Classes;
     use crate::eval::dataset::listing::{Entry, Kind};
     use crate::weights::registry::{MODELS, find};
