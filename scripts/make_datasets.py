@@ -250,7 +250,7 @@ def rows(pictures, classes, out, count):
 def broken(pictures, classes, out):
     from make_broken_datasets import make
 
-    make(pictures[:40], classes, out)
+    make(pictures[:24], classes, out)
 
 
 def main():
