@@ -251,7 +251,7 @@ def main():
     print("| | cores | images/s | of rounds | images/s per core |\n|---|---|---|---|---|")
     for name, cores, _ in contenders:
         speed = statistics.median(speeds[name])
-        spread = f"{min(speeds[name]):.0f} to {max(speeds[name]):.0f}"
+        spread = f"{min(speeds[name]):.1f} to {max(speeds[name]):.1f}"
         print(f"| {name} | {cores} | {speed:.1f} | {spread} | {speed / cores:.1f} |")
 
 

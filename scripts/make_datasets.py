@@ -19,7 +19,9 @@ What OUT gets:
     wds-timm/           as timm/imagenet-1k-wds: imagenet1k-validation-00.tar ..., drawn at random into shards,
                         KEY.cls, KEY.jpg, KEY.json (filename, height, label, width), and _info.json for timm's reader
     wds-clip/           as clip-benchmark's wds_imagenet1k and others: test/0.tar ..., test/nshards.txt,
-                        classnames.txt, KEY.cls and KEY.webp, here with the bytes and the ending that there are
+                        classnames.txt, KEY.cls and KEY.jpg (or png)
+    wds-webp/           the same with KEY.webp, lossless, which clip-benchmark makes if not told otherwise; the
+                        pixels stay what they are, not the bytes
     rows/               with --rows: 64x64 pictures of about 2 kB made of the images with noise, in three files
     broken/             files with one thing wrong each, which its README.md says (make_broken_datasets.py)
 
@@ -48,10 +50,10 @@ SHARDS = 3
 # By pyarrow: types of the columns, and what `ParquetWriter` is told. `extra` puts other columns
 # around the two; `swap` puts path before bytes in the struct; `no_path` leaves paths out.
 VARIANTS = {
-    "none": dict(rows=100, compression="none", use_dictionary=False, data_page_version="1.0"),
-    # As `datasets` wrote until version 4, and pyarrow does if told nothing: all columns compressed, and
+    "none": dict(rows=1000, compression="none", use_dictionary=False, data_page_version="1.0"),
+    # As older versions of `datasets` wrote, and pyarrow does if told nothing: all columns compressed, and
     # dictionaries that grow too large for images, after which pages are plain.
-    "snappy": dict(rows=1000, compression="snappy", use_dictionary=True, data_page_version="1.0", label=pa.int32()),
+    "snappy": dict(rows=100, compression="snappy", use_dictionary=True, data_page_version="1.0", label=pa.int32()),
     "zstd": dict(
         rows=None, compression="zstd", use_dictionary=["label", "image.path"], data_page_version="2.0",
         data_page_size=16 << 10, write_batch_size=16, write_page_index=True, label=pa.int16(), extra=True,
@@ -194,7 +196,13 @@ def wds_timm(pictures, _, out):
     (out / "_info.json").write_text(json.dumps({"name": "imagenet1k", "splits": {"validation": validation}}))
 
 
-def wds_clip(pictures, classes, out):
+def as_webp(picture):
+    buffer = io.BytesIO()
+    Image.open(picture.file).convert("RGB").save(buffer, "webp", lossless=True)
+    return buffer.getvalue()
+
+
+def wds_clip(pictures, classes, out, webp=False):
     from webdataset import ShardWriter
 
     (out / "test").mkdir(parents=True)
@@ -203,7 +211,8 @@ def wds_clip(pictures, classes, out):
     count = max(1, -(-len(ordered) // 12))
     with ShardWriter(str(out / "test" / "%d.tar"), maxcount=count, verbose=0) as writer:
         for index, picture in enumerate(ordered):
-            writer.write({"__key__": f"s{index:07}", picture.field: picture.data, "cls": picture.label})
+            field, data = ("webp", as_webp(picture)) if webp else (picture.field, picture.data)
+            writer.write({"__key__": f"s{index:07}", field: data, "cls": picture.label})
         shards = writer.shard
     (out / "test" / "nshards.txt").write_text(f"{shards}\n")
     (out / "classnames.txt").write_text("\n".join(name.split(",")[0] for name in classes) + "\n")
@@ -257,7 +266,8 @@ def main():
     made = {"parquet-hf": parquet_hf}
     for name, variant in VARIANTS.items():
         made[f"parquet-{name}"] = lambda *args, variant=variant: parquet_by_pyarrow(*args, variant)
-    made |= {"wds-timm": wds_timm, "wds-clip": wds_clip, "parquet-converted": parquet_converted, "broken": broken}
+    made |= {"wds-timm": wds_timm, "wds-clip": wds_clip, "wds-webp": lambda *args: wds_clip(*args, webp=True)}
+    made |= {"parquet-converted": parquet_converted, "broken": broken}
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", type=Path, metavar="SOURCE", help="a folder of class folders")
