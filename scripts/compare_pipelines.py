@@ -12,7 +12,9 @@ PHOTOS is a folder of class folders. `qlnet bench --data` runs on it and on ever
 and with --threads. Pillow, libjpeg-turbo and torchvision have the files in memory and one thread each. timm's
 loader has --workers processes, and makes of its images what the network takes: its share includes the
 conversion to float32, the batches and their way between processes, as qlnet's does. All files are in the
-operating system's cache. The table has medians over the rounds, and the slowest and fastest round.
+operating system's cache. The table has medians over the rounds, and the slowest and fastest round. Cores are
+those that were busy, by the CPU time of all processes of a kind: images/s per core hardly depend on
+what else the machine does.
 
 With --end-to-end, it is the network as well: `qlnet eval` in float32 and int8, and timm's loader with
 PyTorch, as check_against_timm.py runs both.
@@ -21,6 +23,7 @@ PyTorch, as check_against_timm.py runs both.
 import argparse
 import io
 import json
+import multiprocessing
 import os
 import statistics
 import subprocess
@@ -110,6 +113,23 @@ def per_second(work, items, seconds):
     return done / (time.perf_counter() - start)
 
 
+def cpu_seconds():
+    """CPU time of this process and all that it started, the workers that are still there included."""
+    spent, ticks = os.times(), os.sysconf("SC_CLK_TCK")
+    total = spent.user + spent.system + spent.children_user + spent.children_system
+    for child in multiprocessing.active_children():
+        fields = Path(f"/proc/{child.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        total += (int(fields[11]) + int(fields[12])) / ticks
+    return total
+
+
+def measure(run, seconds):
+    """Images a second, and how many cores were busy meanwhile."""
+    cpu, start = cpu_seconds(), time.perf_counter()
+    speed = run(seconds)
+    return speed, (cpu_seconds() - cpu) / (time.perf_counter() - start)
+
+
 def eval_transform(model):
     """timm's, up to the crop of bytes: without the conversion to float32."""
     import timm.data
@@ -137,7 +157,7 @@ def in_python(files, args):
         "torchvision: decode_jpeg": (lambda jpeg: decode_jpeg(jpeg, ImageReadMode.RGB), tensors),
     }
     for name, (work, items) in works.items():
-        yield name, 1, lambda seconds, work=work, items=items: per_second(work, items, seconds)
+        yield name, lambda seconds, work=work, items=items: per_second(work, items, seconds)
 
 
 def by_libjpeg(files, program):
@@ -148,7 +168,7 @@ def by_libjpeg(files, program):
         command[1] = str(seconds)
         return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[0])
 
-    return f"libjpeg-turbo {version}: decode", 1, run
+    return f"libjpeg-turbo {version}: decode", run
 
 
 def by_timm(args, scratch):
@@ -163,7 +183,7 @@ def by_timm(args, scratch):
         assert done % len(names) == 0, (done, len(names))
         return done / (time.perf_counter() - start)
 
-    return f"timm's loader, {args.workers} workers", args.workers, run
+    return f"timm's loader, {args.workers} workers", run
 
 
 def by_qlnet(args, path, threads):
@@ -176,7 +196,7 @@ def by_qlnet(args, path, threads):
             sys.exit(f"{' '.join(map(str, command))}: exit code {result.returncode}")
         return json.loads(result.stdout)["images_per_second"]
 
-    return f"qlnet: {path.name}, {threads} thread{'s' * (threads > 1)}", threads, run
+    return f"qlnet: {path.name}, {threads} thread{'s' * (threads > 1)}", run
 
 
 def pipelines(args, scratch):
@@ -194,7 +214,6 @@ def pipelines(args, scratch):
 
 def end_to_end(args, scratch):
     """What is timed with the network. PyTorch has --threads for it, beside timm's --workers."""
-    cores = max(args.threads, 1)
 
     def ours(dtype):
         return lambda _: run_qlnet(args, scratch, ["--dtype", dtype])[1]["images_per_second"]
@@ -208,8 +227,7 @@ def end_to_end(args, scratch):
         return run
 
     kinds = [] if args.without_qlnet else [("qlnet eval, float32", ours("f32")), ("qlnet eval, int8", ours("int8"))]
-    kinds += [("timm, PyTorch, eager", theirs(False)), ("timm, PyTorch, channels_last", theirs(True))]
-    return [(name, cores, run) for name, run in kinds]
+    return [*kinds, ("timm, PyTorch, eager", theirs(False)), ("timm, PyTorch, channels_last", theirs(True))]
 
 
 def main():
@@ -233,13 +251,13 @@ def main():
     with tempfile.TemporaryDirectory() as scratch:
         scratch = Path(scratch)
         contenders = (end_to_end if args.end_to_end else pipelines)(args, scratch)
-        speeds = {name: [] for name, _, _ in contenders}
+        results = {name: [] for name, _ in contenders}
         if not args.end_to_end:
-            for _, _, run in contenders:  # once for caches and workers
+            for _, run in contenders:  # once for caches and workers
                 run(0.1)
         for round in range(args.rounds):
-            for name, _, run in contenders:
-                speeds[name].append(run(args.seconds))
+            for name, run in contenders:
+                results[name].append(measure(run, args.seconds))
             print(f"round {round + 1} of {args.rounds}", file=sys.stderr)
 
     import PIL
@@ -248,11 +266,13 @@ def main():
 
     print(f"{cpu_name()}, medians of {args.rounds} rounds; Pillow {PIL.__version__}, timm {timm.__version__}, ", end="")
     print(f"PyTorch {torch.__version__}, torchvision {torchvision.__version__}\n")
-    print("| | cores | images/s | of rounds | images/s per core |\n|---|---|---|---|---|")
-    for name, cores, _ in contenders:
-        speed = statistics.median(speeds[name])
-        spread = f"{min(speeds[name]):.1f} to {max(speeds[name]):.1f}"
-        print(f"| {name} | {cores} | {speed:.1f} | {spread} | {speed / cores:.1f} |")
+    print("| | images/s | of rounds | cores busy | images/s per core |\n|---|---|---|---|---|")
+    for name, rounds in results.items():
+        speeds = [speed for speed, _ in rounds]
+        busy = statistics.median(cores for _, cores in rounds)
+        per_core = statistics.median(speed / cores for speed, cores in rounds)
+        row = [f"{statistics.median(speeds):.1f}", f"{min(speeds):.1f} to {max(speeds):.1f}", f"{busy:.2f}", f"{per_core:.1f}"]
+        print(f"| {name} | " + " | ".join(row) + " |")
 
 
 if __name__ == "__main__":

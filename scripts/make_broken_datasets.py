@@ -133,9 +133,29 @@ def shards(pictures, classes, out):
     yield "empty.tar", "there are no members"
 
 
+def subset_of_classes(pictures, classes, out):
+    """Labels that count only the classes that there are, which looks right and is not."""
+    present = sorted({p.label for p in pictures})[1:]
+    samples = [
+        [(f"s{i:07}.cls", str(present.index(p.label)).encode()), (f"s{i:07}.{p.field}", p.data)]
+        for i, p in enumerate(p for p in pictures if p.label in present)
+    ]
+    (out / "subset-of-classes" / "test").mkdir(parents=True)
+    (out / "subset-of-classes" / "test" / "0.tar").write_bytes(shard(samples))
+    (out / "subset-of-classes" / "test" / "nshards.txt").write_text("1\n")
+    names = [classes[label].split(",")[0] for label in present]
+    (out / "subset-of-classes" / "classnames.txt").write_text("\n".join(names) + "\n")
+    yield (
+        "subset-of-classes",
+        f"labels number the {len(present)} classes of classnames.txt, not the model's {len(classes)}, "
+        "as clip-benchmark's wds_imagenet-a, -r and -o do",
+    )
+
+
 def make(pictures, classes, out):
     """Writes all files into `out`, and README.md with a line for each."""
     out.mkdir()
-    lines = [*parquet_files(pictures, classes, out), *shards(pictures, classes, out)]
+    parts = (parquet_files, shards, subset_of_classes)
+    lines = [line for part in parts for line in part(pictures, classes, out)]
     text = "".join(f"* `{name}`: {wrong}\n" for name, wrong in lines)
     (out / "README.md").write_text(f"{len(pictures)} images in each file, and one thing wrong (made by scripts/make_datasets.py):\n\n{text}")
