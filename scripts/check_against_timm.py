@@ -195,7 +195,7 @@ def run_qlnet(args, folder, extra=()):
     command += ["--predictions", file, "--batch-size", args.batch_size, "--threads", args.threads, *extra]
     if args.weights:
         command += ["--weights", args.weights]
-    result = subprocess.run([str(part) for part in command], stdout=subprocess.PIPE)
+    result = subprocess.run([str(part) for part in command], check=False, stdout=subprocess.PIPE)
     if result.returncode:
         sys.exit(f"{' '.join(map(str, command))}: exit code {result.returncode}")
     with open(file, newline="") as lines:

@@ -14,64 +14,93 @@ def images_of(pictures):
     return pa.array(rows, pa.struct([("bytes", pa.binary()), ("path", pa.string())]))
 
 
-def parquet_files(pictures, classes, out):
-    """Yields the name of each file and what is wrong with it."""
+def write(file, image, label, classes=None, **columns):
+    """A Parquet file of two row groups; with `classes`, the label is a ClassLabel of Hugging Face."""
+    named = {"image": image, "label": label, **columns}
+    table = pa.table({name: column for name, column in named.items() if column is not None})
+    if classes:
+        types = {"image": {"_type": "Image"}, "label": {"names": classes, "_type": "ClassLabel"}}
+        table = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": types}})})
+    pq.write_table(table, file, row_group_size=16)
+
+
+def changed(column, row, value):
+    rows = column.to_pylist()
+    rows[row] = value
+    return pa.array(rows, column.type)
+
+
+def images(pictures, classes, out):
+    """Yields the name of each Parquet file in which images are wrong, and what is wrong with it."""
+    images, labels = images_of(pictures), pa.array([picture.label for picture in pictures])
+    row = len(pictures) // 2
+    path = pictures[row].name_on_hub
+
+    def put(name, wrong, image, label=labels, **columns):
+        write(out / f"{name}.parquet", image, label, **columns)
+        return f"{name}.parquet", wrong
+
+    def instead(value):
+        return changed(images, row, value)
+
+    yield put("good", "nothing: what the others were made of", images)
+    yield put("null-bytes", f"row {row} has a path but no bytes", instead({"bytes": None, "path": path}))
+    yield put("null-image", f"row {row} has no image at all (null)", instead(None))
+    yield put("empty-bytes", f"row {row} has 0 bytes", instead({"bytes": b"", "path": path}))
+    yield put("not-a-picture", f"row {row} has bytes that are no picture", instead({"bytes": b"\0" * 99, "path": path}))
+    paths = pa.array([{"bytes": None, "path": p.name_on_hub} for p in pictures], images.type)
+    yield put("only-paths", "all rows have paths only: the files are elsewhere", paths)
+    names = pa.array([p.file.name for p in pictures])
+    yield put("no-image", "there is no image, only a text", None, text=names)
+    plain = pa.array([p.data for p in pictures])
+    yield put("image-binary", "the image is a plain binary column, which some people write", plain)
+    pixels = pa.array([[0, 127, 255]] * len(pictures), pa.list_(pa.uint8()))
+    yield put("image-list", "the image is a list of pixels", pixels)
+    yield put("two-images", "there are two columns of images", images, second=images)
+    yield put("no-rows", "there are no rows", images[:0], labels[:0])
+
+
+def labels(pictures, classes, out):
+    """Yields the name of each Parquet file in which labels are wrong, and what is wrong with it."""
     images, labels = images_of(pictures), pa.array([picture.label for picture in pictures])
     row = len(pictures) // 2
 
-    def put(name, wrong, image=images, label=labels, features=False, **columns):
-        named = {"image": image, "label": label, **columns}
-        table = pa.table({name: column for name, column in named.items() if column is not None})
-        if features:
-            types = {"image": {"_type": "Image"}, "label": {"names": classes, "_type": "ClassLabel"}}
-            table = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": types}})})
-        pq.write_table(table, out / f"{name}.parquet", row_group_size=16)
+    def put(name, wrong, label, **options):
+        write(out / f"{name}.parquet", images, label, **options)
         return f"{name}.parquet", wrong
 
-    def changed(column, value):
-        rows = column.to_pylist()
-        rows[row] = value
-        return pa.array(rows, column.type)
+    yield put("null-label", f"row {row} has no label (null)", changed(labels, row, None))
+    large = changed(labels, row, len(classes))
+    yield put("label-too-large", f"row {row} has the label {len(classes)}, one too many", large, classes=classes)
+    yield put("label-negative", f"row {row} has the label -1", changed(labels, row, -1))
+    hidden = pa.array([-1] * len(labels))
+    yield put("test-split", "all labels are -1, as in the hub's test split", hidden, classes=classes)
+    yield put("label-string", "labels are strings", labels.cast(pa.string()))
+    yield put("label-float", "labels are floats", labels.cast(pa.float64()))
+    yield put("label-list", "labels are lists", pa.array([[picture.label] for picture in pictures]))
+    yield put("no-label", "there is no label", None)
 
-    path = pictures[row].name_on_hub
-    yield put("good", "nothing: what the others were made of")
-    yield put("null-bytes", f"row {row} has a path but no bytes", changed(images, {"bytes": None, "path": path}))
-    yield put("null-image", f"row {row} has no image at all (null)", changed(images, None))
-    yield put("empty-bytes", f"row {row} has 0 bytes", changed(images, {"bytes": b"", "path": path}))
-    yield put("not-a-picture", f"row {row} has bytes that are no picture", changed(images, {"bytes": b"\0" * 99, "path": path}))
-    yield put("only-paths", "all rows have paths only: the files are elsewhere", pa.array([{"bytes": None, "path": p.name_on_hub} for p in pictures], images.type))
-    yield put("null-label", f"row {row} has no label (null)", label=changed(labels, None))
-    yield put("label-too-large", f"row {row} has the label {len(classes)}, one more than the largest", label=changed(labels, len(classes)), features=True)
-    yield put("label-negative", f"row {row} has the label -1", label=changed(labels, -1))
-    yield put("test-split", "all labels are -1, as in the hub's test split", label=pa.array([-1] * len(labels)), features=True)
-    yield put("label-string", "labels are strings", label=labels.cast(pa.string()))
-    yield put("label-float", "labels are floats", label=labels.cast(pa.float64()))
-    yield put("label-list", "labels are lists", label=pa.array([[picture.label] for picture in pictures]))
-    yield put("no-label", "there is no label", label=None)
-    yield put("no-image", "there is no image, only a text", None, text=pa.array([p.file.name for p in pictures]))
-    yield put("image-binary", "the image is a plain binary column, which some people write", pa.array([p.data for p in pictures]))
-    yield put("image-list", "the image is a list of pixels", pa.array([[0, 127, 255]] * len(pictures), pa.list_(pa.uint8())))
-    yield put("two-images", "there are two columns of images", second=images)
-    yield put("no-rows", "there are no rows", images[:0], labels[:0])
 
+def bytes_of_parquet(pictures, classes, out):
+    """Yields the name of each file that was hurt after it was written, or never was Parquet."""
     whole = (out / "good.parquet").read_bytes()
-    (out / "cut-short.parquet").write_bytes(whole[: len(whole) * 6 // 10])
-    yield "cut-short.parquet", "the last 40 % are missing, and with them the footer"
-    (out / "cut-before.parquet").write_bytes(whole[:4] + whole[len(whole) // 3 :])
-    yield "cut-before.parquet", "a third is missing at the beginning, so that offsets in the footer point beyond it"
-    hurt = bytearray(whole)
+
+    def put(name, wrong, data):
+        (out / f"{name}.parquet").write_bytes(data)
+        return f"{name}.parquet", wrong
+
+    missing = "the last 40 % are missing, and with them the footer"
+    yield put("cut-short", missing, whole[: len(whole) * 6 // 10])
+    missing = "a third is missing at the beginning, so that offsets in the footer point beyond it"
+    yield put("cut-before", missing, whole[:4] + whole[len(whole) // 3 :])
     # The first bytes behind the magic number are the header of the first page.
-    hurt[4:24] = b"\xff" * 20
-    (out / "page-header.parquet").write_bytes(hurt)
-    yield "page-header.parquet", "the header of the first page is overwritten"
-    hurt = bytearray(whole)
-    hurt[-8:-4] = (1 << 30).to_bytes(4, "little")
-    (out / "footer-length.parquet").write_bytes(hurt)
-    yield "footer-length.parquet", "the footer says that it is 1 GiB long"
-    (out / "html.parquet").write_text("<!DOCTYPE html>\n<title>Access to this dataset is restricted</title>\n")
-    yield "html.parquet", "a web page, as comes of a download without access"
-    (out / "pointer.parquet").write_text(f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize {len(whole)}\n")
-    yield "pointer.parquet", "a pointer of Git LFS, as comes of git clone without git-lfs"
+    yield put("page-header", "the header of the first page is overwritten", whole[:4] + b"\xff" * 20 + whole[24:])
+    large = whole[:-8] + (1 << 30).to_bytes(4, "little") + whole[-4:]
+    yield put("footer-length", "the footer says that it is 1 GiB long", large)
+    page = b"<!DOCTYPE html>\n<title>Access to this dataset is restricted</title>\n"
+    yield put("html", "a web page, as comes of a download without access", page)
+    pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize {len(whole)}\n"
+    yield put("pointer", "a pointer of Git LFS, as comes of git clone without git-lfs", pointer.encode())
 
 
 def samples_of(pictures):
@@ -96,38 +125,54 @@ def shard(samples):
     return buffer.getvalue()
 
 
-def shards(pictures, classes, out):
-    """Yields the name of each shard and what is wrong with it."""
+def samples(pictures, classes, out):
+    """Yields the name of each shard with a wrong sample, and what is wrong with it."""
     samples = samples_of(pictures)
     at = len(samples) // 2
-    label, image, about = samples[at]
+    good = label, image, about = samples[at]
     key = pictures[at].key
 
-    def put(name, wrong, replaced, more=()):
+    def put(name, wrong, *replaced, more=()):
         (out / f"{name}.tar").write_bytes(shard([*samples[:at], *replaced, *samples[at + 1 :], *more]))
         return f"{name}.tar", wrong
 
-    yield put("good", "nothing: what the other shards were made of", [samples[at]])
-    yield put("no-cls", f"sample {key} has no .cls but a label in its .json", [[image, about]])
-    yield put("no-label", f"sample {key} has no label at all", [[image]])
-    yield put("no-image", f"sample {key} has no image", [[label, about]])
-    yield put("labels-differ", f"sample {key} has another label in .json than in .cls", [[label, image, (about[0], json.dumps({"label": pictures[at].label + 1}).encode())]])
-    yield put("bad-cls", f"the .cls of sample {key} is no number", [[(label[0], b"tench"), image, about]])
-    yield put("cls-newline", f"nothing: the .cls of sample {key} ends with a new line", [[(label[0], label[1] + b"\n"), image, about]])
-    yield put("cls-negative", f"the .cls of sample {key} is -1", [[(label[0], b"-1"), image, about]])
-    yield put("cls-too-large", f"the .cls of sample {key} is {len(classes)}, one more than the largest", [[(label[0], str(len(classes)).encode()), image, about]])
-    yield put("bad-json", f"the .json of sample {key} is no JSON (its .cls is right)", [[label, image, (about[0], b'{"label": ')]])
-    yield put("bad-json-only", f"the .json of sample {key} is no JSON, and there is no .cls", [[image, (about[0], b'{"label": ')]])
-    yield put("two-images", f"sample {key} has two images", [[label, image, (f"{key}.webp", image[1]), about]])
-    yield put("twice-in-a-row", f"sample {key} comes twice, one after the other", [samples[at], samples[at]])
-    yield put("twice-apart", f"sample {key} comes twice, the second time at the end", [samples[at]], [samples[at]])
-    yield put("apart", f"nothing that tar forbids: the .cls of sample {key} is at the end, away from its image", [[image]], [[label]])
-    yield put("not-a-picture", f"the image of sample {key} is no picture", [[label, (image[0], b"\0" * 99), about]])
-    yield put("other-members", "nothing: a folder's README and __meta__ are beside the samples", [samples[at], [("README", b"x"), ("__meta__/about.txt", b"x"), ("._hidden.jpg", b"x")]])
+    def cls(text):
+        return [(label[0], text.encode()), image, about]
+
+    def about_is(text):
+        return (about[0], text.encode())
+
+    yield put("good", "nothing: what the other shards were made of", good)
+    yield put("no-cls", f"sample {key} has no .cls but a label in its .json", [image, about])
+    yield put("no-label", f"sample {key} has no label at all", [image])
+    yield put("no-image", f"sample {key} has no image", [label, about])
+    other = json.dumps({"label": (pictures[at].label + 1) % len(classes)})
+    yield put("labels-differ", f"sample {key} has another label in .json than in .cls", [label, image, about_is(other)])
+    yield put("bad-cls", f"the .cls of sample {key} is no number", cls("tench"))
+    yield put("cls-newline", f"nothing: the .cls of sample {key} ends with a new line", cls(f"{pictures[at].label}\n"))
+    yield put("cls-negative", f"the .cls of sample {key} is -1", cls("-1"))
+    yield put("cls-too-large", f"the .cls of sample {key} is {len(classes)}, one too many", cls(str(len(classes))))
+    no_json = about_is('{"label": ')
+    yield put("bad-json", f"the .json of sample {key} is no JSON (its .cls is right)", [label, image, no_json])
+    yield put("bad-json-only", f"the .json of sample {key} is no JSON, and there is no .cls", [image, no_json])
+    yield put("two-images", f"sample {key} has two images", [label, image, (f"{key}.webp", image[1]), about])
+    yield put("twice-in-a-row", f"sample {key} comes twice, one after the other", good, good)
+    yield put("twice-apart", f"sample {key} comes twice, the second time at the end", good, more=[good])
+    yield put("apart", f"the .cls of sample {key} is at the end, away from its image", [image], more=[[label]])
+    yield put("not-a-picture", f"the image of sample {key} is no picture", [label, (image[0], b"\0" * 99), about])
+    beside = [("README", b"x"), ("__meta__/about.txt", b"x"), ("._hidden.jpg", b"x")]
+    yield put("other-members", "nothing: a README, __meta__/ and ._hidden.jpg are beside the samples", good, beside)
+
+
+def bytes_of_shards(pictures, classes, out):
+    """Yields the name of each shard that was cut, and where."""
+    samples = samples_of(pictures)
     whole = shard(samples)
-    (out / "cut-short.tar").write_bytes(whole[: whole.index(image[1]) + len(image[1]) // 2])
-    yield "cut-short.tar", f"ends in the middle of sample {key}"
-    (out / "no-end.tar").write_bytes(whole[: whole.index(samples[-1][2][1]) // 512 * 512 + 512])
+    at = len(samples) // 2
+    image, last = samples[at][1][1], samples[-1][2][1]
+    (out / "cut-short.tar").write_bytes(whole[: whole.index(image) + len(image) // 2])
+    yield "cut-short.tar", f"ends in the middle of sample {pictures[at].key}"
+    (out / "no-end.tar").write_bytes(whole[: whole.index(last) // 512 * 512 + 512])
     yield "no-end.tar", "nothing is missing but the zeros that end an archive"
     (out / "empty.tar").write_bytes(shard([]))
     yield "empty.tar", "there are no members"
@@ -145,17 +190,14 @@ def subset_of_classes(pictures, classes, out):
     (out / "subset-of-classes" / "test" / "nshards.txt").write_text("1\n")
     names = [classes[label].split(",")[0] for label in present]
     (out / "subset-of-classes" / "classnames.txt").write_text("\n".join(names) + "\n")
-    yield (
-        "subset-of-classes",
-        f"labels number the {len(present)} classes of classnames.txt, not the model's {len(classes)}, "
-        "as clip-benchmark's wds_imagenet-a, -r and -o do",
-    )
+    wrong = f"labels number the {len(present)} classes of classnames.txt, not the model's {len(classes)}, "
+    yield "subset-of-classes", wrong + "as in clip-benchmark's wds_imagenet-a, -r and -o"
 
 
 def make(pictures, classes, out):
     """Writes all files into `out`, and README.md with a line for each."""
     out.mkdir()
-    parts = (parquet_files, shards, subset_of_classes)
+    parts = (images, labels, bytes_of_parquet, samples, bytes_of_shards, subset_of_classes)
     lines = [line for part in parts for line in part(pictures, classes, out)]
-    text = "".join(f"* `{name}`: {wrong}\n" for name, wrong in lines)
-    (out / "README.md").write_text(f"{len(pictures)} images in each file, and one thing wrong (made by scripts/make_datasets.py):\n\n{text}")
+    head = f"{len(pictures)} images in each file, and one thing wrong (made by scripts/make_datasets.py):\n\n"
+    (out / "README.md").write_text(head + "".join(f"* `{name}`: {wrong}\n" for name, wrong in lines))
