@@ -278,6 +278,7 @@ def main():
     parser.add_argument("--channels-last", action="store_true", help="PyTorch's faster layout")
     parser.add_argument("--tie", type=float, default=0.1, help="logits that are closer may change places")
     args = parser.parse_args()
+    args.qlnet = args.qlnet.resolve() if args.qlnet.exists() else args.qlnet
     if args.weights is None and args.model != "qlnet-digits":
         parser.error("--weights is needed, but for qlnet-digits")
     weights = args.weights or ROOT / "models" / "qlnet-digits.safetensors"

@@ -245,6 +245,7 @@ def main():
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)), help="of timm's loader")
     parser.add_argument("--batch-size", type=int, default=32)
     args = parser.parse_args()
+    args.qlnet = args.qlnet.resolve() if args.qlnet.exists() else args.qlnet
     if args.end_to_end and not args.weights:
         parser.error("--end-to-end needs --weights")
 
