@@ -4,6 +4,7 @@
 mod eval_support;
 mod support;
 
+use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Output;
@@ -50,6 +51,27 @@ fn lines(file: &Path) -> Vec<Value> {
     fs::read_to_string(file).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
+/// A row of a file by column.
+type Columns = HashMap<String, String>;
+
+/// Asserts that the images that only A gets right are those of the rows of both files, and that classes are sorted.
+fn assert_images(result: &Value, both: &[(Columns, Columns)]) {
+    // The images themselves, the surest first, and the classes that they are of.
+    let images = result["only_a_images"].as_array().unwrap();
+    assert!(images.is_sorted_by_key(|image| -image["a"]["probability"].as_f64().unwrap()));
+    for image in images {
+        let (row_a, row_b) = both.iter().find(|(a, _)| a["path"] == image["path"]).unwrap();
+        assert_eq!(image["a"]["class"], image["label"]);
+        assert_eq!(
+            (image["label"].to_string(), image["b"]["class"].to_string()),
+            (row_a["label"].clone(), row_b["top1"].clone())
+        );
+    }
+    let classes = result["classes"].as_array().unwrap();
+    let moved = |class: &Value| (class["top1_b"].as_f64().unwrap() - class["top1_a"].as_f64().unwrap()).abs();
+    assert!(!classes.is_empty() && classes.is_sorted_by(|one, other| moved(one) >= moved(other)));
+}
+
 /// Every number of a comparison, from the rows of both files without the library.
 #[test]
 fn numbers_are_those_of_the_rows() {
@@ -83,27 +105,15 @@ fn numbers_are_those_of_the_rows() {
         }
     }
     // The label's probability is known in both: no change of it is larger than the largest.
-    let p = |row: &std::collections::HashMap<String, String>| (-row["loss"].parse::<f64>().unwrap()).exp();
+    let p = |row: &Columns| (-row["loss"].parse::<f64>().unwrap()).exp();
     let largest = both.iter().map(|(a, b)| (p(a) - p(b)).abs()).fold(0.0, f64::max);
     let found = &result["largest_change"];
     let size = (found["a"].as_f64().unwrap() - found["b"].as_f64().unwrap()).abs();
     assert!(size >= largest - 1e-6 && size <= 1.0, "{found}, {largest}");
 
-    // The images themselves, the surest first, and the classes that they are of.
-    let images = result["only_a_images"].as_array().unwrap();
-    assert_eq!((images.len(), result["only_b_images"].as_array().unwrap().len()), (only_a, only_b));
-    assert!(images.is_sorted_by_key(|image| -image["a"]["probability"].as_f64().unwrap()));
-    for image in images {
-        let (row_a, row_b) = both.iter().find(|(a, _)| a["path"] == image["path"]).unwrap();
-        assert_eq!(image["a"]["class"], image["label"]);
-        assert_eq!(
-            (image["label"].to_string(), image["b"]["class"].to_string()),
-            (row_a["label"].clone(), row_b["top1"].clone())
-        );
-    }
-    let classes = result["classes"].as_array().unwrap();
-    let moved = |class: &Value| (class["top1_b"].as_f64().unwrap() - class["top1_a"].as_f64().unwrap()).abs();
-    assert!(!classes.is_empty() && classes.is_sorted_by(|one, other| moved(one) >= moved(other)));
+    let images = ["only_a_images", "only_b_images"].map(|field| result[field].as_array().unwrap().len());
+    assert_eq!(images, [only_a, only_b]);
+    assert_images(&result, &both);
 
     let differences = result["differences"].as_array().unwrap();
     assert_eq!(differences.len(), 1);
@@ -253,7 +263,12 @@ fn what_cannot_be_compared_is_one_error() {
     assert!(matches!(part, Error::Predictions { problem: PredictionsProblem::Part, .. }), "{part:?}");
     let unlike = Comparison::open(&qlnet.path("fewer.jsonl"), &a).unwrap_err();
     assert!(matches!(unlike, Error::Predictions { problem: PredictionsProblem::Unlike, .. }), "{unlike:?}");
+}
 
+#[test]
+fn what_is_evaluated_is_not_compared() {
+    let qlnet = Qlnet::new();
+    let a = qlnet.predictions("a.csv", Path::new(HELD_OUT), &["--limit", "5"]);
     let name = a.to_str().unwrap();
     for args in [
         &["--compare", name][..],

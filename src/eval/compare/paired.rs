@@ -110,7 +110,7 @@ impl Paired {
 mod tests {
     use super::*;
 
-    /// By `scipy.stats.binomtest(b, b + c).pvalue`, scipy 1.17.
+    /// By `scipy.stats.binomtest(only_a, only_a + only_b).pvalue`, scipy 1.17.
     #[test]
     fn p_values_are_those_of_scipy() {
         for (only_a, only_b, p) in [
@@ -135,7 +135,7 @@ mod tests {
     }
 
     /// From Tango's score solved by `scipy.optimize.brentq` with the likelihood maximised by
-    /// `scipy.optimize.minimize_scalar`, and from tables in print.
+    /// `scipy.optimize.minimize_scalar`, not by the closed form.
     #[test]
     fn intervals_are_tangos() {
         assert_eq!(Paired::default().difference(), None);
