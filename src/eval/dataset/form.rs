@@ -83,15 +83,25 @@ impl Form {
         let missing = files.iter().filter(|file| !file.exists()).collect::<Vec<_>>();
         if let Some(first) = missing.first() {
             let words = format!(
-                "{pattern}: {} of {} files are not there, the first is {}",
+                "{pattern}: {} of {} files are not there, the first is {}{}",
                 missing.len(),
                 files.len(),
-                first.display()
+                first.display(),
+                neighbour(first)
             );
             return Err(DatasetProblem::Split.error(words));
         }
         Self::of_files(files)
     }
+}
+
+/// A file beside a missing one that is of the same kind: its number may have other digits.
+fn neighbour(missing: &Path) -> String {
+    let folder = missing.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."));
+    let mut files = children(folder).0;
+    files.sort();
+    let alike = files.into_iter().find(|file| Path::new(file).extension() == missing.extension());
+    alike.map_or(String::new(), |name| format!("; there is {name}"))
 }
 
 /// Whether a file is a table: by its name, or by what it begins with.

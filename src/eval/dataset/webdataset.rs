@@ -117,7 +117,7 @@ fn samples_of<'a>(members: &'a [Member], layout: &Layout) -> Result<HashMap<&'a 
         if let Some(other) = place.replace(index) {
             let (one, other) = (&members[other].path, &member.path);
             ensure!(one != other, "{one} is in the archive twice");
-            bail!("the sample {key} has both {one} and {other}: an input key says which is the image");
+            bail!("the sample {key} has both {one} and {other}; an input key (--input-key) says which is the image");
         }
     }
     Ok(samples)

@@ -18,7 +18,7 @@ mod schema;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Arc, OnceLock};
 
 use ::parquet::file::metadata::ParquetMetaData;
 use ::parquet::file::reader::{FileReader, SerializedFileReader};
@@ -33,9 +33,15 @@ use crate::panics::without_panic;
 
 /// The rows of several files, one after the other.
 pub struct Table {
+    rows: Arc<Rows>,
+    images: OnceLock<Images>,
+}
+
+/// Where the rows are.
+#[derive(Default)]
+struct Rows {
     files: Vec<TableFile>,
     groups: Vec<Group>,
-    images: Mutex<Images>,
 }
 
 struct TableFile {
@@ -77,7 +83,7 @@ impl Table {
     /// # Errors
     /// [`Error::Dataset`](crate::Error::Dataset) if a file is no Parquet file, is damaged, or does not have the columns.
     pub fn open(files: &[PathBuf], names: &[String], layout: &Layout) -> Result<(Self, Listed)> {
-        let mut table = Self { files: Vec::new(), groups: Vec::new(), images: Mutex::default() };
+        let mut table = Rows::default();
         let mut listed = Listed::default();
         for (path, name) in files.iter().zip(names) {
             let shown = path.display();
@@ -95,9 +101,16 @@ impl Table {
             let added = guarded(|| table.add(path, name, metadata, columns, &mut listed));
             added.context("damaged Parquet data").context(&shown).map_err(DatasetProblem::Table.because())?;
         }
-        Ok((table, listed))
+        Ok((Self { rows: Arc::new(table), images: OnceLock::new() }, listed))
     }
 
+    /// The bytes of the image in that row.
+    pub fn read(&self, row: u64) -> Result<Vec<u8>, Reason> {
+        self.images.get_or_init(|| Images::of(self.rows.clone())).read(row)
+    }
+}
+
+impl Rows {
     fn add(
         &mut self,
         path: &Path,
@@ -131,11 +144,6 @@ impl Table {
         }
         self.files.push(TableFile { path: path.to_path_buf(), metadata, bytes: columns.bytes });
         Ok(())
-    }
-
-    /// The bytes of the image in that row.
-    pub fn read(&self, row: u64) -> Result<Vec<u8>, Reason> {
-        images::read(self, row)
     }
 
     /// The group of a row.
