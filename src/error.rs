@@ -198,6 +198,14 @@ pub enum DatasetProblem {
     ClassMapWithoutFolders,
     /// A file of labels or classes cannot be understood, or does not fit the images or the model.
     Labels,
+    /// A text does not name a data set on the hub.
+    Name,
+    /// It cannot be downloaded.
+    Download,
+    /// There is not enough space on the disk to download it.
+    Space,
+    /// The split that is asked for is not there or not complete, or none is named and several could be meant.
+    Split,
 }
 
 /// What is wrong with a file of predictions.

@@ -18,6 +18,12 @@ pub fn thousands(number: u64) -> String {
     groups.join(",")
 }
 
+/// `80.4 MB`, `6.67 GB`
+pub fn bytes(number: u64) -> String {
+    let number = number as f64;
+    if number >= 1e9 { format!("{:.2} GB", number / 1e9) } else { format!("{:.1} MB", number / 1e6) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -26,5 +32,6 @@ mod tests {
     fn numbers_are_grouped() {
         assert_eq!([0, 999, 1000, 50_000, 1_281_167].map(thousands), ["0", "999", "1,000", "50,000", "1,281,167"]);
         assert_eq!(percent(0.784), "78.40 %");
+        assert_eq!([0, 80_405_585, 6_673_500_000].map(bytes), ["0.0 MB", "80.4 MB", "6.67 GB"]);
     }
 }

@@ -16,6 +16,7 @@ use anyhow::{Result, ensure};
 pub use self::arguments::Eval;
 use self::outputs::Outputs;
 use self::progress::{Progress, interruption};
+use super::data_sets;
 use super::print::{print_and_go_on, say, to_json};
 use crate::error::Error;
 use crate::eval::dataset::{Classes, Dataset, Listing, RealLabels};
@@ -36,7 +37,8 @@ pub fn run(args: &Eval) -> Result<ExitCode> {
 fn evaluate_images(args: &Eval, images: &Path) -> Result<ExitCode> {
     let model = args.model.registered();
     let preprocess = args.preprocess.resolve(model)?;
-    let listing = Listing::new(images)?;
+    let (path, _) = data_sets::here(images, None)?;
+    let listing = Listing::new(&path)?;
     let outputs = Outputs::create(args)?;
     let (classifier, sha256) = args.model.load(preprocess)?;
     let real = match &args.labels.real_labels {
@@ -178,7 +180,10 @@ fn merge(args: &Eval) -> Result<ExitCode> {
         }
         None => None,
     };
-    let images = args.imagenet_val.as_deref().map(Listing::new).transpose()?;
+    let images = match &args.imagenet_val {
+        Some(images) => Some(Listing::new(&data_sets::here(images, None)?.0)?),
+        None => None,
+    };
     let mut writer = match &args.results.predictions {
         Some(path) => Some(Writer::create(path, run.clone())?),
         None => None,
