@@ -188,7 +188,7 @@ pub enum DatasetProblem {
     Table,
     /// A Parquet file has no columns of images and labels, or shards have several images in a sample.
     Columns,
-    /// There are files of several splits or sets, or some of them are missing.
+    /// The split that is asked for is not there or not complete, or none is named and several could be meant.
     Split,
     /// The labels that came with the images are missing, or are none of the model's classes.
     OwnLabels,
@@ -208,6 +208,12 @@ pub enum DatasetProblem {
     Labels,
     /// Images show classes that are none of the outputs that are scored.
     OtherOutputs,
+    /// A text does not name a data set on the hub.
+    Name,
+    /// It cannot be downloaded.
+    Download,
+    /// There is not enough space on the disk to download it.
+    Space,
 }
 
 /// What is wrong with a file of predictions.

@@ -8,13 +8,14 @@
 //!
 //! ```text
 //! input       image file -> pixels -> the network's input
+//! hub         the name of a file or a data set on the Hugging Face hub -> files on this machine
 //! weights     a model's name or a checkpoint file -> folded weights
 //! network     the network's input -> logits -> named predictions
 //! eval        many images with labels -> accuracy, predictions, report
 //! symmetry    folded weights -> other weights with the same output
 //! cli         the program: what it parses, prints and advises
 //!
-//! error, output, panics, random, simd, text    what all rooms may use
+//! digest, error, kept, output, panics, random, simd, text    what all rooms may use
 //! ```
 //!
 //! A classifier in two lines, and everything below it in the modules:
@@ -41,10 +42,11 @@ pub mod cli;
 mod digest;
 mod error;
 pub mod eval;
-pub(crate) mod hub;
+mod hub;
 pub mod input;
 #[doc(hidden)]
 pub mod internals;
+mod kept;
 pub mod network;
 mod output;
 mod panics;

@@ -32,6 +32,12 @@ pub fn thousands(number: u64) -> String {
     groups.join(",")
 }
 
+/// `80.4 MB`, `6.67 GB`
+pub fn bytes(number: u64) -> String {
+    let number = number as f64;
+    if number >= 1e9 { format!("{:.2} GB", number / 1e9) } else { format!("{:.1} MB", number / 1e6) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -42,5 +48,6 @@ mod tests {
         assert_eq!(percent(0.784), "78.40 %");
         assert_eq!([0.0, 0.0123, -0.25].map(points), ["+0.00", "+1.23", "-25.00"]);
         assert_eq!([1.0, 0.03125, 3.9e-19, 0.0].map(p_value), ["1.0000", "0.0312", "3.9e-19", "below 1e-300"]);
+        assert_eq!([0, 80_405_585, 6_673_500_000].map(bytes), ["0.0 MB", "80.4 MB", "6.67 GB"]);
     }
 }

@@ -9,5 +9,7 @@ mod hub_setting;
 mod broken_connections;
 #[path = "hub/cache.rs"]
 mod cache;
+#[path = "hub/datasets.rs"]
+mod datasets;
 #[path = "hub/responses.rs"]
 mod responses;

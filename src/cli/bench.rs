@@ -10,8 +10,9 @@ use clap::Args;
 use serde::Serialize;
 
 use super::arguments::{ModelArgs, positive, seconds};
+use super::data_sets;
 use super::print::{print, to_json};
-use crate::eval::dataset::Listing;
+use crate::eval::dataset::Layout;
 use crate::eval::{Pipeline, prepare};
 use crate::input::preprocess::Preprocess;
 use crate::network::bench::{Effort, StepTiming, time, time_steps};
@@ -130,7 +131,7 @@ struct Reading {
 fn reading(args: &Bench, data: &Path) -> Result<()> {
     let model = args.model.registered();
     let preprocess = Preprocess::timm(model.input_size, model.crop_pct, model.interpolation);
-    let listing = Listing::new(data)?;
+    let listing = data_sets::listing(data, &Layout::default())?;
     let pipeline = Pipeline::default();
     let (images, threads) = (listing.images(), pipeline.workers);
     let pass = || -> Result<Duration> {

@@ -9,6 +9,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget};
 
 use super::print::{bar_style, say};
 use crate::hub;
+use crate::text;
 use crate::weights::Event;
 
 /// Between two lines about a download, where there is no terminal to draw a bar on.
@@ -27,27 +28,29 @@ pub fn shown<T>(name: &str, size: u64, work: impl FnOnce(&mut dyn FnMut(Event)) 
             download.get_or_insert_with(|| Download::new(name, size, bytes)).at(bytes);
         }
         Event::Hub(hub::Event::Notice(text)) => match &download {
-            Some(download) => download.bar.suspend(|| say("note", text)),
+            Some(download) => download.suspend(|| say("note", text)),
             None => say("note", text),
         },
         Event::Hub(hub::Event::Stored(path)) => {
             if let Some(download) = download.take() {
-                download.bar.finish_and_clear();
+                download.finish();
                 say("note", &format!("{name} is here now, {}", path.display()));
             }
         }
-        Event::Folding => folding = Some(say_if_it_takes_long(name)),
+        Event::Folding => {
+            let text = "which is done once for each checkpoint and element type";
+            folding = Some(say_if_it_takes_long(format!("preparing the weights of {name}, {text}")));
+        }
     });
     if let Some(download) = download {
-        download.bar.finish_and_clear();
+        download.finish();
     }
     result
 }
 
-/// Says that the weights are being folded unless what is returned is dropped soon.
-fn say_if_it_takes_long(name: &str) -> mpsc::Sender<()> {
+/// Says what is being done unless what is returned is dropped soon.
+pub fn say_if_it_takes_long(text: String) -> mpsc::Sender<()> {
     let (sender, receiver) = mpsc::channel();
-    let text = format!("preparing the weights of {name}, which is done once for each checkpoint and element type");
     std::thread::spawn(move || {
         if receiver.recv_timeout(PATIENCE) == Err(mpsc::RecvTimeoutError::Timeout) {
             say("note", &text);
@@ -56,7 +59,8 @@ fn say_if_it_takes_long(name: &str) -> mpsc::Sender<()> {
     sender
 }
 
-struct Download {
+/// What is shown of a download.
+pub struct Download {
     name: String,
     size: u64,
     /// Hidden where there is no terminal.
@@ -68,7 +72,7 @@ struct Download {
 
 impl Download {
     /// One that begins with so many bytes already here.
-    fn new(name: &str, size: u64, bytes: u64) -> Self {
+    pub fn new(name: &str, size: u64, bytes: u64) -> Self {
         let terminal = std::io::stderr().is_terminal();
         let target = if terminal { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
         let style = "{msg} {wide_bar} {decimal_bytes}/{decimal_total_bytes}, {decimal_bytes_per_sec}, {eta} left";
@@ -79,13 +83,32 @@ impl Download {
         // Bytes of an earlier run say nothing about the speed.
         bar.reset_eta();
         if !terminal {
-            let here = if bytes > 0 { format!(", of which {} are here", megabytes(bytes)) } else { String::new() };
-            say("note", &format!("downloading {name}: {}{here}", megabytes(size)));
+            let here = if bytes > 0 { format!(", of which {} are here", text::bytes(bytes)) } else { String::new() };
+            say("note", &format!("downloading {name}: {}{here}", text::bytes(size)));
         }
         Self { name: name.into(), size, bar, terminal, last: (Instant::now(), bytes) }
     }
 
-    fn at(&mut self, bytes: u64) {
+    /// What is downloaded now.
+    pub fn name(&mut self, name: String) {
+        if name != self.name {
+            self.bar.set_message(name.clone());
+            self.name = name;
+        }
+    }
+
+    /// Says something else beside it.
+    pub fn suspend(&self, say: impl FnOnce()) {
+        self.bar.suspend(say);
+    }
+
+    /// Takes the bar away.
+    pub fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
+
+    /// So many bytes are here.
+    pub fn at(&mut self, bytes: u64) {
         self.bar.set_position(bytes);
         if bytes < self.last.1 {
             // The download starts again from the beginning.
@@ -109,11 +132,7 @@ fn line(name: &str, bytes: u64, size: u64, got: u64, time: Duration) -> String {
         left if left < 90.0 => format!("{left:.0} s left"),
         left => format!("{:.0} min left", left / 60.0),
     };
-    format!("{name}: {} of {}, {}/s, {left}", megabytes(bytes), megabytes(size), megabytes(speed as u64))
-}
-
-fn megabytes(bytes: u64) -> String {
-    format!("{:.1} MB", bytes as f64 / 1e6)
+    format!("{name}: {} of {}, {}/s, {left}", text::bytes(bytes), text::bytes(size), text::bytes(speed as u64))
 }
 
 #[cfg(test)]

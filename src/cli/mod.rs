@@ -7,13 +7,14 @@
 //! ```text
 //! arguments                          what several commands take
 //! classify, eval, symmetry, bench    a command each: its arguments, and what it does with them
-//! loading                            what is shown while weights are made ready
+//! loading, data_sets                 what is shown while weights and data sets are made ready
 //! print, output, hints, threads      what they call besides
 //! ```
 
 mod arguments;
 mod bench;
 mod classify;
+mod data_sets;
 mod eval;
 mod hints;
 mod loading;

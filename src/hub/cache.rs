@@ -1,22 +1,22 @@
 //! Where files are kept: the cache of Python's `huggingface_hub`, whose layout hf-hub knows.
 //!
 //! ```text
-//! models--owner--name/blobs/<sha256>                    the content
-//! models--owner--name/blobs/<sha256>.incomplete         what has arrived so far
+//! models--owner--name/blobs/<hash>                      the content
+//! models--owner--name/blobs/<hash>.incomplete           what has arrived so far
 //! models--owner--name/snapshots/<revision>/<file>       a link to the blob, or a copy of it
-//! .locks/models--owner--name/<sha256>.lock              held while downloading
+//! .locks/models--owner--name/<hash>.lock                held while downloading
 //! ```
+//!
+//! Data sets are in `datasets--owner--name`. The hash is the SHA-256 of files that Git LFS keeps, and Git's of others.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
-
-use hf_hub::{Cache, Repo, RepoType};
+use std::time::SystemTime;
 
 use super::link::{LINKS, copy_to_temporary, link_or_copy};
-use super::{Event, temporary};
-use crate::digest::sha256;
+use super::{ContentHash, Event, HubFile, temporary};
 use crate::error::{Error, Result};
-use crate::weights::registry::HubFile;
+use crate::kept::remembered_hash::RememberedHash;
 
 /// What `HF_HOME` names, or where it is unless set.
 pub fn home_dir() -> PathBuf {
@@ -52,23 +52,37 @@ pub struct CachePaths {
     /// The folder of the blob.
     blobs: PathBuf,
     lock: PathBuf,
-    sha256: &'static str,
+    /// The digits of the content's hash.
+    hash: String,
 }
 
 impl CachePaths {
     /// The paths of a file in the cache in `dir`.
     pub fn new(dir: &Path, file: &HubFile) -> Self {
-        let repo = Repo::with_revision(file.repository.into(), RepoType::Model, file.revision.into());
-        let folder = repo.folder_name();
-        let blobs = dir.join(&folder).join("blobs");
+        let folder = file.repository.folder();
+        let (blobs, hash) = (dir.join(&folder).join("blobs"), file.hash.digits());
         Self {
-            blob: blobs.join(file.sha256),
-            incomplete: blobs.join(format!("{}.incomplete", file.sha256)),
-            lock: dir.join(".locks").join(folder).join(format!("{}.lock", file.sha256)),
-            pointer: Cache::new(dir.into()).repo(repo).pointer_path(file.revision).join(file.file),
+            blob: blobs.join(hash),
+            incomplete: blobs.join(format!("{hash}.incomplete")),
+            pointer: dir.join(&folder).join("snapshots").join(file.revision).join(file.file),
+            lock: dir.join(".locks").join(folder).join(format!("{hash}.lock")),
             blobs,
-            sha256: file.sha256,
+            hash: hash.into(),
         }
+    }
+
+    /// Whether there is something of the file's size under its own name.
+    pub fn has_pointer(&self, file: &HubFile) -> bool {
+        length(&self.pointer) == Some(file.size)
+    }
+
+    /// How many bytes of the file are here, as far as sizes tell.
+    pub fn here(&self, file: &HubFile) -> u64 {
+        if self.has_pointer(file) || length(&self.blob) == Some(file.size) {
+            return file.size;
+        }
+        // Longer than the file is not of the file.
+        length(&self.incomplete).filter(|length| *length <= file.size).unwrap_or_default()
     }
 
     /// Makes the folder of the blob, and waits until no other process downloads the same file. The lock is
@@ -95,12 +109,12 @@ impl CachePaths {
     /// Removes the temporary files of runs that were killed. To be called under the lock.
     pub fn remove_abandoned(&self) {
         for dir in [Some(&*self.blobs), self.pointer.parent()].into_iter().flatten() {
-            temporary::remove_abandoned(dir, self.sha256);
+            temporary::remove_abandoned(dir, &self.hash);
         }
     }
 
     /// Takes over what a Python process that was killed has left, if there is nothing of ours. In
-    /// huggingface_hub 2.4 each has a file of its own, `<sha256>.<8 digits>.incomplete`. It is copied: on
+    /// huggingface_hub 2.4 each has a file of its own, `<hash>.<8 digits>.incomplete`. It is copied: on
     /// file systems whose locks do not work, the process may be alive. Without it the download begins
     /// at 0, so an error is ignored.
     pub fn adopt(&self) {
@@ -112,7 +126,7 @@ impl CachePaths {
         let (false, Ok(entries)) = (self.incomplete.exists(), fs::read_dir(&self.blobs)) else { return };
         let others = entries.flatten().filter(|entry| is_one(&entry.file_name().to_string_lossy()));
         let largest = others.max_by_key(|entry| entry.metadata().map_or(0, |metadata| metadata.len()));
-        let copy = largest.and_then(|largest| copy_to_temporary(&largest.path(), &self.blobs, self.sha256).ok());
+        let copy = largest.and_then(|largest| copy_to_temporary(&largest.path(), &self.blobs, &self.hash).ok());
         if let Some(copy) = copy {
             let _ = copy.persist(&self.incomplete);
         }
@@ -138,15 +152,41 @@ impl CachePaths {
     }
 }
 
-/// How a file differs from what its pin says, in words, if it does.
+/// The size of a file, if there is one.
+fn length(path: &Path) -> Option<u64> {
+    fs::metadata(path).ok().map(|metadata| metadata.len())
+}
+
+/// Whether the hash of a file as it is is remembered in the directory, and the one that it has to have.
+pub fn is_remembered(path: &Path, file: &HubFile, hashes: Option<&Path>) -> bool {
+    let remembered = || RememberedHash::new(hashes?, path, &fs::metadata(path).ok()?)?.read();
+    remembered().as_deref() == Some(file.hash.digits())
+}
+
+/// How a file differs from what its pin says, in words, if it does. A SHA-256 that is remembered in the directory
+/// `hashes` for the file as it is is believed.
 ///
 /// # Errors
 /// If it cannot be read.
-pub fn mismatch(path: &Path, file: &HubFile) -> Result<Option<String>> {
-    let size = fs::metadata(path).map_err(Error::io("read", path))?.len();
+pub fn mismatch(path: &Path, file: &HubFile, hashes: Option<&Path>) -> Result<Option<String>> {
+    let now = SystemTime::now();
+    let opened = File::open(path).and_then(|opened| Ok((opened.metadata()?, opened)));
+    let (metadata, mut opened) = opened.map_err(Error::io("read", path))?;
+    let size = metadata.len();
     if size != file.size {
         return Ok(Some(format!("{} has {size} bytes, expected {}", file.file, file.size)));
     }
-    let found = sha256(path)?;
-    Ok((found != file.sha256).then(|| format!("{} has SHA-256 {found}, expected {}", file.file, file.sha256)))
+    let remembered = match (hashes, file.hash) {
+        (Some(dir), ContentHash::Sha256(_)) => RememberedHash::new(dir, path, &metadata),
+        _ => None,
+    };
+    let expected = file.hash.digits();
+    if remembered.as_ref().and_then(RememberedHash::read).as_deref() == Some(expected) {
+        return Ok(None);
+    }
+    let found = file.hash.of(&mut opened, size).map_err(Error::io("read", path))?;
+    if let Some(remembered) = remembered {
+        remembered.write(&found, now);
+    }
+    Ok((found != expected).then(|| format!("{} has {} {found}, expected {expected}", file.file, file.hash.kind())))
 }

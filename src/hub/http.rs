@@ -14,6 +14,7 @@ use ureq::tls::{RootCerts, TlsConfig};
 use ureq::{Agent, Body, Proxy};
 
 use super::proxy::Proxies;
+use super::refusal::page_in_place;
 use super::request_error::{CONNECT_TIMEOUT, Peer, RESOLVE_TIMEOUT, RequestError, without_secrets};
 
 /// How long the first attempt waits for a server to begin its response; each further one waits twice as long,
@@ -21,19 +22,28 @@ use super::request_error::{CONNECT_TIMEOUT, Peer, RESOLVE_TIMEOUT, RequestError,
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Redirects in a row that are followed; browsers stop at 20.
 const MAX_REDIRECTS: usize = 10;
-/// A server that asks for a longer pause than this is not waited for.
-const MAX_RETRY_AFTER: Duration = Duration::from_secs(120);
 
-/// Asks the hub for files.
+/// Asks the hub for the files of a repository.
 pub struct Client {
+    /// The address of the repository's page, for people.
+    pub(super) page: String,
+    /// Whether the hub has listed the files that are asked for.
+    pub(super) listed: bool,
     /// The value of the header `Authorization`, for the hub's own host.
-    authorization: Option<String>,
+    pub(super) authorization: Option<String>,
     /// A connection that delivers nothing for so long is given up.
     read_timeout: Duration,
     proxies: Proxies,
     /// Set once the system turned out to have no certificates of authorities, as bare containers have
     /// none: then Mozilla's, which are compiled in, have to do.
     bundled_roots: Cell<bool>,
+}
+
+/// What a request is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Asked {
+    File,
+    Listing,
 }
 
 /// The content of a file, or the rest of it.
@@ -47,29 +57,69 @@ pub struct Content {
 }
 
 impl Client {
-    pub fn new(authorization: Option<String>, proxies: Proxies, read_timeout: Duration) -> Self {
-        Self { authorization, read_timeout, proxies, bundled_roots: Cell::new(false) }
+    pub fn new(
+        page: String,
+        listed: bool,
+        authorization: Option<String>,
+        proxies: Proxies,
+        read_timeout: Duration,
+    ) -> Self {
+        Self { page, listed, authorization, read_timeout, proxies, bundled_roots: Cell::new(false) }
     }
 
     /// Asks, for the `attempt`th time from 1, for the bytes of a file of `size` bytes from `start` on. The
     /// server may begin at 0 all the same.
     pub fn open(&self, url: &str, start: u64, size: u64, attempt: u32) -> Result<Content, RequestError> {
+        let range = (start > 0).then(|| format!("bytes={start}-{}", size - 1));
+        let (peer, response) = self.follow(Asked::File, url, range.as_deref(), attempt)?;
+        self.content(peer, response, start, size)
+    }
+
+    /// Asks, for the `attempt`th time from 1, for a list of files: a text of at most `limit` bytes.
+    pub fn listing(&self, url: &str, limit: u64, attempt: u32) -> Result<Vec<u8>, RequestError> {
+        let (peer, response) = self.follow(Asked::Listing, url, None, attempt)?;
+        let expected = content_length(&response);
+        let mut text = Vec::new();
+        let mut body = response.into_body().into_reader().take(limit + 1);
+        let count = body.read_to_end(&mut text);
+        let count = count.map_err(|e| RequestError::new(&ureq::Error::from(e), &peer, self.read_timeout))? as u64;
+        let host = &peer.host;
+        if count > limit {
+            return Err(RequestError::Permanent(format!("{host} answers with more than {limit} bytes")));
+        }
+        if let Some(expected) = expected.filter(|expected| *expected != count) {
+            let problem = format!("the connection to {host} was cut after {count} of {expected} bytes");
+            return Err(RequestError::Transient { problem, retry_after: None });
+        }
+        Ok(text)
+    }
+
+    /// Sends requests along redirects, until there is a response with a status of success.
+    fn follow(
+        &self,
+        asked: Asked,
+        url: &str,
+        range: Option<&str>,
+        attempt: u32,
+    ) -> Result<(Peer, Response<Body>), RequestError> {
         let response_timeout = self.read_timeout.min(RESPONSE_TIMEOUT * 2u32.saturating_pow(attempt - 1));
         let mut uri: Uri =
             url.parse().map_err(|error| RequestError::Permanent(format!("{url} is not an address ({error})")))?;
         let hub = origin(&uri);
-        let range = (start > 0).then(|| format!("bytes={start}-{}", size - 1));
         for _ in 0..=MAX_REDIRECTS {
             let peer = self.peer(&uri, &hub);
-            let response = self.request(&uri, &peer, range.as_deref(), response_timeout)?;
+            let response = self.request(&uri, &peer, range, response_timeout)?;
             let status = response.status();
             if status.is_success() {
-                return self.content(peer, response, url, start, size);
+                return match page_in_place(&peer, &response, url, asked) {
+                    None => Ok((peer, response)),
+                    Some(page) => Err(page),
+                };
             } else if !status.is_redirection() {
-                return Err(self.refusal(&peer, &response));
+                return Err(self.refusal(asked, &peer, &response));
             }
             let location = header(&response, "Location").unwrap_or_default();
-            uri = follow(&uri, location).ok_or_else(|| {
+            uri = resolve(&uri, location).ok_or_else(|| {
                 RequestError::Permanent(format!("{} redirects to `{location}`, which is no address", peer.host))
             })?;
         }
@@ -169,19 +219,10 @@ impl Client {
         &self,
         peer: Peer,
         response: Response<Body>,
-        url: &str,
         asked_start: u64,
         size: u64,
     ) -> Result<Content, RequestError> {
         let host = &peer.host;
-        let length = header(&response, "Content-Length");
-        if header(&response, "Content-Type").is_some_and(|kind| kind.starts_with("text/html")) {
-            let length = length.map_or(String::new(), |length| format!("{length} bytes of "));
-            return Err(RequestError::Permanent(format!(
-                "{host} answers with {length}a web page in place of the file, to log in perhaps: open {url} in a \
-                 browser"
-            )));
-        }
         let start = match response.status().as_u16() {
             206 => range_start(header(&response, "Content-Range"), size).ok_or_else(|| {
                 RequestError::Permanent(format!("{host} answers with another part of the file than it was asked for"))
@@ -194,49 +235,13 @@ impl Client {
             )));
         }
         // Another length means another file.
-        let length = length.and_then(|length| length.parse::<u64>().ok());
-        if let Some(length) = length.filter(|length| *length != size - start) {
+        if let Some(length) = content_length(&response).filter(|length| *length != size - start) {
             return Err(RequestError::Permanent(format!(
                 "{host} answers with {length} bytes, where the file has {size}"
             )));
         }
         let body = Box::new(response.into_body().into_reader());
         Ok(Content { peer, start, body, read_timeout: self.read_timeout })
-    }
-
-    /// What a status means that is neither success nor a redirect.
-    fn refusal(&self, peer: &Peer, response: &Response<Body>) -> RequestError {
-        let Peer { host, hub, is_hub, .. } = peer;
-        let status = response.status();
-        if matches!(status.as_u16(), 408 | 429) || status.is_server_error() {
-            let problem = format!("{host} answers {status}");
-            let retry_after =
-                header(response, "Retry-After").and_then(|text| text.parse().ok()).map(Duration::from_secs);
-            return match retry_after {
-                Some(pause) if pause > MAX_RETRY_AFTER => {
-                    RequestError::Permanent(format!("{problem} and asks to come back in {} s", pause.as_secs()))
-                }
-                retry_after => RequestError::Transient { problem, retry_after },
-            };
-        }
-        let explanation = header(response, "X-Error-Message")
-            .or(header(response, "X-Error-Code"))
-            .map_or(String::new(), |text| format!(" ({text})"));
-        let advice = match (status.as_u16(), is_hub, &self.authorization) {
-            (401, true, Some(_)) => format!(
-                ": the token in HF_TOKEN, or that of `hf auth login`, is not valid; get another at \
-                 {hub}/settings/tokens, or leave it out (HF_HUB_DISABLE_IMPLICIT_TOKEN=1)"
-            ),
-            (401, true, None) => {
-                format!(": who asks must be known; set HF_TOKEN to a token of {hub}/settings/tokens")
-            }
-            (403, true, _) => format!(
-                ": the terms of the repository must be accepted on its page at {hub}, and HF_TOKEN be set to a token \
-                 that may read it"
-            ),
-            _ => String::new(),
-        };
-        RequestError::Permanent(format!("{host} refuses, with status {status}{explanation}{advice}"))
     }
 }
 
@@ -248,8 +253,13 @@ impl Content {
     }
 }
 
+/// The number of bytes that a response says it has.
+fn content_length(response: &Response<Body>) -> Option<u64> {
+    header(response, "Content-Length")?.parse().ok()
+}
+
 /// A header of a response, if it is there and is text.
-fn header<'a>(response: &'a Response<Body>, name: &str) -> Option<&'a str> {
+pub fn header<'a>(response: &'a Response<Body>, name: &str) -> Option<&'a str> {
     response.headers().get(name)?.to_str().ok()
 }
 
@@ -264,7 +274,7 @@ fn host(uri: &Uri) -> String {
 }
 
 /// Where a `Location` leads that stood in the answer to a request to `base` (RFC 3986, section 5).
-fn follow(base: &Uri, location: &str) -> Option<Uri> {
+fn resolve(base: &Uri, location: &str) -> Option<Uri> {
     let location = location.split('#').next().unwrap_or_default();
     let has_scheme = location.split_once("://").is_some_and(|(scheme, _)| !scheme.contains(['/', '?']));
     if has_scheme {
@@ -311,9 +321,9 @@ mod tests {
             ("?x", "https://hub.example/a/b?x"),
             ("/x?to=https://other.example", "https://hub.example/x?to=https://other.example"),
         ] {
-            assert_eq!(follow(&base, location).unwrap().to_string(), expected);
+            assert_eq!(resolve(&base, location).unwrap().to_string(), expected);
         }
-        assert!(follow(&base, "").is_none() && follow(&base, "http://[").is_none());
+        assert!(resolve(&base, "").is_none() && resolve(&base, "http://[").is_none());
     }
 
     #[test]

@@ -6,13 +6,13 @@ use std::path::Path;
 
 use tempfile::TempPath;
 
+use super::HubFile;
 use super::cache::mismatch;
 use super::temporary::make_temporary;
 use crate::error::{Error, Result};
-use crate::weights::registry::HubFile;
 
-/// Makes a link to the first path at the second.
-pub type Link = fn(&Path, &Path) -> io::Result<()>;
+/// Makes a link to a blob at a path, which is so many folders below that of the repository.
+pub type Link = fn(&Path, &Path, usize) -> io::Result<()>;
 
 /// The kinds of links to try, in order. On Windows symlinks need privileges.
 pub const LINKS: &[Link] = &[
@@ -21,14 +21,15 @@ pub const LINKS: &[Link] = &[
     hard_link,
 ];
 
-/// Links as huggingface_hub does, from `snapshots/<revision>/<file>` to `blobs/<sha256>`, so that the cache can
+/// Links as huggingface_hub does, from `snapshots/<revision>/<file>` to `../../blobs/<hash>`, so that the cache can
 /// be moved.
 #[cfg(unix)]
-fn symlink(blob: &Path, path: &Path) -> io::Result<()> {
-    std::os::unix::fs::symlink(Path::new("../../blobs").join(blob.file_name().unwrap_or_default()), path)
+fn symlink(blob: &Path, path: &Path, depth: usize) -> io::Result<()> {
+    let blob = Path::new("blobs").join(blob.file_name().unwrap_or_default());
+    std::os::unix::fs::symlink(Path::new(&"../".repeat(depth)).join(blob), path)
 }
 
-fn hard_link(blob: &Path, path: &Path) -> io::Result<()> {
+fn hard_link(blob: &Path, path: &Path, _: usize) -> io::Result<()> {
     fs::hard_link(blob, path)
 }
 
@@ -44,8 +45,8 @@ pub fn link_or_copy(links: &[Link], blob: &Path, path: &Path, file: &HubFile) ->
     if links.iter().any(|link| place_link(*link, blob, dir, path, file).is_ok()) {
         return Ok(());
     }
-    let copy = copy_to_temporary(blob, dir, file.sha256).map_err(Error::io("write", path))?;
-    if let Some(mismatch) = mismatch(&copy, file)? {
+    let copy = copy_to_temporary(blob, dir, file.hash.digits()).map_err(Error::io("write", path))?;
+    if let Some(mismatch) = mismatch(&copy, file, None)? {
         return Err(Error::io("write", path)(io::Error::other(mismatch)));
     }
     copy.persist(path).map_err(|error| Error::io("write", path)(error.error))
@@ -53,7 +54,9 @@ pub fn link_or_copy(links: &[Link], blob: &Path, path: &Path, file: &HubFile) ->
 
 /// Makes a link beside `path`, and moves it there if it leads to the blob.
 fn place_link(link: Link, blob: &Path, dir: &Path, path: &Path, file: &HubFile) -> io::Result<()> {
-    let made = make_temporary(dir, file.sha256, |path| link(blob, path))?.into_temp_path();
+    // `snapshots/<revision>`, and the folders of the file's own name.
+    let depth = 2 + file.file.matches('/').count();
+    let made = make_temporary(dir, file.hash.digits(), |path| link(blob, path, depth))?.into_temp_path();
     // Some mounts make links that lead nowhere.
     if fs::metadata(&made)?.len() != file.size {
         return Err(io::Error::other("the link does not lead to the blob"));
@@ -63,9 +66,9 @@ fn place_link(link: Link, blob: &Path, dir: &Path, path: &Path, file: &HubFile) 
 
 /// Copies a file to a temporary one in `dir`, which goes when what is returned is dropped. Its permissions are
 /// those of any new file; the `tempfile` crate's own are for the user alone.
-pub fn copy_to_temporary(from: &Path, dir: &Path, sha256: &str) -> io::Result<TempPath> {
+pub fn copy_to_temporary(from: &Path, dir: &Path, hash: &str) -> io::Result<TempPath> {
     let mut from = File::open(from)?;
-    let mut copy = make_temporary(dir, sha256, |path| File::create_new(path))?;
+    let mut copy = make_temporary(dir, hash, |path| File::create_new(path))?;
     io::copy(&mut from, copy.as_file_mut())?;
     copy.as_file().sync_all()?;
     Ok(copy.into_temp_path())
@@ -75,6 +78,7 @@ pub fn copy_to_temporary(from: &Path, dir: &Path, sha256: &str) -> io::Result<Te
 mod tests {
     use super::*;
     use crate::digest::sha256_of;
+    use crate::hub::{ContentHash, Repository};
     use std::path::PathBuf;
 
     const CONTENT: &[u8] = b"the content of a file";
@@ -82,19 +86,25 @@ mod tests {
     /// A cache with one blob, and the path that its pin belongs at.
     struct Setting {
         dir: tempfile::TempDir,
-        file: HubFile,
+        file: HubFile<'static>,
         blob: PathBuf,
         path: PathBuf,
     }
 
-    fn setting() -> Setting {
+    fn setting(name: &'static str) -> Setting {
         let dir = tempfile::tempdir().unwrap();
         let sha256 = sha256_of(CONTENT).leak();
-        let file = HubFile { repository: "a/b", revision: "c", file: "d", size: CONTENT.len() as u64, sha256 };
+        let file = HubFile {
+            repository: Repository::Dataset("a/b"),
+            revision: "c",
+            file: name,
+            size: CONTENT.len() as u64,
+            hash: ContentHash::Sha256(sha256),
+        };
         let blob = dir.path().join("blobs").join(&*sha256);
         fs::create_dir(dir.path().join("blobs")).unwrap();
         fs::write(&blob, CONTENT).unwrap();
-        let path = dir.path().join("snapshots").join("c").join("d");
+        let path = dir.path().join("snapshots").join("c").join(name);
         Setting { dir, file, blob, path }
     }
 
@@ -112,27 +122,30 @@ mod tests {
     }
 
     /// As a file system without links refuses.
-    fn refused(_: &Path, _: &Path) -> io::Result<()> {
+    fn refused(_: &Path, _: &Path, _: usize) -> io::Result<()> {
         Err(io::ErrorKind::Unsupported.into())
     }
 
     /// As a mount makes links that lead nowhere.
-    fn leading_nowhere(_: &Path, path: &Path) -> io::Result<()> {
+    fn leading_nowhere(_: &Path, path: &Path, _: usize) -> io::Result<()> {
         fs::write(path, "")
     }
 
     #[test]
     fn each_way_is_taken_where_those_before_it_fail() {
         let hard: Link = hard_link;
-        for (links, is_shared) in [
+        for (links, is_shared, name) in [
             (LINKS, true),
-            (&[refused, hard], true),
+            (&[refused, hard][..], true),
             (&[leading_nowhere, hard], true),
             (&[refused, refused], false),
             (&[leading_nowhere, refused], false),
             (&[], false),
-        ] {
-            let s = setting();
+        ]
+        .into_iter()
+        .flat_map(|(links, is_shared)| ["d", "data/part/d"].map(|name| (links, is_shared, name)))
+        {
+            let s = setting(name);
             link_or_copy(links, &s.blob, &s.path, &s.file).unwrap();
             s.assert_placed();
             // A file that is there is replaced.
@@ -147,7 +160,7 @@ mod tests {
 
     #[test]
     fn a_copy_that_is_not_the_file_is_not_placed() {
-        let s = setting();
+        let s = setting("d");
         fs::write(&s.blob, [0; CONTENT.len()]).unwrap();
         let error = link_or_copy(&[refused], &s.blob, &s.path, &s.file).unwrap_err();
         assert!(matches!(&error, Error::Io { action: "write", path, .. } if *path == s.path), "{error}");
@@ -158,7 +171,7 @@ mod tests {
 
     #[test]
     fn what_is_there_is_kept_where_no_way_works() {
-        let s = setting();
+        let s = setting("d");
         link_or_copy(&[], &s.blob, &s.path, &s.file).unwrap();
         fs::remove_file(&s.blob).unwrap();
         assert!(link_or_copy(&[refused], &s.blob, &s.path, &s.file).is_err());

@@ -1,28 +1,40 @@
-//! Fetches a pinned file from the Hugging Face hub into the cache that Python's `huggingface_hub` uses too.
+//! Fetches files from the Hugging Face hub into the cache that Python's `huggingface_hub` uses too.
 //!
-//! In comes a [`HubFile`]: repository, commit, name, size and SHA-256. Out goes the path of a file in the
-//! cache that has this size and this SHA-256. May use `weights::digest`, the [`HubFile`] of
-//! `weights::registry` and the errors of the library, and nothing else of the program.
+//! In comes a [`HubFile`]: repository, commit, name, size and hash; or the name of a data set. Out go paths of files in
+//! the cache that have this size and this hash. May use what all rooms may, and nothing else of the program.
 //!
 //! ```text
+//! file            which file, and what its content has to be
+//! dataset         a data set's name -> the files of one split
+//! listing         which files a data set has: a question to the hub
+//! splits          names of files -> those of one split
+//! snapshot        what the cache knows of a data set's revision
 //! cache           the files of the cache, and the lock
 //! link            the second path of a file in the cache: a link or a copy
 //! download        attempt after attempt, until the file is complete
+//! attempts        how often, and how long the pauses are
 //! temporary       files that are made under a temporary name
 //! http            one request, along its redirects
 //! proxy           which proxy a request goes through
+//! refusal         what responses mean that bring nothing
 //! request_error   what errors of a connection mean, in words
 //! ```
 //!
-//! hf-hub knows the cache's layout and where the token is kept; the requests are plain HTTP through ureq, in
+//! hf-hub knows where the token is kept; the requests are plain HTTP through ureq, in
 //! this thread. `docs/download.md` says what happens in each case of fault.
 
+mod attempts;
 mod cache;
+mod dataset;
 mod download;
+mod file;
 mod http;
 mod link;
+mod listing;
 mod proxy;
+mod refusal;
 mod request_error;
+mod snapshot;
 mod splits;
 mod temporary;
 
@@ -36,12 +48,15 @@ use base64::prelude::BASE64_STANDARD;
 use hf_hub::Cache;
 
 use self::cache::{CachePaths, mismatch};
+pub use self::dataset::{DatasetEvent, DatasetFiles, DatasetName, PREFIX};
 use self::download::Download;
+pub use self::file::{ContentHash, HubFile, Repository};
+use self::http::Client;
 pub use self::proxy::Proxies;
 use self::request_error::without_secrets;
 pub use self::splits::{FilesKind, SplitFiles, files_of_split};
-use crate::error::{Error, Reason, Result};
-use crate::weights::registry::HubFile;
+use crate::error::{DatasetProblem, Error, Reason, Result};
+use crate::kept;
 
 /// Where the hub is, where its cache is, and how long a download waits and how often it tries.
 ///
@@ -57,6 +72,8 @@ pub struct Hub {
     pub proxies: Proxies,
     /// The directory of the cache: what `HF_HUB_CACHE` names.
     pub cache_dir: PathBuf,
+    /// The directory where the SHA-256 of a data set's files in the cache are remembered, if they are.
+    pub hashes: Option<PathBuf>,
     /// Look into the cache only, and send nothing.
     pub offline: bool,
     /// A connection that delivers nothing for so long is given up.
@@ -100,6 +117,7 @@ impl Hub {
                 .filter(|token| !token.is_empty() && !is_true("HF_HUB_DISABLE_IMPLICIT_TOKEN")),
             proxies: Proxies::from_env(),
             cache_dir: cache::cache_dir(),
+            hashes: kept::cache_dir(),
             offline: is_true("HF_HUB_OFFLINE"),
             read_timeout: variable("HF_HUB_DOWNLOAD_TIMEOUT")
                 .and_then(|seconds| seconds.parse().ok())
@@ -112,19 +130,21 @@ impl Hub {
 
     /// The address at which the hub serves a file, without the name and password of the endpoint.
     pub fn url(&self, file: &HubFile) -> String {
-        format!("{}/{}/resolve/{}/{}", self.public_endpoint(), file.repository, file.revision, file.file)
+        format!("{}/{}", self.public_endpoint(), file.path())
     }
 
     /// The path of a pinned file in the cache. Downloads the file unless it is there; if it is, no request
-    /// is sent. Its content is checked either way, and removed if it is wrong.
+    /// is sent. Its content is checked either way, and removed if it is wrong; only that of a data set is not read again
+    /// where its hash is [remembered](Self::hashes).
     ///
     /// # Errors
-    /// [`Error::Download`] if the file has to be downloaded, and the hub cannot be reached, refuses, keeps
+    /// [`Error::Download`], or for a data set [`Error::Dataset`], if the file has to be downloaded, and the hub cannot be reached, refuses, keeps
     /// breaking off or delivers something else, or [`offline`](Self::offline) is set. [`Error::Io`] if a
     /// file of the cache cannot be read or written.
     pub fn fetch(&self, file: &HubFile, report: &mut dyn FnMut(Event)) -> Result<PathBuf> {
         let paths = CachePaths::new(&self.cache_dir, file);
-        if paths.pointer.exists() && mismatch(&paths.pointer, file)?.is_none() {
+        let hashes = self.hashes_for(file);
+        if paths.pointer.exists() && mismatch(&paths.pointer, file, hashes)?.is_none() {
             return Ok(paths.pointer);
         }
         if self.offline {
@@ -141,7 +161,7 @@ impl Hub {
         }
         // Looked at again under the lock: another process may have finished in between.
         if paths.pointer.exists() {
-            match mismatch(&paths.pointer, file)? {
+            match mismatch(&paths.pointer, file, hashes)? {
                 None => return Ok(paths.pointer),
                 Some(mismatch) => {
                     report(Event::Notice(&format!("the cached copy is damaged and is removed: {mismatch}")));
@@ -150,13 +170,25 @@ impl Hub {
             }
         }
         // A snapshot may have lost its link.
-        if !paths.blob.exists() || mismatch(&paths.blob, file)?.is_some() {
+        if !paths.blob.exists() || mismatch(&paths.blob, file, hashes)?.is_some() {
             paths.adopt();
             Download { hub: self, file, paths: &paths, report }.run()?;
         }
         paths.link(file)?;
         report(Event::Stored(&paths.pointer));
         Ok(paths.pointer)
+    }
+
+    /// Where hashes are remembered that make it needless to read such a file again: weights are read in any case.
+    fn hashes_for(&self, file: &HubFile) -> Option<&Path> {
+        self.hashes.as_deref().filter(|_| matches!(file.repository, Repository::Dataset(_)))
+    }
+
+    /// What asks for the files of a repository.
+    fn client(&self, repository: Repository) -> Client {
+        let page = format!("{}/{}", self.public_endpoint(), repository.path());
+        let listed = matches!(repository, Repository::Dataset(_));
+        Client::new(page, listed, self.authorization(), self.proxies.clone(), self.read_timeout)
     }
 
     /// The endpoint without a name and password.
@@ -179,7 +211,12 @@ impl Hub {
 
     /// The error of a file that cannot be downloaded.
     fn error(&self, file: &HubFile, reason: String) -> Error {
-        Error::Download { file: file.file.into(), url: self.url(file), reason: Reason::new(reason) }
+        match file.repository {
+            Repository::Model(_) => {
+                Error::Download { file: file.file.into(), url: self.url(file), reason: Reason::new(reason) }
+            }
+            Repository::Dataset(_) => Error::Dataset { problem: DatasetProblem::Download, reason: Reason::new(reason) },
+        }
     }
 }
 

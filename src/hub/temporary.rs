@@ -1,6 +1,6 @@
 //! Files that are made under a temporary name and then renamed, so that no file is seen half-made.
 //!
-//! The names are `.qlnet-`, the first digits of the blob's SHA-256, and random characters. A run that is
+//! The names are `.qlnet-`, the first digits of the name of the blob, and random characters. A run that is
 //! killed leaves such a file; the next run that holds the lock of the same blob removes it.
 
 use std::fs;
@@ -12,24 +12,24 @@ use tempfile::NamedTempFile;
 /// How many random characters end a name.
 const RANDOM_LENGTH: usize = 6;
 
-fn prefix(sha256: &str) -> String {
-    format!(".qlnet-{sha256:.16}-")
+fn prefix(hash: &str) -> String {
+    format!(".qlnet-{hash:.16}-")
 }
 
 /// Calls `make` with a name in `dir` that nothing has, for it to make a file or a link of this name. That is
 /// removed when what is returned is dropped.
 pub fn make_temporary<T>(
     dir: &Path,
-    sha256: &str,
+    hash: &str,
     make: impl FnMut(&Path) -> io::Result<T>,
 ) -> io::Result<NamedTempFile<T>> {
-    tempfile::Builder::new().prefix(&prefix(sha256)).rand_bytes(RANDOM_LENGTH).make_in(dir, make)
+    tempfile::Builder::new().prefix(&prefix(hash)).rand_bytes(RANDOM_LENGTH).make_in(dir, make)
 }
 
 /// Removes the temporary files of a blob that killed runs left in `dir`. To be called under the blob's lock,
 /// where nobody else uses any. One that cannot be removed only takes space.
-pub fn remove_abandoned(dir: &Path, sha256: &str) {
-    let prefix = prefix(sha256);
+pub fn remove_abandoned(dir: &Path, hash: &str) {
+    let prefix = prefix(hash);
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
         let name = entry.file_name();
         let random = name.to_str().and_then(|name| name.strip_prefix(&prefix)).unwrap_or_default();

@@ -5,11 +5,11 @@ use std::path::Path;
 use candle_core::{Device, Tensor};
 
 use crate::error::{Error, Result};
+use crate::kept::cache_dir;
 use crate::network::device;
 use crate::network::model::QLNet;
 use crate::network::packed_file::PackedFile;
 use crate::network::precision::Precision;
-use crate::weights::cache::cache_dir;
 use crate::weights::{Event, Found, Source, Weights, load_unless};
 
 /// A change of weights before they are packed, that leaves the network what it is.
@@ -90,8 +90,8 @@ pub(super) fn build(weights: &Weights, precision: Precision, device: &Device) ->
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kept::PACKED;
     use crate::random::{normal, tests::test_stream};
-    use crate::weights::cache::PACKED;
     use crate::weights::registry;
     use std::fs;
     use std::path::PathBuf;

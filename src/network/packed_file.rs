@@ -38,15 +38,16 @@ use std::time::SystemTime;
 use memmap2::Mmap;
 use serde::{Deserialize, Serialize};
 
+use crate::digest::sha256_of;
+use crate::kept::remembered_hash::RememberedHash;
+use crate::kept::{PACKED, replace_with};
 use crate::network::cpu::operand::{Format, Products};
 use crate::network::cpu::packed::Sections;
 use crate::network::cpu::vector::lanes;
 use crate::network::model::QLNet;
 use crate::network::precision::Precision;
-use crate::weights::cache::{FORMAT, PACKED, replace_with};
+use crate::weights::cache::FORMAT;
 use crate::weights::config::Config;
-use crate::weights::digest::sha256_of;
-use crate::weights::remembered_hash::RememberedHash;
 
 /// Changes whenever files of an earlier version must not be used any more: with the layout of the file, of panels,
 /// and with how weights are rounded.

@@ -5,7 +5,7 @@ use std::io::{self, Read, Seek, SeekFrom};
 
 use sha2::{Digest, Sha256};
 
-use crate::weights::digest::hexadecimal;
+use crate::digest::hexadecimal;
 
 /// A file of known SHA-256. What is read of it is the content that was hashed, or an error: another program
 /// may write to the file meanwhile, and then the hash would be that of other weights.
@@ -99,7 +99,7 @@ impl Seek for HashedFile {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::weights::digest::sha256_of;
+    use crate::digest::sha256_of;
     use std::io::Write;
 
     #[test]

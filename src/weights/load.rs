@@ -4,15 +4,16 @@ use std::convert::Infallible;
 use std::path::Path;
 use std::time::SystemTime;
 
+use crate::digest::sha256_of;
 use crate::error::{At, Error, Result};
 use crate::hub::{self, Hub};
-use crate::weights::cache::{cache_dir, cached, find};
+use crate::kept::cache_dir;
+use crate::kept::remembered_hash::RememberedHash;
+use crate::weights::cache::{cached, find};
 use crate::weights::checkpoint::{self, Checkpoint};
-use crate::weights::digest::sha256_of;
 use crate::weights::folded::Weights;
 use crate::weights::hashed_file::HashedFile;
 use crate::weights::registry::{self, Model, WeightsSource};
-use crate::weights::remembered_hash::RememberedHash;
 
 /// What a caller may want to show while weights are made ready.
 #[derive(Clone, Copy, Debug)]
@@ -149,10 +150,12 @@ fn load_registered<T>(
         }
         WeightsSource::Hub(file) => file,
     };
-    if let Some(kept) = kept(file.sha256) {
-        return Ok((Found::Kept(kept), file.sha256.to_string()));
+    // Of a model it is the SHA-256.
+    let sha256 = file.hash.digits();
+    if let Some(kept) = kept(sha256) {
+        return Ok((Found::Kept(kept), sha256.to_string()));
     }
-    let weights = cached(cache, file.sha256, || {
+    let weights = cached(cache, sha256, || {
         let hub = Hub::from_env();
         let fetched = hub.fetch(file, &mut |event| report(Event::Hub(event)));
         // Whatever the reason is, the file can be downloaded by hand.
@@ -163,7 +166,7 @@ fn load_registered<T>(
         report(Event::Folding);
         Weights::from_checkpoint(&Checkpoint::open(&path)?).at(path.display())
     })?;
-    Ok((Found::Weights { weights, keep: true }, file.sha256.to_string()))
+    Ok((Found::Weights { weights, keep: true }, sha256.to_string()))
 }
 
 impl Weights {
@@ -242,7 +245,7 @@ mod tests {
         }
         let digits = load_model(registry::find("qlnet-digits").unwrap(), &mut |_| {}).unwrap();
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/qlnet-digits.safetensors");
-        assert_eq!(digits.sha256, crate::weights::digest::sha256(&file).unwrap());
+        assert_eq!(digits.sha256, sha256_of(&fs::read(file).unwrap()));
     }
 
     /// A record that says something else than the file shows whether the file was hashed.

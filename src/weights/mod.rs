@@ -7,7 +7,6 @@
 //! ```text
 //! load             the way through all of these, and a plain form for callers
 //! registry         which file holds a model's weights, and what its outputs mean
-//! hub              how that file gets here
 //! hashed_file      a file that is hashed once while it is read
 //! checkpoint       file -> named tensors
 //! infer            names and shapes of tensors -> config, the dimensions of a network
@@ -16,8 +15,6 @@
 //! random           folded weights without a checkpoint
 //! export           folded weights -> files for other programs
 //! cache            keeps folded weights, which makes the second time fast
-//! remembered_hash  keeps the hash of a file that stays as it is
-//! digest           SHA-256, which names what is kept
 //! ```
 //!
 //! The dimensions are here and not with the network, because folding needs them: the network knows the
@@ -34,13 +31,12 @@ mod infer;
 mod load;
 mod random;
 pub(crate) mod registry;
-pub(crate) mod remembered_hash;
 
 pub(crate) use crate::digest;
-pub use crate::hub::Event as DownloadEvent;
+pub use crate::hub::{ContentHash, Event as DownloadEvent, HubFile, Repository};
 pub use checkpoint::Checkpoint;
 pub use config::{BlockConfig, Config, Conv, Skip};
 pub use folded::Weights;
 pub use load::{Event, Loaded, load_file, load_model};
 pub(crate) use load::{Found, Source, load_unless};
-pub use registry::{HubFile, Label, MODELS, Model, WeightsSource, find};
+pub use registry::{Label, MODELS, Model, WeightsSource, find};

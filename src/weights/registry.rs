@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::error::{Error, Result};
+use crate::hub::{ContentHash, HubFile, Repository};
 use crate::input::preprocess::Preprocess;
 use crate::input::resample::Interpolation;
 use crate::weights::config::Config;
@@ -29,7 +30,7 @@ pub struct Model {
 /// Where the weights of a registered model are.
 pub enum WeightsSource {
     /// On the Hugging Face hub.
-    Hub(HubFile),
+    Hub(HubFile<'static>),
     /// In this library: the bytes of a checkpoint.
     Embedded(&'static [u8]),
 }
@@ -41,22 +42,6 @@ impl fmt::Debug for WeightsSource {
             Self::Embedded(bytes) => write!(f, "Embedded({} bytes)", bytes.len()),
         }
     }
-}
-
-/// A file of a model repository on the Hugging Face hub, pinned by commit and content.
-#[derive(Clone, Copy, Debug)]
-pub struct HubFile {
-    /// `owner/name`
-    pub repository: &'static str,
-    /// The full hash of a commit that has the file.
-    pub revision: &'static str,
-    /// The name of the file in the repository.
-    pub file: &'static str,
-    /// In bytes.
-    pub size: u64,
-    /// In lower-case hexadecimal. On the hub it is also the ETag, and so the name of the blob in the
-    /// cache.
-    pub sha256: &'static str,
 }
 
 /// What one output of a network stands for: a class.
@@ -86,12 +71,12 @@ pub const MODELS: &[Model] = &[
     Model {
         name: "qlnet-50-v0",
         source: WeightsSource::Hub(HubFile {
-            repository: "liuyao/QLNet",
+            repository: Repository::Model("liuyao/QLNet"),
             // The commit before 809645d6, which deleted the file from `main`.
             revision: "c388ac008044564d491817aa30658481acfbc177",
             file: "qlnet-50-v0.pth.tar",
             size: 80_405_585,
-            sha256: "12eb566b938681ff931ff037298d09205545d1a36c239bbfc083ceeca475286a",
+            hash: ContentHash::Sha256("12eb566b938681ff931ff037298d09205545d1a36c239bbfc083ceeca475286a"),
         }),
         config: Config::qlnet_50_v0,
         input_size: 224,
@@ -102,11 +87,11 @@ pub const MODELS: &[Model] = &[
     Model {
         name: "qlnet-10m",
         source: WeightsSource::Hub(HubFile {
-            repository: "liuyao/QLNet",
+            repository: Repository::Model("liuyao/QLNet"),
             revision: "3a6393b790afec081f8a1dabf463d83994059381",
             file: "qlnet-10m.pth.tar",
             size: 40_668_469,
-            sha256: "3ef3de79ee65221496ad99c3e79c50c297a7d1af5a4da11f239f0bf7ac98c0eb",
+            hash: ContentHash::Sha256("3ef3de79ee65221496ad99c3e79c50c297a7d1af5a4da11f239f0bf7ac98c0eb"),
         }),
         config: Config::qlnet_10m,
         input_size: 224,
@@ -118,11 +103,11 @@ pub const MODELS: &[Model] = &[
         // Experimental: how the kernels are shared is read off the shapes, see `fold`.
         name: "qlnet-10m-ks",
         source: WeightsSource::Hub(HubFile {
-            repository: "liuyao/QLNet",
+            repository: Repository::Model("liuyao/QLNet"),
             revision: "c201790bf58560ff9b8d92b620383dd75bdb01d4",
             file: "qlnet-10m-ks.pth.tar",
             size: 40_270_185,
-            sha256: "593cd748b4547993a9fa3381f4de09102b15d03ef06b557091c4912e5ebf3664",
+            hash: ContentHash::Sha256("593cd748b4547993a9fa3381f4de09102b15d03ef06b557091c4912e5ebf3664"),
         }),
         config: Config::qlnet_10m,
         input_size: 224,
@@ -199,8 +184,9 @@ mod tests {
             if let WeightsSource::Hub(file) = &model.source {
                 let hexadecimal = |text: &str| text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
                 assert!(file.revision.len() == 40 && hexadecimal(file.revision));
-                assert!(file.sha256.len() == 64 && hexadecimal(file.sha256));
-                assert!(file.repository.split('/').count() == 2);
+                let ContentHash::Sha256(sha256) = file.hash else { panic!("it names what is kept of the model") };
+                assert!(sha256.len() == 64 && hexadecimal(sha256));
+                assert!(file.repository.name().split('/').count() == 2);
             }
         }
     }

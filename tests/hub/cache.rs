@@ -25,7 +25,7 @@ fn wrong_content_is_refused_and_removed() {
     let s = setting(100_000, &[ContentResponse::Corrupt]);
     let (result, _) = s.fetch();
     let error = result.unwrap_err();
-    assert!(error.contains("SHA-256") && error.contains(s.file.sha256) && error.contains("removed"), "{error}");
+    assert!(error.contains("SHA-256") && error.contains(s.file.hash.digits()) && error.contains("removed"), "{error}");
     assert!(s.blob_names().is_empty());
     let (path, _) = s.fetch();
     s.assert_complete(&path.unwrap());
@@ -38,7 +38,7 @@ fn a_damaged_copy_in_the_cache_is_replaced() {
     for damage in [|c: &mut Vec<u8>| c[5] ^= 1, |c: &mut Vec<u8>| c.truncate(99)] {
         let mut content = s.content.clone();
         damage(&mut content);
-        std::fs::write(s.blobs().join(s.file.sha256), content).unwrap();
+        std::fs::write(s.blobs().join(s.file.hash.digits()), content).unwrap();
         let (again, notices) = s.fetch();
         assert!(notices[0].contains("damaged"), "{notices:?}");
         assert_eq!(again.unwrap(), path);
@@ -51,13 +51,13 @@ fn wrong_left_overs_do_not_spoil_a_download() {
     let s = setting(100_000, &[]);
     std::fs::create_dir_all(s.blobs()).unwrap();
     for left_over in [vec![1; 70_000], vec![1; 100_000], vec![1; 200_000]] {
-        let _ = std::fs::remove_file(s.blobs().join(s.file.sha256));
+        let _ = std::fs::remove_file(s.blobs().join(s.file.hash.digits()));
         let pointer = s.snapshot().join(s.file.file);
         if !pointer.is_symlink() {
             // It is the content under another name.
             let _ = std::fs::remove_file(pointer);
         }
-        std::fs::write(s.blobs().join(format!("{}.incomplete", s.file.sha256)), left_over).unwrap();
+        std::fs::write(s.blobs().join(format!("{}.incomplete", s.file.hash.digits())), left_over).unwrap();
         s.assert_complete(&s.fetch().0.unwrap());
     }
 }
@@ -95,7 +95,7 @@ fn two_at_once_download_once() {
 fn what_a_killed_python_left_is_taken_over() {
     let s = setting(100_000, &[]);
     std::fs::create_dir_all(s.blobs()).unwrap();
-    let left_over = s.blobs().join(format!("{}.0a1b2c3d.incomplete", s.file.sha256));
+    let left_over = s.blobs().join(format!("{}.0a1b2c3d.incomplete", s.file.hash.digits()));
     std::fs::write(&left_over, &s.content[..70_000]).unwrap();
     let path = s.fetch().0.unwrap();
     assert!(std::fs::read(path).unwrap() == s.content);
@@ -108,8 +108,8 @@ fn temporary_names_of_killed_runs_are_no_obstacle() {
     let s = setting(1000, &[]);
     // The name of earlier versions, which a container's only process has each time.
     std::fs::create_dir_all(s.snapshot().join(format!(".{}.new", std::process::id()))).unwrap();
-    std::fs::create_dir_all(s.blobs().join(format!("{}.copy", s.file.sha256))).unwrap();
-    let abandoned = format!(".qlnet-{:.16}-a1B2c3", s.file.sha256);
+    std::fs::create_dir_all(s.blobs().join(format!("{}.copy", s.file.hash.digits()))).unwrap();
+    let abandoned = format!(".qlnet-{:.16}-a1B2c3", s.file.hash.digits());
     for dir in [s.snapshot(), s.blobs()] {
         std::fs::write(dir.join(&abandoned), "left").unwrap();
         std::fs::write(dir.join(".tmpa1B2c3"), "of another program").unwrap();

@@ -1,5 +1,6 @@
 //! A stand-in for the Hugging Face hub: `resolve/<revision>/<file>` responds with a redirect and the
-//! hub's headers, another address serves the content, with ranges. It can be told to misbehave.
+//! hub's headers, another address serves the content, with ranges. Of a data set it lists the files too. It can be
+//! told to misbehave.
 #![allow(dead_code, reason = "each test file uses a part")]
 
 use std::collections::VecDeque;
@@ -54,6 +55,19 @@ pub struct Request {
     pub authorization: Option<String>,
 }
 
+/// A file of the data set.
+#[derive(Clone, Debug)]
+pub struct ServedFile {
+    pub name: String,
+    pub content: Vec<u8>,
+    /// Its SHA-256, or that of Git for a file outside LFS.
+    pub hash: String,
+    pub is_large: bool,
+}
+
+/// The commit of the data set.
+pub const COMMIT: &str = "5f2c0d1e9a8b7c6d5e4f30211203f4e5d6c7b8a9";
+
 pub struct HubServer {
     /// What `HF_ENDPOINT` is set to.
     pub endpoint: String,
@@ -68,6 +82,10 @@ struct State {
     plan: Mutex<VecDeque<ContentResponse>>,
     hub_plan: Mutex<VecDeque<HubResponse>>,
     requests: Mutex<Vec<Request>>,
+    /// Of the data set, under every name of one.
+    files: Mutex<Vec<ServedFile>>,
+    /// What is answered to the question for these files, in place of them.
+    listing: Mutex<Option<String>>,
 }
 
 impl HubServer {
@@ -83,10 +101,39 @@ impl HubServer {
             plan: Mutex::new(plan.iter().copied().collect()),
             hub_plan: Mutex::default(),
             requests: Mutex::new(Vec::new()),
+            files: Mutex::default(),
+            listing: Mutex::default(),
         });
         serve(hub, state.clone(), respond_as_hub);
         serve(storage, state.clone(), respond_as_storage);
         Self { endpoint, state }
+    }
+
+    /// Serves the files of a data set.
+    pub fn of_dataset(files: Vec<ServedFile>, plan: &[ContentResponse]) -> Self {
+        let server = Self::new(Vec::new(), "", plan);
+        *server.state.files.lock().unwrap() = files;
+        server
+    }
+
+    /// Answers this to the question for a data set's files from now on.
+    pub fn list(&self, text: &str) {
+        *self.state.listing.lock().unwrap() = Some(text.into());
+    }
+
+    /// The answer to the question for a data set's files.
+    pub fn listing(&self) -> String {
+        self.state.listing()
+    }
+
+    /// The files of the data set whose content was asked for, with the range, in order.
+    pub fn contents(&self) -> Vec<(String, Option<String>)> {
+        let files = self.state.files.lock().unwrap();
+        let name = |path: &str| {
+            let hash = path.strip_prefix("/blob/")?;
+            Some(files.iter().find(|file| file.hash == hash)?.name.clone())
+        };
+        self.requests().into_iter().filter_map(|request| Some((name(&request.path)?, request.range))).collect()
     }
 
     /// Plans the responses of the hub to its next requests.
@@ -162,6 +209,12 @@ fn respond_as_hub(state: &State, request: &Request, out: &mut TcpStream) -> std:
         }
         None => {}
     }
+    if let Some(asked) = request.path.strip_prefix("/api/datasets/") {
+        return respond_with_listing(state, asked, out);
+    }
+    if let Some(asked) = request.path.strip_prefix("/datasets/") {
+        return respond_for_dataset(state, asked, out);
+    }
     let parts: Vec<_> = request.path.trim_start_matches('/').split('/').collect();
     let [_owner, _name, "resolve", revision, _file] = parts[..] else {
         return write!(out, "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
@@ -183,8 +236,72 @@ fn respond_as_hub(state: &State, request: &Request, out: &mut TcpStream) -> std:
     )
 }
 
+impl State {
+    fn listing(&self) -> String {
+        if let Some(text) = &*self.listing.lock().unwrap() {
+            return text.clone();
+        }
+        let files = self.files.lock().unwrap();
+        let files: Vec<String> = files.iter().map(ServedFile::listed).collect();
+        format!("{{\"id\": \"a/b\", \"sha\": \"{COMMIT}\", \"gated\": \"auto\", \"siblings\": [{}]}}", files.join(", "))
+    }
+}
+
+impl ServedFile {
+    fn listed(&self) -> String {
+        let Self { name, content, hash, is_large } = self;
+        let size = content.len();
+        // The pointer that Git has in the place of a large file has a hash too.
+        let id = &hash[..40];
+        let lfs = match is_large {
+            true => format!(", \"lfs\": {{\"sha256\": \"{hash}\", \"size\": {size}, \"pointerSize\": 134}}"),
+            false => String::new(),
+        };
+        format!("{{\"rfilename\": \"{name}\", \"size\": {size}, \"blobId\": \"{id}\"{lfs}}}")
+    }
+}
+
+fn respond_with_error(status: u16, code: &str, out: &mut TcpStream) -> std::io::Result<()> {
+    write!(out, "HTTP/1.1 {status} Error\r\nX-Error-Code: {code}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+}
+
+fn respond_with_listing(state: &State, asked: &str, out: &mut TcpStream) -> std::io::Result<()> {
+    let (name, revision) = asked.split_once("/revision/").unwrap_or((asked, ""));
+    if name.contains("missing") {
+        return respond_with_error(401, "RepoNotFound", out);
+    } else if revision.contains("missing") {
+        return respond_with_error(404, "RevisionNotFound", out);
+    }
+    let text = state.listing();
+    write!(
+        out,
+        "HTTP/1.1 200 OK\r\nContent-Type: application/json; charset=utf-8\r\nContent-Length: {}\r\n\
+         Connection: close\r\n\r\n{text}",
+        text.len()
+    )
+}
+
+fn respond_for_dataset(state: &State, asked: &str, out: &mut TcpStream) -> std::io::Result<()> {
+    let file = asked.split_once("/resolve/").and_then(|(_, asked)| asked.split_once('/')).map(|(_, file)| file);
+    let files = state.files.lock().unwrap();
+    match files.iter().find(|served| Some(served.name.as_str()) == file) {
+        Some(ServedFile { content, hash, .. }) => write!(
+            out,
+            "HTTP/1.1 302 Found\r\nLocation: {}/{hash}\r\nX-Repo-Commit: {COMMIT}\r\nX-Linked-Etag: \"{hash}\"\r\n\
+             X-Linked-Size: {}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+            state.location.lock().unwrap(),
+            content.len()
+        ),
+        None => respond_with_error(404, "EntryNotFound", out),
+    }
+}
+
 fn respond_as_storage(state: &State, request: &Request, out: &mut TcpStream) -> std::io::Result<()> {
-    let total = state.content.len();
+    let files = state.files.lock().unwrap().clone();
+    let hash = request.path.strip_prefix("/blob/");
+    let served = files.iter().find(|file| Some(file.hash.as_str()) == hash);
+    let all = served.map_or(&state.content, |file| &file.content);
+    let total = all.len();
     if request.method == "HEAD" {
         return write!(
             out,
@@ -217,11 +334,11 @@ fn respond_as_storage(state: &State, request: &Request, out: &mut TcpStream) -> 
                 "HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 60000-{}/{total}\r\nConnection: close\r\n\r\n",
                 total - 1
             )?;
-            out.write_all(&state.content[60_000..])
+            out.write_all(&all[60_000..])
         }
         response => {
             send_content_head(response, start, total, out)?;
-            send_content(response, &state.content[start..], out)
+            send_content(response, &all[start..], out)
         }
     }
 }

@@ -4,14 +4,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use qlnet::internals::{Event, Hub, Proxies};
-use qlnet::weights::HubFile;
+use qlnet::weights::{ContentHash, HubFile, Repository};
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
 use crate::hub_server::{ContentResponse, HubServer};
 
 /// Bytes that do not repeat.
-fn content(size: usize) -> Vec<u8> {
+pub fn content(size: usize) -> Vec<u8> {
     let mut state = 7u64;
     (0..size)
         .map(|_| {
@@ -22,14 +22,14 @@ fn content(size: usize) -> Vec<u8> {
 }
 
 /// A pin of `content` that lives as long as the test process.
-fn pin(content: &[u8]) -> HubFile {
+fn pin(content: &[u8]) -> HubFile<'static> {
     let sha256: String = Sha256::digest(content).iter().map(|b| format!("{b:02x}")).collect();
     HubFile {
-        repository: "liuyao/QLNet",
+        repository: Repository::Model("liuyao/QLNet"),
         revision: "c388ac008044564d491817aa30658481acfbc177",
         file: "qlnet-50-v0.pth.tar",
         size: content.len() as u64,
-        sha256: sha256.leak(),
+        hash: ContentHash::Sha256(sha256.leak()),
     }
 }
 
@@ -38,26 +38,32 @@ pub struct Setting {
     pub server: HubServer,
     pub cache: TempDir,
     pub hub: Hub,
-    pub file: HubFile,
+    pub file: HubFile<'static>,
     pub content: Vec<u8>,
+}
+
+/// A client of a server, with a cache in a directory.
+pub fn hub(server: &HubServer, cache: &Path) -> Hub {
+    Hub {
+        endpoint: server.endpoint.clone(),
+        token: None,
+        proxies: Proxies::default(),
+        cache_dir: cache.into(),
+        hashes: None,
+        offline: false,
+        read_timeout: Duration::from_secs(20),
+        attempts: 3,
+        backoff: Duration::from_millis(10),
+    }
 }
 
 /// A server with so many bytes that answers as planned, and a client of it with an empty cache.
 pub fn setting(size: usize, plan: &[ContentResponse]) -> Setting {
     let content = content(size);
     let file = pin(&content);
-    let server = HubServer::new(content.clone(), file.sha256, plan);
+    let server = HubServer::new(content.clone(), file.hash.digits(), plan);
     let cache = tempfile::tempdir().unwrap();
-    let hub = Hub {
-        endpoint: server.endpoint.clone(),
-        token: None,
-        proxies: Proxies::default(),
-        cache_dir: cache.path().into(),
-        offline: false,
-        read_timeout: Duration::from_secs(20),
-        attempts: 3,
-        backoff: Duration::from_millis(10),
-    };
+    let hub = hub(&server, cache.path());
     Setting { server, cache, hub, file, content }
 }
 
@@ -101,11 +107,11 @@ impl Setting {
     pub fn assert_complete(&self, path: &Path) {
         assert_eq!(path, self.snapshot().join(self.file.file));
         assert!(std::fs::read(path).unwrap() == self.content);
-        assert_eq!(self.blob_names(), [self.file.sha256]);
+        assert_eq!(self.blob_names(), [self.file.hash.digits()]);
         #[cfg(unix)]
         assert_eq!(
             std::fs::read_link(path).unwrap(),
-            Path::new("../../blobs").join(self.file.sha256),
+            Path::new("../../blobs").join(self.file.hash.digits()),
             "linked as huggingface_hub links"
         );
     }

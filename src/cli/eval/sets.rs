@@ -5,6 +5,7 @@ use std::path::{Component, Path, PathBuf};
 use anyhow::{Result, bail, ensure};
 
 use super::arguments::{Eval, ResultArgs};
+use crate::cli::data_sets;
 use crate::cli::print::say;
 use crate::error::Error;
 use crate::eval::corruptions::{Corrupted, find_corrupted};
@@ -66,7 +67,7 @@ impl Files {
 
 /// The images of a set.
 pub fn open(args: &Eval, path: &Path) -> Result<Listing> {
-    Ok(Listing::open(path, &args.layout.layout())?)
+    data_sets::listing(path, &args.layout.layout())
 }
 
 /// Whether more than one table line comes of what was named: a second argument, or ImageNet-C.

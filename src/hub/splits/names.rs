@@ -65,9 +65,12 @@ fn file_of(name: &str) -> &str {
 /// than one set cannot be evaluated as one.
 pub type Splits = BTreeMap<Split, BTreeMap<String, Vec<usize>>>;
 
+/// Finds the splits of a file in its name, each with the name of the set.
+type Form = fn(&str) -> Vec<(Split, String)>;
+
 /// Sorts files into splits.
 pub fn splits(named: &[(usize, &str)]) -> Splits {
-    let forms: [fn(&str) -> Vec<(Split, String)>; 4] = [
+    let forms: [Form; 4] = [
         |name| of_number(name).filter(|_| folder_of(name).split('/').next_back() == Some("data")).into_iter().collect(),
         of_folder,
         of_file,
@@ -192,7 +195,7 @@ pub fn what_is_there(names: &[&str]) -> String {
     let text = first.collect::<Vec<_>>().join(", ");
     match kinds.len() {
         0 => String::new(),
-        ..=4 => format!(", only {text}"),
+        1..=4 => format!(", only {text}"),
         _ => format!(", only {text} and others"),
     }
 }

@@ -18,8 +18,8 @@ use std::fs::{self, Metadata};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::weights::cache;
-use crate::weights::digest::{is_sha256, sha256_of};
+use crate::digest::{is_sha256, sha256_of};
+use crate::kept;
 
 /// What the names of records end with.
 pub(super) const EXTENSION: &str = "hash";
@@ -60,7 +60,7 @@ impl RememberedHash {
         let settled = now.checked_sub(SETTLED).and_then(nanoseconds);
         if settled.is_some_and(|settled| self.state.modified.max(self.state.changed) < settled) {
             // Without a record the file is hashed again.
-            let _ = cache::replace(&self.record, self.line(sha256).as_bytes());
+            let _ = kept::replace(&self.record, self.line(sha256).as_bytes());
         }
     }
 
