@@ -1,6 +1,7 @@
 //! The door for this repository's tests and benchmarks, which look at single steps. Anything here may change in
 //! any version.
 
+pub use crate::hub::{Event, Hub, Proxies};
 pub use crate::input::resample::{Rect, resize_crop};
 pub use crate::network::cpu::hardball::project;
 pub use crate::network::cpu::matmul::{accumulate, gate};
@@ -8,7 +9,6 @@ pub use crate::network::cpu::operand::{Format, Operand, Products, Rows};
 pub use crate::network::cpu::panels::Panels;
 pub use crate::network::model::QLNet;
 pub use crate::random::{IMAGES, normal, stream};
-pub use crate::weights::hub::{Event, Hub, Proxies};
 
 /// The operations of the network, each beside its plain version.
 pub mod ops {

@@ -14,7 +14,7 @@
 //! symmetry    folded weights -> other weights with the same output
 //! cli         the program: what it parses, prints and advises
 //!
-//! error, output, random, simd, text    what all rooms may use
+//! error, output, panics, random, simd, text    what all rooms may use
 //! ```
 //!
 //! A classifier in two lines, and everything below it in the modules:
@@ -38,13 +38,16 @@
 
 #[doc(hidden)]
 pub mod cli;
+mod digest;
 mod error;
 pub mod eval;
+pub(crate) mod hub;
 pub mod input;
 #[doc(hidden)]
 pub mod internals;
 pub mod network;
 mod output;
+mod panics;
 mod random;
 mod simd;
 pub mod symmetry;

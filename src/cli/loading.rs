@@ -8,8 +8,8 @@ use anyhow::Result;
 use indicatif::{ProgressBar, ProgressDrawTarget};
 
 use super::print::{bar_style, say};
+use crate::hub;
 use crate::weights::Event;
-use crate::weights::hub;
 
 /// Between two lines about a download, where there is no terminal to draw a bar on.
 const LINE_EVERY: Duration = Duration::from_secs(10);

@@ -11,7 +11,8 @@
 //! corruptions    the errors on ImageNet-C, and their mean
 //! run, shard     what tells one evaluation from another, and a part of one
 //! predictions    files of all scores, which can be continued and put together
-//! report         a page to look at
+//! compare        two files of predictions, image by image
+//! report         pages to look at
 //! ```
 //!
 //! ```
@@ -36,6 +37,7 @@
 //! ```
 
 mod accuracy;
+pub mod compare;
 pub mod corruptions;
 pub mod dataset;
 pub mod per_class;
@@ -49,7 +51,7 @@ mod summary;
 mod tally;
 
 pub use accuracy::Accuracy;
-pub use pipeline::{Pipeline, evaluate};
+pub use pipeline::{Pipeline, evaluate, prepare};
 pub use run::Run;
 pub use scores::{Row, Scores, TOP};
 pub use shard::Shard;

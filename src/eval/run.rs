@@ -12,6 +12,9 @@ use crate::text::thousands;
 use crate::weights::digest::sha256_of;
 use crate::weights::registry::Model;
 
+/// The fact that shards of one run need not share.
+const DEVICE: &str = "device";
+
 /// What was evaluated, and how: enough to tell whether two files of predictions belong together.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Run {
@@ -111,31 +114,40 @@ impl Run {
 
     /// Why the predictions of `other` cannot be compared with those of this run, unless they can.
     pub(super) fn difference(&self, other: &Self) -> Option<String> {
+        // The device may be another: shards are put together from several.
+        let (name, ours, theirs) = self.differences(other).into_iter().find(|(name, ..)| *name != DEVICE)?;
+        Some(format!("other {name} ({ours} there, {theirs} here)"))
+    }
+
+    /// What differs from another run, in words: what it is, how it is here and there.
+    pub(super) fn differences(&self, other: &Self) -> Vec<(&'static str, String, String)> {
+        let both = self.facts().into_iter().zip(other.facts());
+        let both = both.map(|((name, ours), (_, theirs))| (name, ours, theirs));
+        both.filter(|(_, ours, theirs)| ours != theirs).collect()
+    }
+
+    /// What tells it from another run, with the name of each fact.
+    fn facts(&self) -> [(&'static str, String); 10] {
         let hash = |hash: &str| hash.get(..12).unwrap_or(hash).to_string();
-        let data = |data: &Fingerprint| format!("{} images, {} bytes, {}", data.images, data.bytes, hash(&data.sha256));
-        let outputs = |run: &Self| match (run.part_of_outputs(), &run.outputs) {
+        let Fingerprint { images, bytes, sha256 } = &self.data;
+        let outputs = match (self.part_of_outputs(), &self.outputs) {
             (Some(part), Some(outputs)) => {
                 let text: String = outputs.iter().map(|output| format!("{output}\n")).collect();
                 format!("{part}, {}", hash(&sha256_of(text.as_bytes())))
             }
             _ => "all".to_string(),
         };
-        let preprocess = |run: &Self| format!("{}, JPEG by {}", run.preprocess, run.jpeg_decoder);
-        let facts = |run: &Self| {
-            [
-                ("weights", hash(&run.weights_sha256)),
-                ("preprocessing", preprocess(run)),
-                ("treatment of damaged files", if run.strict { "refused" } else { "scored" }.into()),
-                ("limit of pixels", run.max_pixels.to_string()),
-                ("dtype", run.dtype.clone()),
-                ("outputs", outputs(run)),
-                ("data", data(&run.data)),
-                ("model", format!("{} with {} classes", run.model, run.classes)),
-                ("version", format!("qlnet {}", run.qlnet)),
-            ]
-        };
-        let (ours, theirs) = (facts(self), facts(other));
-        let (ours, theirs) = ours.into_iter().zip(theirs).find(|(ours, theirs)| ours != theirs)?;
-        Some(format!("other {} ({} there, {} here)", ours.0, ours.1, theirs.1))
+        [
+            ("weights", hash(&self.weights_sha256)),
+            ("preprocessing", format!("{}, JPEG by {}", self.preprocess, self.jpeg_decoder)),
+            ("treatment of damaged files", if self.strict { "refused" } else { "scored" }.into()),
+            ("limit of pixels", self.max_pixels.to_string()),
+            ("dtype", self.dtype.clone()),
+            ("outputs", outputs),
+            ("data", format!("{images} images, {bytes} bytes, {}", hash(sha256))),
+            ("model", format!("{} with {} classes", self.model, self.classes)),
+            ("version", format!("qlnet {}", self.qlnet)),
+            (DEVICE, self.device.clone()),
+        ]
     }
 }

@@ -5,12 +5,12 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use crate::error::{At, Error, Result};
+use crate::hub::{self, Hub};
 use crate::weights::cache::{cache_dir, cached, find};
 use crate::weights::checkpoint::{self, Checkpoint};
 use crate::weights::digest::sha256_of;
 use crate::weights::folded::Weights;
 use crate::weights::hashed_file::HashedFile;
-use crate::weights::hub::{self, Hub};
 use crate::weights::registry::{self, Model, WeightsSource};
 use crate::weights::remembered_hash::RememberedHash;
 

@@ -26,22 +26,21 @@
 pub(crate) mod cache;
 pub(crate) mod checkpoint;
 pub(crate) mod config;
-pub(crate) mod digest;
 mod export;
 mod fold;
 mod folded;
 mod hashed_file;
-pub(crate) mod hub;
 mod infer;
 mod load;
 mod random;
 pub(crate) mod registry;
 pub(crate) mod remembered_hash;
 
+pub(crate) use crate::digest;
+pub use crate::hub::Event as DownloadEvent;
 pub use checkpoint::Checkpoint;
 pub use config::{BlockConfig, Config, Conv, Skip};
 pub use folded::Weights;
-pub use hub::Event as DownloadEvent;
 pub use load::{Event, Loaded, load_file, load_model};
 pub(crate) use load::{Found, Source, load_unless};
 pub use registry::{HubFile, Label, MODELS, Model, WeightsSource, find};

@@ -6,7 +6,7 @@ use clap::Args;
 
 use crate::cli::arguments::{ModelArgs, PictureArgs, PreprocessArgs, count, positive};
 use crate::eval::Shard;
-use crate::eval::dataset::Selection;
+use crate::eval::dataset::{Layout, Selection};
 
 /// Measure accuracy on a folder or an archive of labelled images.
 ///
@@ -24,10 +24,13 @@ use crate::eval::dataset::Selection;
 pub struct Eval {
     /// The images: a folder with a folder per class (named by WordNet id, by index as ImageNet-V2's, or
     /// for other models by label), or a folder of images with a file of labels; or a tar archive of
-    /// either; or a folder of ImageNet-C, with a folder per corruption and severity. May be given several
-    /// times.
-    #[arg(long, visible_alias = "data", value_name = "PATH", required_unless_present = "merge")]
+    /// either; or Parquet files or WebDataset shards, or the folder that they are in
+    /// ('val-{0000..0063}.tar' stands for all of them); or a folder of ImageNet-C, with a folder per
+    /// corruption and severity. May be given several times.
+    #[arg(long, visible_alias = "data", value_name = "PATH", required_unless_present_any = ["merge", "compare"])]
     pub imagenet_val: Vec<PathBuf>,
+    #[command(flatten)]
+    pub layout: LayoutArgs,
     #[command(flatten)]
     pub labels: LabelArgs,
     #[command(flatten)]
@@ -46,6 +49,22 @@ pub struct Eval {
     pub preprocess: PreprocessArgs,
     #[command(flatten)]
     pub model: ModelArgs,
+}
+
+/// Which files and columns are taken of Parquet files and WebDataset shards.
+#[derive(Args, Clone)]
+#[command(next_help_heading = "Parquet and WebDataset")]
+pub struct LayoutArgs {
+    /// The split of a folder that has several; validation unless set.
+    #[arg(long, value_name = "NAME")]
+    pub split: Option<String>,
+    /// The column of images, `image` unless set; or the extension of images in shards.
+    #[arg(long, value_name = "NAME")]
+    pub input_key: Option<String>,
+    /// The column of labels, `label` unless set; or the extension, or the field of the JSON, that says the
+    /// class in shards, `cls` or `label` unless set.
+    #[arg(long, value_name = "NAME")]
+    pub target_key: Option<String>,
 }
 
 /// What the images show.
@@ -126,6 +145,22 @@ pub struct ResultArgs {
         "resize", "interpolation", "crop", "model", "weights", "device", "dtype", "threads",
     ])]
     pub merge: Vec<PathBuf>,
+    /// Evaluate nothing; compare two complete files of predictions of the same images, image by image: accuracy,
+    /// what only one gets right, McNemar's exact test. With --imagenet-val, the --report has pictures. With --json
+    /// {"a", "b", "differences", "top1": {"both", "only_a", "only_b", "neither", "difference", "mcnemar_p"}, ...}.
+    #[arg(long, value_names = ["A", "B"], num_args = 2, conflicts_with_all = [
+        "LabelArgs", "PartArgs", "PictureArgs", "PreprocessArgs", "ModelArgs", "batch_size", "workers", "predictions",
+        "resume", "merge", "per_class", "skip_errors",
+    ])]
+    pub compare: Vec<PathBuf>,
+}
+
+impl LayoutArgs {
+    /// As the library takes them.
+    pub fn layout(&self) -> Layout {
+        let Self { split, input_key, target_key } = self.clone();
+        Layout { input_key, target_key, split }
+    }
 }
 
 impl PartArgs {

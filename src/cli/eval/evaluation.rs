@@ -105,11 +105,8 @@ impl Session<'_> {
         if let (Some(file), None) = (dataset.labels_from(), &args.labels) {
             self.note(set, &format!("labels from {}", printable(&file.display().to_string())));
         }
-        if dataset.folders_are_indices() {
-            self.note(
-                set,
-                "the folders are named by numbers, which are taken as the model's indices, as in ImageNet-V2",
-            );
+        for note in [dataset.listing().note(), dataset.note()].into_iter().flatten() {
+            self.note(set, &printable(note));
         }
         Ok(dataset)
     }

@@ -35,7 +35,7 @@ pub fn merge(args: &Eval) -> Result<ExitCode> {
         }
         None => None,
     };
-    let images = args.imagenet_val.first().map(|path| open(path)).transpose()?;
+    let images = args.imagenet_val.first().map(|path| open(args, path)).transpose()?;
     let mut writer = match &args.results.predictions {
         Some(path) => Some(Writer::create(path, run.clone())?),
         None => None,

@@ -5,6 +5,7 @@
 //! sets          which sets of images that names
 //! evaluation    one set: from what was asked for to its result
 //! merge         what was evaluated before, put together
+//! compare       two files of predictions, image by image
 //! table         results as tables
 //! outputs       the files that are written at the end
 //! progress      what is shown meanwhile
@@ -12,6 +13,7 @@
 //! ```
 
 mod arguments;
+mod compare;
 mod evaluation;
 mod merge;
 mod outputs;
@@ -38,8 +40,11 @@ use super::print::{print_and_go_on, say, to_json};
 use crate::eval::Summary;
 use crate::text::thousands;
 
-/// Evaluates images, or puts together what was evaluated before.
+/// Evaluates images, or puts together what was evaluated before, or compares it.
 pub fn run(args: &Eval) -> Result<ExitCode> {
+    if let [a, b] = &args.results.compare[..] {
+        return compare::run(args, a, b);
+    }
     if args.results.merge.is_empty() { evaluate_sets(args) } else { merge::merge(args) }
 }
 
@@ -47,8 +52,8 @@ pub fn run(args: &Eval) -> Result<ExitCode> {
 fn evaluate_sets(args: &Eval) -> Result<ExitCode> {
     let sets = sets(args)?;
     // Parts of ImageNet-C are searched only when their turn comes: all together they have millions of images.
-    let open_now = |set: &Set| set.corrupted.is_none().then(|| open(&set.path)).transpose();
-    let listings = sets.iter().map(open_now).collect::<crate::Result<Vec<_>>>()?;
+    let open_now = |set: &Set| set.corrupted.is_none().then(|| open(args, &set.path)).transpose();
+    let listings = sets.iter().map(open_now).collect::<Result<Vec<_>>>()?;
     let outputs = Outputs::create(args, &sets.iter().map(|set| &set.files).collect::<Vec<_>>())?;
     let model = args.model.registered();
     let (classifier, sha256) = args.model.load(args.preprocess.resolve(model)?)?;
@@ -87,7 +92,7 @@ fn evaluate_all(
         }
         let prepared = match prepared {
             Some(prepared) => prepared,
-            None => session.prepare(set, open(&set.path)?)?,
+            None => session.prepare(set, open(session.args, &set.path)?)?,
         };
         if session.several {
             say("progress", &format!("{}, set {} of {}", set.name, place + 1, sets.len()));

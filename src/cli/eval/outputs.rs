@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
+use image::RgbImage;
 
 use super::arguments::{Eval, LabelArgs};
 use super::sets::Files;
@@ -12,7 +13,7 @@ use crate::cli::print::say;
 use crate::eval::dataset::Listing;
 use crate::eval::per_class::class_rows;
 use crate::eval::report::Report;
-use crate::eval::{Summary, Tally};
+use crate::eval::{Run, Summary, Tally};
 use crate::output::Output;
 use crate::weights::registry::Label;
 
@@ -63,23 +64,48 @@ impl Outputs {
             output.write(&to_csv(&class_rows(tally, labels))?)?;
         }
         if let Some(output) = self.report {
-            let missing = Cell::new(0);
-            let crop = |path: &str| {
-                let images = images?;
-                let image = images.find(path);
-                missing.set(missing.get() + usize::from(image.is_none()));
-                let bytes = images.read(image?).ok()?;
-                let crop = summary.run.preprocess.crop_of(&bytes, path.as_ref(), summary.run.pictures());
-                crop.ok().map(|crop| crop.pixels)
-            };
+            let pictures = Pictures::new(images, summary.run);
+            let crop = |path: &str| pictures.crop(&[path]);
             let report = Report { run: summary.run, tally, labels, data, part: summary.part(), crop: &crop };
             output.write(report.html().as_bytes())?;
-            if images.is_none() {
-                say("note", "the report has no pictures; give --imagenet-val too");
-            } else if missing.get() > 0 {
-                say("note", "the report lacks pictures: --imagenet-val does not hold all images that were evaluated");
-            }
+            pictures.say_what_is_missing();
         }
         Ok(())
+    }
+}
+
+/// The pictures of a report.
+pub struct Pictures<'a> {
+    images: Option<&'a Listing>,
+    /// The run whose network saw them.
+    run: &'a Run,
+    /// How many were asked for that are not there.
+    missing: Cell<usize>,
+}
+
+impl<'a> Pictures<'a> {
+    /// From these images, if there are any.
+    pub fn new(images: Option<&'a Listing>, run: &'a Run) -> Self {
+        Self { images, run, missing: Cell::new(0) }
+    }
+
+    /// What the network saw of the image at one of these paths, if that can still be read.
+    pub fn crop(&self, paths: &[&str]) -> Option<RgbImage> {
+        let images = self.images?;
+        let found = paths.iter().find_map(|path| Some((*path, images.find(path)?)));
+        self.missing.set(self.missing.get() + usize::from(found.is_none()));
+        let (path, image) = found?;
+        let bytes = images.read(image).ok()?;
+        let crop = self.run.preprocess.crop_of(&bytes, path.as_ref(), self.run.pictures());
+        crop.ok().map(|crop| crop.pixels)
+    }
+
+    /// Says so if there are none, or if some were missing.
+    pub fn say_what_is_missing(&self) {
+        if self.images.is_none() {
+            say("note", "the report has no pictures; give --imagenet-val too");
+        } else if self.missing.get() > 0 {
+            say("note", "the report lacks pictures: --imagenet-val does not hold all images that were evaluated");
+        }
     }
 }

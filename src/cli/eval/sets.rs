@@ -65,8 +65,8 @@ impl Files {
 }
 
 /// The images of a set.
-pub fn open(path: &Path) -> crate::Result<Listing> {
-    Listing::new(path)
+pub fn open(args: &Eval, path: &Path) -> Result<Listing> {
+    Ok(Listing::open(path, &args.layout.layout())?)
 }
 
 /// Whether more than one table line comes of what was named: a second argument, or ImageNet-C.
@@ -238,6 +238,7 @@ mod tests {
             report: None,
             skip_errors: false,
             merge: Vec::new(),
+            compare: Vec::new(),
         }
     }
 }

@@ -59,12 +59,12 @@ pub(crate) fn without_partial(path: &Path) -> PathBuf {
 
 impl PredictionsProblem {
     /// This problem in words.
-    fn error(self, words: String) -> Error {
+    pub(in crate::eval) fn error(self, words: String) -> Error {
         self.because()(Reason::new(words))
     }
 
     /// Makes an error of this problem, for `map_err`.
-    fn because(self) -> impl FnOnce(Reason) -> Error {
+    pub(in crate::eval) fn because(self) -> impl FnOnce(Reason) -> Error {
         move |reason| Error::Predictions { problem: self, reason }
     }
 }

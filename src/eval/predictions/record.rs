@@ -1,5 +1,7 @@
 //! A row as it is in a file, and as a line of text.
 
+use std::io::{Cursor, SeekFrom};
+
 use serde::{Deserialize, Serialize};
 
 use super::Format;
@@ -106,15 +108,28 @@ impl Record {
         }
     }
 
-    /// The record that a line holds.
-    pub fn from_line(line: &[u8], format: Format) -> Result<Self, Reason> {
-        let unlike = || Reason::new("not a row of predictions");
-        match format {
-            Format::Csv => {
-                let mut reader = csv::ReaderBuilder::new().has_headers(false).from_reader(line);
-                reader.deserialize().next().context("an empty line")?.map_err(|_| unlike())
-            }
-            Format::JsonLines => serde_json::from_slice(line).map_err(|_| unlike()),
-        }
+    /// The record that a line of CSV holds. The reader is used again for each line: to make one takes longer than
+    /// to read a line.
+    pub fn from_csv(line: Vec<u8>, reader: &mut LineReader) -> Result<Self, Reason> {
+        *reader.get_mut() = Cursor::new(line);
+        reader.seek_raw(SeekFrom::Start(0), csv::Position::new())?;
+        reader.deserialize().next().context("an empty line")?.map_err(|_| unlike())
     }
+
+    /// The record that a line of JSON holds.
+    pub fn from_json(line: &[u8]) -> Result<Self, Reason> {
+        serde_json::from_slice(line).map_err(|_| unlike())
+    }
+}
+
+/// Reads CSV a line at a time, for [`Record::from_csv`].
+pub type LineReader = csv::Reader<Cursor<Vec<u8>>>;
+
+/// A reader that has no line yet.
+pub fn line_reader() -> LineReader {
+    csv::ReaderBuilder::new().has_headers(false).from_reader(Cursor::default())
+}
+
+fn unlike() -> Reason {
+    Reason::new("not a row of predictions")
 }

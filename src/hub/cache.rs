@@ -14,8 +14,8 @@ use hf_hub::{Cache, Repo, RepoType};
 
 use super::link::{LINKS, copy_to_temporary, link_or_copy};
 use super::{Event, temporary};
+use crate::digest::sha256;
 use crate::error::{Error, Result};
-use crate::weights::digest::sha256;
 use crate::weights::registry::HubFile;
 
 /// What `HF_HOME` names, or where it is unless set.

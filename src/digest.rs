@@ -33,7 +33,7 @@ pub fn sha256_of(bytes: &[u8]) -> String {
 }
 
 /// Whether a text has the form of a SHA-256.
-pub(super) fn is_sha256(text: &str) -> bool {
+pub(crate) fn is_sha256(text: &str) -> bool {
     text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
 

@@ -74,7 +74,7 @@ pub fn copy_to_temporary(from: &Path, dir: &Path, sha256: &str) -> io::Result<Te
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::weights::digest::sha256_of;
+    use crate::digest::sha256_of;
     use std::path::PathBuf;
 
     const CONTENT: &[u8] = b"the content of a file";

@@ -23,6 +23,7 @@ mod http;
 mod link;
 mod proxy;
 mod request_error;
+mod splits;
 mod temporary;
 
 use std::fmt;
@@ -38,6 +39,7 @@ use self::cache::{CachePaths, mismatch};
 use self::download::Download;
 pub use self::proxy::Proxies;
 use self::request_error::without_secrets;
+pub use self::splits::{FilesKind, SplitFiles, files_of_split};
 use crate::error::{Error, Reason, Result};
 use crate::weights::registry::HubFile;
 
