@@ -76,8 +76,9 @@ def distorted(picture, rng, strength):
 class Maker:
     """Makes sets of distorted pictures."""
 
-    def __init__(self, pictures, seed):
+    def __init__(self, pictures, images, seed):
         self.rng = random.Random(seed)
+        self.count = images
         self.pictures = []
         for path in sorted(pictures.iterdir()):
             if path.suffix.lower() in (".png", ".jpg", ".jpeg"):
@@ -110,23 +111,26 @@ class Maker:
         return sorted(known + self.rng.sample([wnid for wnid in WNIDS if wnid not in known], count - len(known)))
 
     def all_sets(self, folder):
-        self.class_folders(folder / "val", 60, self.some_classes(20), stem="ILSVRC2012_val")
-        real = [self.rng.sample(range(1000), self.rng.randint(0, 2)) for _ in range(60)]
+        count = self.count
+        self.class_folders(folder / "val", count, self.some_classes(20), stem="ILSVRC2012_val")
+        real = [self.rng.sample(range(1000), self.rng.randint(0, 2)) for _ in range(count)]
         for number, path in enumerate(sorted(folder.glob("val/*/*"), key=lambda path: path.stem)):
             if self.rng.random() < 0.7:  # the label itself, or what a network that knows little says
                 real[number].append(WNIDS.index(path.parent.name))
         (folder / "real.json").write_text(json.dumps(real))
-        self.class_folders(folder / "imagenetv2", 50, self.some_classes(20), name=lambda wnid: str(WNIDS.index(wnid)))
-        self.class_folders(folder / "imagenet-a", 60, self.some_classes(20))
-        self.class_folders(folder / "imagenet-r", 60, self.some_classes(25))
-        self.class_folders(folder / "sketch", 50, self.some_classes(30))
+        index = lambda wnid: str(WNIDS.index(wnid))  # noqa: E731
+        self.class_folders(folder / "imagenetv2", count - 5, self.some_classes(20), name=index)
+        self.class_folders(folder / "imagenet-a", count, self.some_classes(20))
+        self.class_folders(folder / "imagenet-r", count, self.some_classes(25))
+        self.class_folders(folder / "sketch", count - 5, self.some_classes(30))
         names = iter(ALEXNET)
-        for group, count in GROUPS.items():
-            for corruption in [next(names) for _ in range(count)]:
+        for group, members in GROUPS.items():
+            for corruption in [next(names) for _ in range(members)]:
                 for severity in range(1, 6):
                     part = folder / "imagenet-c" / group / corruption / str(severity)
                     classes = self.some_classes(12)
-                    self.class_folders(part, 6, classes, stem="ILSVRC2012_val", strength=severity / 2, size=224)
+                    look = {"strength": severity / 2, "size": 224}
+                    self.class_folders(part, count // 10, classes, stem="ILSVRC2012_val", **look)
 
 
 # ---- what the authors publish, in PyTorch ----
@@ -146,14 +150,14 @@ def cropped(picture):
 
 
 def logits_of(net, paths, resize=True):
-    rows = []
+    pixels = []
+    for path in paths:
+        picture = Image.open(path).convert("RGB")
+        crop = cropped(resized(picture) if resize else picture)
+        pixels.append((np.asarray(crop, np.float32) / 255 - MEAN) / STD)
+    batches = torch.from_numpy(np.stack(pixels).transpose(0, 3, 1, 2).copy()).split(16)
     with torch.inference_mode():
-        for path in paths:
-            picture = Image.open(path).convert("RGB")
-            crop = cropped(resized(picture) if resize else picture)
-            pixels = (np.asarray(crop, np.float32) / 255 - MEAN) / STD
-            rows.append(net(torch.from_numpy(pixels.transpose(2, 0, 1)[None].copy()))[0])
-    return torch.stack(rows)
+        return torch.cat([net(batch) for batch in batches])
 
 
 def scores(logits, targets):
@@ -194,7 +198,7 @@ def real_accuracy(net, folder, file):
     real = json.loads(file.read_text())
     paths = sorted(folder.glob("*/*"), key=lambda path: path.stem)
     predictions = logits_of(net, paths).argmax(1).tolist()
-    return np.mean([prediction in labels for prediction, labels in zip(predictions, real) if labels])
+    return float(np.mean([prediction in labels for prediction, labels in zip(predictions, real) if labels]))
 
 
 def imagenet_c(net, folder):
@@ -311,13 +315,16 @@ def main():
     parser.add_argument("--pictures", type=Path, required=True)
     parser.add_argument("--qlnet", type=Path, default=ROOT / "target" / "release" / "qlnet")
     parser.add_argument("--validate", type=Path, help="timm's validate.py")
+    parser.add_argument("--images", type=int, default=40, help="of a set, and ten times those of a part of ImageNet-C")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of PyTorch")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--keep", type=Path, help="make the sets in this folder, and leave them there")
     args = parser.parse_args()
+    torch.set_num_threads(args.threads)
     net = from_file(args.weights)
     with tempfile.TemporaryDirectory() as folder:
         folder = args.keep or Path(folder)
-        Maker(args.pictures, args.seed).all_sets(folder)
+        Maker(args.pictures, args.images, args.seed).all_sets(folder)
         wrong = compare(args, net, folder)
     print("all the same" if wrong == 0 else f"{wrong} numbers differ")
     sys.exit(0 if wrong == 0 else 1)

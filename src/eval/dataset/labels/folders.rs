@@ -61,16 +61,16 @@ fn unknown_folders(
         (Some(file), _) => {
             DatasetProblem::Labels.error(format!("{shown}: {} has no line for the folders {folders}", file.display()))
         }
-        (None, Some(parent)) => DatasetProblem::FolderAbove.error(format!(
-            "{shown}: folders that are no classes of the model: {folders}; did you mean {}?",
-            root.join(parent).display()
-        )),
-        // In a directory they would have been found.
-        (None, None) if CORRUPTIONS.iter().any(|corruption| unknown.contains(&corruption.name)) => {
+        // The corruptions in a directory are sets by themselves.
+        (None, _) if CORRUPTIONS.iter().any(|corruption| unknown.contains(&corruption.name)) => {
             let words = "corruptions of ImageNet-C, and not classes";
             DatasetProblem::Archive
                 .error(format!("{shown}: {words}: {folders}; unpack the archive and name its folder"))
         }
+        (None, Some(parent)) => DatasetProblem::FolderAbove.error(format!(
+            "{shown}: folders that are no classes of the model: {folders}; did you mean {}?",
+            root.join(parent).display()
+        )),
         (None, None) => {
             let kind = match (classes.have_wnids(), are_indices(entries, classes)) {
                 (false, _) => "labels or indices",
