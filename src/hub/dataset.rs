@@ -20,7 +20,7 @@ pub struct DatasetName {
     pub name: String,
     /// A branch, a tag or the full hash of a commit; `main` unless it is named.
     pub revision: String,
-    /// As [`files_of_split`] takes it.
+    /// The name of a split, or `FOLDER/SPLIT` for one of the files below a folder alone.
     pub split: Option<String>,
 }
 
