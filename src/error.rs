@@ -184,6 +184,14 @@ pub enum DatasetProblem {
     NoImages,
     /// It is an archive that cannot be read, or no archive.
     Archive,
+    /// It is a Parquet file that cannot be read, or none.
+    Table,
+    /// A Parquet file has no columns of images and labels, or shards have several images in a sample.
+    Columns,
+    /// The split that is asked for is not there or not complete, or none is named and several could be meant.
+    Split,
+    /// The labels that came with the images are missing, or are none of the model's classes.
+    OwnLabels,
     /// An image cannot be used as it is, for its name or what it is.
     Image,
     /// There are folders that are no classes of the model, and no class map says which class each one is.
@@ -194,18 +202,18 @@ pub enum DatasetProblem {
     MixedForms,
     /// Images are not in class folders, and no file has their labels.
     NoLabels,
-    /// A class map is given for images that are not in class folders.
+    /// A class map is given for images that are not in class folders, and have no labels with them.
     ClassMapWithoutFolders,
     /// A file of labels or classes cannot be understood, or does not fit the images or the model.
     Labels,
+    /// Images show classes that are none of the outputs that are scored.
+    OtherOutputs,
     /// A text does not name a data set on the hub.
     Name,
     /// It cannot be downloaded.
     Download,
     /// There is not enough space on the disk to download it.
     Space,
-    /// The split that is asked for is not there or not complete, or none is named and several could be meant.
-    Split,
 }
 
 /// What is wrong with a file of predictions.
@@ -230,6 +238,10 @@ pub enum PredictionsProblem {
     /// Files do not make up one run: one is missing or there twice, they are of different runs, or their
     /// rows are not those that the run wrote.
     Mixture,
+    /// It is of one of several shards, where that of a whole run is asked for.
+    Part,
+    /// Two files cannot be compared image by image: they are of other images, labels or classes.
+    Unlike,
     /// Another process writes it.
     InUse,
     /// It cannot be written further, for want of space for example; it can be continued.

@@ -10,6 +10,20 @@ pub fn percent(share: f64) -> String {
     format!("{:.2} %", 100.0 * share)
 }
 
+/// `-0.28`: a difference of two shares, in hundredths.
+pub fn points(difference: f64) -> String {
+    format!("{:+.2}", 100.0 * difference)
+}
+
+/// `0.0312`, or `1.2e-9` where that would be 0.
+pub fn p_value(p: f64) -> String {
+    match p {
+        0.0 => "below 1e-300".into(),
+        p if p < 0.001 => format!("{p:.1e}"),
+        p => format!("{p:.4}"),
+    }
+}
+
 /// `50,000`
 pub fn thousands(number: u64) -> String {
     let digits = number.to_string();
@@ -32,6 +46,8 @@ mod tests {
     fn numbers_are_grouped() {
         assert_eq!([0, 999, 1000, 50_000, 1_281_167].map(thousands), ["0", "999", "1,000", "50,000", "1,281,167"]);
         assert_eq!(percent(0.784), "78.40 %");
+        assert_eq!([0.0, 0.0123, -0.25].map(points), ["+0.00", "+1.23", "-25.00"]);
+        assert_eq!([1.0, 0.03125, 3.9e-19, 0.0].map(p_value), ["1.0000", "0.0312", "3.9e-19", "below 1e-300"]);
         assert_eq!([0, 80_405_585, 6_673_500_000].map(bytes), ["0.0 MB", "80.4 MB", "6.67 GB"]);
     }
 }

@@ -132,9 +132,9 @@ impl PictureArgs {
 #[command(next_help_heading = "Preprocessing")]
 pub struct PreprocessArgs {
     /// `timm`: what the published accuracy was measured with (resize to 235 bicubic, crop 224);
-    /// `notebook`: that of the author's notebook (256 bilinear, 224).
-    #[arg(long, default_value = "timm", value_name = "PRESET")]
-    pub preprocess: Preset,
+    /// `notebook`: that of the author's notebook (256 bilinear, 224). [default: timm]
+    #[arg(long, value_name = "PRESET")]
+    pub preprocess: Option<Preset>,
     /// Resize the shorter side to this many pixels instead.
     #[arg(long, value_name = "PIXELS", value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub resize: Option<u32>,
@@ -153,7 +153,7 @@ impl PreprocessArgs {
     /// # Errors
     /// If the sizes do not fit each other.
     pub fn resolve(&self, model: &Model) -> Result<Preprocess> {
-        let preset = |crop| match self.preprocess {
+        let preset = |crop| match self.preprocess.unwrap_or(Preset::Timm) {
             Preset::Timm => Preprocess::timm(crop, model.crop_pct, model.interpolation),
             Preset::Notebook => Preprocess::notebook(crop),
         };
@@ -162,6 +162,17 @@ impl PreprocessArgs {
         preprocess.interpolation = self.interpolation.map_or(preprocess.interpolation, Kernel::interpolation);
         preprocess.validate()?;
         Ok(preprocess)
+    }
+
+    /// The same for images that are crops already, as ImageNet-C's: they are not made larger to be cropped again,
+    /// unless a preset or a resize was asked for.
+    ///
+    /// # Errors
+    /// As [`Self::resolve`].
+    pub fn resolve_for_crops(&self, model: &Model) -> Result<Preprocess> {
+        let preprocess = self.resolve(model)?;
+        let asked = self.preprocess.is_some() || self.resize.is_some();
+        Ok(if asked { preprocess } else { Preprocess { resize: preprocess.crop, ..preprocess } })
     }
 }
 

@@ -1,22 +1,29 @@
 //! `qlnet bench`
 
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::Args;
 use serde::Serialize;
 
 use super::arguments::{ModelArgs, positive, seconds};
+use super::data_sets;
 use super::print::{print, to_json};
+use crate::eval::dataset::Layout;
+use crate::eval::{Pipeline, prepare};
 use crate::input::preprocess::Preprocess;
 use crate::network::bench::{Effort, StepTiming, time, time_steps};
 use crate::network::classifier::Classifier;
 use crate::network::device;
+use crate::text::thousands;
 
-/// Time the forward pass.
+/// Time the forward pass, or how fast images are read.
 ///
-/// Runs the network on noise and prints the median time per image for each batch size.
+/// Runs the network on noise and prints the median time per image for each batch size; with --data, reads,
+/// decodes and resizes the images of a data set as eval does, without the network.
 #[derive(Args)]
 pub struct Bench {
     /// Batch sizes to time, separated by commas.
@@ -37,8 +44,13 @@ pub struct Bench {
     /// Time each step of the network instead of the whole.
     #[arg(long)]
     pub layers: bool,
+    /// Read, decode and resize images instead: a folder, an archive, Parquet files or WebDataset shards,
+    /// as `eval --imagenet-val` takes them. --threads is the number of threads that do it.
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["batch_size", "input_size", "layers", "weights", "dtype", "device"])]
+    pub data: Option<PathBuf>,
     /// Print a JSON array: [{"batch_size", "ms_per_image", "images_per_second", "repetitions"}], with
-    /// --layers [{"batch_size", "steps": [{"step", "ms_per_image"}]}].
+    /// --layers [{"batch_size", "steps": [{"step", "ms_per_image"}]}]; with --data one object: {"images",
+    /// "threads", "images_per_second", "repetitions"}.
     #[arg(long)]
     pub json: bool,
     #[command(flatten)]
@@ -46,6 +58,10 @@ pub struct Bench {
 }
 
 pub fn run(args: &Bench) -> Result<ExitCode> {
+    if let Some(data) = &args.data {
+        reading(args, data)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let model = args.model.registered();
     let crop = args.input_size.unwrap_or(model.input_size);
     let (classifier, _) = args.model.load(Preprocess { resize: crop, crop, interpolation: model.interpolation })?;
@@ -98,4 +114,51 @@ fn layers(args: &Bench, classifier: &Classifier, effort: &Effort) -> Result<()> 
         batches.push(Batch { batch_size, steps });
     }
     if args.json { print(&to_json(&batches)?) } else { Ok(()) }
+}
+
+/// How fast images are read, decoded and resized.
+#[derive(Serialize)]
+struct Reading {
+    /// Images of the data set.
+    images: usize,
+    threads: usize,
+    /// The median of all passes.
+    images_per_second: f64,
+    /// Passes over all images that were counted.
+    repetitions: usize,
+}
+
+fn reading(args: &Bench, data: &Path) -> Result<()> {
+    let model = args.model.registered();
+    let preprocess = Preprocess::timm(model.input_size, model.crop_pct, model.interpolation);
+    let listing = data_sets::listing(data, &Layout::default())?;
+    let pipeline = Pipeline::default();
+    let (images, threads) = (listing.images(), pipeline.workers);
+    let pass = || -> Result<Duration> {
+        let start = Instant::now();
+        let mut failed = None;
+        prepare(&listing, preprocess, 0..images, pipeline, |crops| -> Result<_> {
+            failed = failed.take().or_else(|| crops.into_iter().find_map(Result::err));
+            Ok(if failed.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+        })?;
+        failed.map_or(Ok(start.elapsed()), |error| bail!("{}: {error}", data.display()))
+    };
+    // The first brings the files into memory.
+    pass()?;
+    let (start, mut times) = (Instant::now(), Vec::new());
+    while times.is_empty() || start.elapsed().as_secs_f64() < args.duration {
+        times.push(pass()?);
+    }
+    times.sort();
+    let median = times[times.len() / 2].as_secs_f64();
+    let reading = Reading { images, threads, images_per_second: images as f64 / median, repetitions: times.len() };
+    if args.json {
+        return print(&to_json(&reading)?);
+    }
+    print(&format!(
+        "{} images, {preprocess}, {threads} threads\n{:.1} images per second, {:.1} each thread",
+        thousands(images as u64),
+        reading.images_per_second,
+        reading.images_per_second / threads as f64
+    ))
 }

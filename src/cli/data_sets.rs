@@ -1,28 +1,25 @@
 //! Data sets that are named as on the hub, and what a person sees while they are downloaded.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::Result;
 
 use super::loading::{Download, say_if_it_takes_long};
 use super::print::say;
+use crate::eval::dataset::{Layout, Listing};
 use crate::hub::{DatasetEvent, DatasetFiles, DatasetName, Hub, PREFIX};
 use crate::text::{bytes, printable};
 
-/// Where images are on this machine that are named by a path, or as `hf:OWNER/NAME[@REVISION][:SPLIT]`: these are
-/// downloaded. Returns their folder or their only file, and the split whose files are meant, if one is named or was
-/// chosen.
-pub fn here(images: &Path, split: Option<&str>) -> Result<(PathBuf, Option<String>)> {
-    match images.to_str().filter(|text| text.starts_with(PREFIX)) {
-        Some(text) => {
-            let name: DatasetName = text.parse()?;
-            let split = name.split.clone().or(split.map(String::from));
-            let found = fetched(&name, split.as_deref())?;
-            let path = if let [file] = &*found.files { file.clone() } else { found.dir };
-            Ok((path, split.or(found.split)))
-        }
-        None => Ok((images.into(), split.map(String::from))),
-    }
+/// The images that a path stands for, or a name such as `hf:OWNER/NAME[@REVISION][:SPLIT]`: of these, the files are
+/// downloaded as far as they are not here.
+pub fn listing(images: &Path, layout: &Layout) -> Result<Listing> {
+    let Some(text) = images.to_str().filter(|text| text.starts_with(PREFIX)) else {
+        return Ok(Listing::open(images, layout)?);
+    };
+    let name: DatasetName = text.parse()?;
+    let split = name.split.clone().or_else(|| layout.split.clone());
+    let found = fetched(&name, split.as_deref())?;
+    Ok(Listing::of_files(images, found.files, layout)?)
 }
 
 /// Downloads the files of a split, as far as they are not here.

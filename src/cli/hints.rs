@@ -41,7 +41,12 @@ fn advice(error: &Error) -> Option<String> {
             }
             DatasetProblem::MixedForms => "keep one form, or name the labels of all with --labels",
             DatasetProblem::ClassMapWithoutFolders => "--class-map is for class folders",
-            DatasetProblem::NoLabels => "name one with --labels",
+            DatasetProblem::NoLabels => "name a list of labels with --labels",
+            DatasetProblem::OwnLabels => {
+                "say which classes they are with --class-map, or name the label of each image with --labels"
+            }
+            DatasetProblem::Columns => "--input-key and --target-key name them",
+            DatasetProblem::OtherOutputs => "--valid-labels must name the classes of all images",
             _ => return None,
         },
         Error::Predictions { problem, .. } => match problem {
@@ -55,6 +60,8 @@ fn advice(error: &Error) -> Option<String> {
             PredictionsProblem::NotWritten => "--resume can go on with it",
             PredictionsProblem::OtherRun => "give the same options as before, or begin another file with --predictions",
             PredictionsProblem::Incomplete => "finish it with --resume",
+            PredictionsProblem::Part => "put the shards together first, with --merge and --predictions",
+            PredictionsProblem::Unlike => "evaluate both on the same images, with the same labels",
             _ => return None,
         },
         _ => return None,

@@ -38,10 +38,11 @@ pub fn ensure_distinct(outputs: &[PathBuf], inputs: &[PathBuf]) -> Result<()> {
     let absolute = |path: &Path| {
         path.canonicalize().ok().or_else(|| Some(directory(path).canonicalize().ok()?.join(path.file_name()?)))
     };
-    let others = |place: usize| inputs.iter().chain(&outputs[..place]);
-    for (place, output) in outputs.iter().enumerate() {
-        let same = |other: &Path| absolute(other).is_some_and(|other| Some(other) == absolute(output));
-        if let Some(other) = others(place).find(|other| same(other)) {
+    let known = |paths: &[PathBuf]| paths.iter().map(|path| (path.clone(), absolute(path))).collect::<Vec<_>>();
+    let (outputs, inputs) = (known(outputs), known(inputs));
+    for (place, (output, own)) in outputs.iter().enumerate() {
+        let mut others = inputs.iter().chain(&outputs[..place]);
+        if let Some((other, _)) = others.find(|(_, other)| other.is_some() && other == own) {
             bail!("{} would be written over {}; give it another name", output.display(), other.display());
         }
     }

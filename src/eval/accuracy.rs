@@ -2,6 +2,9 @@
 
 use serde::Serialize;
 
+/// The normal distribution's 97.5th percentile.
+pub(super) const Z: f64 = 1.959_963_984_540_054;
+
 /// A proportion with its 95 % interval, all in 0..1.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Accuracy {
@@ -19,8 +22,6 @@ impl Accuracy {
     /// The interval is Wilson's: it stays within 0..1 and is right for few images too (Brown, Cai,
     /// DasGupta, "Interval Estimation for a Binomial Proportion", 2001).
     pub fn new(right: u64, all: u64) -> Option<Self> {
-        /// The normal distribution's 97.5th percentile.
-        const Z: f64 = 1.959_963_984_540_054;
         if all == 0 {
             return None;
         }

@@ -8,9 +8,11 @@
 //! pipeline       images -> scores, a batch at a time
 //! scores         what the network says of one image
 //! tally          the sums of all scores; accuracy, classes and summary are made of it
+//! corruptions    the errors on ImageNet-C, and their mean
 //! run, shard     what tells one evaluation from another, and a part of one
 //! predictions    files of all scores, which can be continued and put together
-//! report         a page to look at
+//! compare        two files of predictions, image by image
+//! report         pages to look at
 //! ```
 //!
 //! ```
@@ -35,6 +37,8 @@
 //! ```
 
 mod accuracy;
+pub mod compare;
+pub mod corruptions;
 pub mod dataset;
 pub mod per_class;
 mod pipeline;
@@ -47,7 +51,7 @@ mod summary;
 mod tally;
 
 pub use accuracy::Accuracy;
-pub use pipeline::{Pipeline, evaluate};
+pub use pipeline::{Pipeline, evaluate, prepare};
 pub use run::Run;
 pub use scores::{Row, Scores, TOP};
 pub use shard::Shard;

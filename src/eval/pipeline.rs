@@ -1,7 +1,8 @@
 //! From image files to scores, a batch at a time.
 //!
 //! Files are read, decoded and resized by threads of their own while the network computes, a batch
-//! ahead of it and not more: memory does not grow with the number of images.
+//! ahead of it and not more: memory does not grow with the number of images. [`prepare`] does the same without the
+//! network, to see how fast that is.
 
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
@@ -13,7 +14,7 @@ use rayon::{Scope, ThreadPool, ThreadPoolBuilder};
 
 use super::{Row, Scores};
 use crate::error::{At, Context, Error, Reason, Result, ensure};
-use crate::eval::dataset::Dataset;
+use crate::eval::dataset::{Dataset, Listing};
 use crate::input::decode::Options;
 use crate::input::preprocess::{Crop, Preprocess, to_tensor};
 use crate::network::Precision;
@@ -57,23 +58,48 @@ pub fn evaluate<E: From<Error>>(
     pipeline: Pipeline,
     mut each: impl FnMut(Vec<Row>) -> Result<ControlFlow<()>, E>,
 ) -> Result<(), E> {
+    with_crops(dataset.listing(), classifier.preprocess(), images, pipeline, |batch| {
+        each(rows(classifier, dataset, batch)?)
+    })
+}
+
+/// Reads, decodes and resizes images of a listing, by their numbers and in that order, as [`evaluate`] does, and hands
+/// the crops of each batch to `each`, or why there is none.
+///
+/// # Errors
+/// What `each` returns; [`Error::Compute`] if the batch size or the number of workers is 0.
+///
+/// # Panics
+/// If the listing does not have one of the images.
+pub fn prepare<E: From<Error>>(
+    listing: &Listing,
+    preprocess: Preprocess,
+    images: impl IntoIterator<Item = usize>,
+    pipeline: Pipeline,
+    mut each: impl FnMut(Vec<Result<Crop, String>>) -> Result<ControlFlow<()>, E>,
+) -> Result<(), E> {
+    with_crops(listing, preprocess, images, pipeline, |batch| each(batch.into_iter().map(|(_, crop)| crop).collect()))
+}
+
+/// Hands batch after batch of crops to `each`.
+fn with_crops<E: From<Error>>(
+    listing: &Listing,
+    preprocess: Preprocess,
+    images: impl IntoIterator<Item = usize>,
+    pipeline: Pipeline,
+    mut each: impl FnMut(Vec<(usize, CropResult)>) -> Result<ControlFlow<()>, E>,
+) -> Result<(), E> {
     let decoders = pipeline.decoders().map_err(Error::Compute)?;
     let stopped = AtomicBool::new(false);
     decoders.in_place_scope(|scope| {
-        let mut crops = Crops {
-            scope,
-            dataset,
-            preprocess: classifier.preprocess(),
-            pipeline,
-            stopped: &stopped,
-            images: images.into_iter().fuse(),
-            waiting: VecDeque::new(),
-        };
+        let images = images.into_iter().fuse();
+        let mut crops =
+            Crops { scope, listing, preprocess, pipeline, stopped: &stopped, images, waiting: VecDeque::new() };
         // On every way out, also on errors, queued images are skipped.
         let _stop = StopOnDrop(&stopped);
         loop {
             let batch = crops.next_batch();
-            if batch.is_empty() || each(rows(classifier, dataset, batch)?)?.is_break() {
+            if batch.is_empty() || each(batch)?.is_break() {
                 return Ok(());
             }
         }
@@ -108,7 +134,7 @@ type CropResult = Result<Crop, String>;
 /// The crops of images, in their order, however long each takes.
 struct Crops<'scope, 'env, I> {
     scope: &'env Scope<'scope>,
-    dataset: &'scope Dataset,
+    listing: &'scope Listing,
     preprocess: Preprocess,
     pipeline: Pipeline,
     stopped: &'scope AtomicBool,
@@ -132,12 +158,12 @@ impl<I: Iterator<Item = usize>> Crops<'_, '_, I> {
     /// Has a thread make the crop of an image.
     fn begin(&mut self, image: usize) {
         let (done, crop) = mpsc::sync_channel(1);
-        let (dataset, preprocess, stopped) = (self.dataset, self.preprocess, self.stopped);
+        let (listing, preprocess, stopped) = (self.listing, self.preprocess, self.stopped);
         let pictures = self.pipeline.pictures;
         self.scope.spawn(move |_| {
             if !stopped.load(Ordering::Relaxed) {
                 // Fails only if the evaluation has ended meanwhile, and the crop is not needed.
-                drop(done.send(load(dataset, image, &preprocess, pictures)));
+                drop(done.send(load(listing, image, &preprocess, pictures)));
             }
         });
         self.waiting.push_back((image, crop));
@@ -145,10 +171,10 @@ impl<I: Iterator<Item = usize>> Crops<'_, '_, I> {
 }
 
 /// Reads, decodes, resizes and crops an image.
-fn load(dataset: &Dataset, image: usize, preprocess: &Preprocess, pictures: Options) -> CropResult {
+fn load(listing: &Listing, image: usize, preprocess: &Preprocess, pictures: Options) -> CropResult {
     let crop = || -> Result<Crop> {
-        let bytes = dataset.listing().read(image)?;
-        let crop = preprocess.crop_of(&bytes, dataset.path(image).as_ref(), pictures)?;
+        let bytes = listing.read(image)?;
+        let crop = preprocess.crop_of(&bytes, listing.path(image).as_ref(), pictures)?;
         Ok(crop)
     };
     crop().map_err(|error| printable(&error.to_string()))
@@ -197,7 +223,10 @@ fn score(
                 let words = format!("label {label} is none of the model's {classes} classes");
                 return Err(Error::Compute(Reason::new(words)));
             }
-            Ok(Ok(Scores::new(&logits, label)))
+            Ok(Ok(match dataset.outputs() {
+                Some(outputs) => Scores::among(&logits, label, outputs),
+                None => Scores::new(&logits, label),
+            }))
         }
         // In float32 later images would overflow too.
         Err(error) if classifier.precision() == Precision::F32 => Err(error).at(dataset.path(*image)),

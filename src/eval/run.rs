@@ -8,7 +8,12 @@ use crate::input::decode::{JPEG_DECODER, Options};
 use crate::input::preprocess::Preprocess;
 use crate::network::classifier::Classifier;
 use crate::network::device;
+use crate::text::thousands;
+use crate::weights::digest::sha256_of;
 use crate::weights::registry::Model;
+
+/// The fact that shards of one run need not share.
+const DEVICE: &str = "device";
 
 /// What was evaluated, and how: enough to tell whether two files of predictions belong together.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -21,6 +26,9 @@ pub struct Run {
     pub weights_sha256: String,
     /// The number of the model's classes.
     pub classes: usize,
+    /// The outputs that images were scored among, in ascending order; `None` for all of the model's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outputs: Option<Vec<u32>>,
     /// How images were resized and cropped.
     pub preprocess: Preprocess,
     /// The library that decoded JPEG files: decoders differ in some of the values.
@@ -58,6 +66,7 @@ impl Run {
             model: model.name.into(),
             weights_sha256,
             classes: classifier.labels().len(),
+            outputs: dataset.outputs().map(<[u32]>::to_vec),
             preprocess: classifier.preprocess(),
             jpeg_decoder: JPEG_DECODER.into(),
             strict: pictures.strict,
@@ -77,28 +86,68 @@ impl Run {
 
     /// Whether the values are possible, for one that was read from a file.
     pub(super) fn is_valid(&self) -> bool {
-        self.preprocess.validate().is_ok() && (1..=1 << 24).contains(&self.classes)
+        let outputs = self.outputs.as_deref().is_none_or(|outputs| {
+            let last = outputs.last().is_some_and(|last| (*last as usize) < self.classes);
+            last && outputs.is_sorted_by(|one, other| one < other)
+        });
+        self.preprocess.validate().is_ok() && (1..=1 << 24).contains(&self.classes) && outputs
+    }
+
+    /// How many outputs images were scored among.
+    pub(super) fn scored_outputs(&self) -> usize {
+        self.outputs.as_ref().map_or(self.classes, Vec::len)
+    }
+
+    /// Whether a class is one of the outputs that images were scored among.
+    pub(super) fn scores_output(&self, class: u32) -> bool {
+        match &self.outputs {
+            Some(outputs) => outputs.binary_search(&class).is_ok(),
+            None => (class as usize) < self.classes,
+        }
+    }
+
+    /// What images were scored among, if not all of the model's outputs: `200 of 1,000`.
+    pub fn part_of_outputs(&self) -> Option<String> {
+        let outputs = self.outputs.as_ref()?;
+        Some(format!("{} of {}", thousands(outputs.len() as u64), thousands(self.classes as u64)))
     }
 
     /// Why the predictions of `other` cannot be compared with those of this run, unless they can.
     pub(super) fn difference(&self, other: &Self) -> Option<String> {
+        // The device may be another: shards are put together from several.
+        let (name, ours, theirs) = self.differences(other).into_iter().find(|(name, ..)| *name != DEVICE)?;
+        Some(format!("other {name} ({ours} there, {theirs} here)"))
+    }
+
+    /// What differs from another run, in words: what it is, how it is here and there.
+    pub(super) fn differences(&self, other: &Self) -> Vec<(&'static str, String, String)> {
+        let both = self.facts().into_iter().zip(other.facts());
+        let both = both.map(|((name, ours), (_, theirs))| (name, ours, theirs));
+        both.filter(|(_, ours, theirs)| ours != theirs).collect()
+    }
+
+    /// What tells it from another run, with the name of each fact.
+    fn facts(&self) -> [(&'static str, String); 10] {
         let hash = |hash: &str| hash.get(..12).unwrap_or(hash).to_string();
-        let data = |data: &Fingerprint| format!("{} images, {} bytes, {}", data.images, data.bytes, hash(&data.sha256));
-        let preprocess = |run: &Self| format!("{}, JPEG by {}", run.preprocess, run.jpeg_decoder);
-        let facts = |run: &Self| {
-            [
-                ("weights", hash(&run.weights_sha256)),
-                ("preprocessing", preprocess(run)),
-                ("treatment of damaged files", if run.strict { "refused" } else { "scored" }.into()),
-                ("limit of pixels", run.max_pixels.to_string()),
-                ("dtype", run.dtype.clone()),
-                ("data", data(&run.data)),
-                ("model", format!("{} with {} classes", run.model, run.classes)),
-                ("version", format!("qlnet {}", run.qlnet)),
-            ]
+        let Fingerprint { images, bytes, sha256 } = &self.data;
+        let outputs = match (self.part_of_outputs(), &self.outputs) {
+            (Some(part), Some(outputs)) => {
+                let text: String = outputs.iter().map(|output| format!("{output}\n")).collect();
+                format!("{part}, {}", hash(&sha256_of(text.as_bytes())))
+            }
+            _ => "all".to_string(),
         };
-        let (ours, theirs) = (facts(self), facts(other));
-        let (ours, theirs) = ours.into_iter().zip(theirs).find(|(ours, theirs)| ours != theirs)?;
-        Some(format!("other {} ({} there, {} here)", ours.0, ours.1, theirs.1))
+        [
+            ("weights", hash(&self.weights_sha256)),
+            ("preprocessing", format!("{}, JPEG by {}", self.preprocess, self.jpeg_decoder)),
+            ("treatment of damaged files", if self.strict { "refused" } else { "scored" }.into()),
+            ("limit of pixels", self.max_pixels.to_string()),
+            ("dtype", self.dtype.clone()),
+            ("outputs", outputs),
+            ("data", format!("{images} images, {bytes} bytes, {}", hash(sha256))),
+            ("model", format!("{} with {} classes", self.model, self.classes)),
+            ("version", format!("qlnet {}", self.qlnet)),
+            (DEVICE, self.device.clone()),
+        ]
     }
 }

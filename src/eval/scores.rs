@@ -8,10 +8,11 @@ pub const TOP: usize = 5;
 /// What the network says of an image.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Scores {
-    /// The most likely classes with their probabilities, by softmax over all classes; the most likely
-    /// first, and of equal ones that with the lower index. [`TOP`] of them, or all.
+    /// The most likely classes with their probabilities, by softmax over the outputs that count: all of the
+    /// model's, or those of [`Scores::among`]. The most likely first, and of equal ones that with the lower
+    /// index. [`TOP`] of them, or all.
     pub top: Vec<(u32, f32)>,
-    /// Rank of the label among all classes, from 1.
+    /// Rank of the label among the outputs that count, from 1.
     pub rank: u32,
     /// Cross-entropy: `-ln` of the label's probability.
     pub loss: f32,
@@ -55,7 +56,22 @@ impl Scores {
         }
     }
 
-    /// The most likely class, and its probability by softmax over all classes.
+    /// From the logits of all classes, of which only these outputs count, in ascending order: the others are
+    /// left out before anything else, as timm's `--valid-labels` and the evaluation of ImageNet-A and ImageNet-R
+    /// by their authors leave them out. Indices stay those of all classes.
+    ///
+    /// # Panics
+    /// If the label is none of the outputs, or there are not so many logits.
+    pub fn among(logits: &[f32], label: u32, outputs: &[u32]) -> Self {
+        let place = outputs.partition_point(|output| *output < label);
+        assert_eq!(outputs.get(place), Some(&label), "the label is none of the outputs");
+        let logits: Vec<f32> = outputs.iter().map(|output| logits[*output as usize]).collect();
+        let mut scores = Self::new(&logits, place as u32);
+        scores.top.iter_mut().for_each(|(index, _)| *index = outputs[*index as usize]);
+        scores
+    }
+
+    /// The most likely class, and its probability by softmax over the outputs that count.
     pub fn prediction(&self) -> (u32, f32) {
         self.top.first().copied().unwrap_or_default()
     }
@@ -79,6 +95,15 @@ mod tests {
         // Of equal logits the lower index is the more likely.
         assert_eq!(Scores::new(&logits, 1).rank, 1);
         assert_eq!(Scores::new(&logits, 3).rank, 2);
+        // Among some of the outputs: as if the others were not there, and still called as they are.
+        let outputs = [0, 2, 4, 5];
+        let sum: f64 = outputs.map(|index| f64::from(logits[index]).exp()).iter().sum();
+        let scores = Scores::among(&logits, 4, &outputs.map(|index| index as u32));
+        assert_eq!(scores.top.iter().map(|(index, _)| *index).collect::<Vec<_>>(), [5, 0, 4, 2]);
+        assert_eq!(scores.rank, 3);
+        assert!((f64::from(scores.loss) - sum.ln()).abs() < 1e-6);
+        assert!((f64::from(scores.prediction().1) - 1f64.exp() / sum).abs() < 1e-7);
+        assert_eq!(Scores::among(&logits, 5, &[0, 1, 2, 3, 4, 5, 6]), Scores::new(&logits, 5));
         // Fewer classes than are kept, and logits that would overflow.
         let scores = Scores::new(&[3000.0, -3000.0], 1);
         assert_eq!((scores.top.len(), scores.rank, scores.loss), (2, 2, 6000.0));

@@ -75,7 +75,7 @@ fn search_error(error: walkdir::Error, directory: &Path) -> Error {
 }
 
 /// The largest number of bytes that an image file may have.
-const LIMIT: u64 = 1 << 28;
+pub const LARGEST_FILE: u64 = 1 << 28;
 
 /// Reads a whole image file, or what else holds one, such as standard input. The limit is for devices and pipes,
 /// which may have no end.
@@ -84,8 +84,8 @@ const LIMIT: u64 = 1 << 28;
 /// If it cannot be read, or has more than 256 MiB. The error does not name the file.
 pub fn read_bounded(file: impl Read) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    file.take(LIMIT + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > LIMIT {
+    file.take(LARGEST_FILE + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > LARGEST_FILE {
         return Err(io::Error::other("larger than 256 MiB, which no image should be"));
     }
     Ok(bytes)

@@ -233,6 +233,15 @@ impl Classifier {
         self.preprocess
     }
 
+    /// From now on, makes the network's input in this way.
+    ///
+    /// # Errors
+    /// [`Error::Preprocess`] if it makes no sense.
+    pub fn set_preprocess(&mut self, preprocess: Preprocess) -> Result<()> {
+        self.preprocess = preprocess.validate().map(|()| preprocess)?;
+        Ok(())
+    }
+
     /// Where the network runs.
     pub fn device(&self) -> &Device {
         &self.device
@@ -253,11 +262,8 @@ impl Classifier {
     /// # Errors
     /// [`Error::Overflow`] if one is not.
     pub(crate) fn check_finite(&self, values: &[f32]) -> Result<()> {
-        if values.iter().all(|value| value.is_finite()) {
-            Ok(())
-        } else {
-            Err(Error::Overflow { dtype: self.precision.name() })
-        }
+        let finite = values.iter().all(|value| value.is_finite());
+        finite.then_some(()).ok_or(Error::Overflow { dtype: self.precision.name() })
     }
 
     /// What the network sees of an image file whose name is not known.

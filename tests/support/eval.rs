@@ -26,6 +26,22 @@ impl Qlnet {
         self.run(&[&["eval", "--imagenet-val", data, DIGITS[0], DIGITS[1]], args].concat())
     }
 
+    /// Evaluates qlnet-digits on several sets.
+    pub fn eval_sets(&self, sets: &[&Path], args: &[&str]) -> Output {
+        let named = sets.iter().flat_map(|set| ["--imagenet-val", set.to_str().unwrap()]);
+        let common = ["eval", DIGITS[0], DIGITS[1]];
+        self.run(&common.into_iter().chain(named).chain(args.iter().copied()).collect::<Vec<_>>())
+    }
+
+    /// The held-out digits of some classes, as a folder per class.
+    pub fn some_digits(&self, name: &str, classes: &[u32]) -> PathBuf {
+        let folders = self.unpacked(name);
+        for digit in (0..10).filter(|digit| !classes.contains(digit)) {
+            fs::remove_dir_all(folders.join(digit.to_string())).unwrap();
+        }
+        folders
+    }
+
     /// The held-out digits as a folder per class.
     pub fn unpacked(&self, name: &str) -> PathBuf {
         let dir = self.home.path().join(name);

@@ -6,7 +6,7 @@ use clap::Args;
 
 use crate::cli::arguments::{ModelArgs, PictureArgs, PreprocessArgs, count, positive};
 use crate::eval::Shard;
-use crate::eval::dataset::Selection;
+use crate::eval::dataset::{Layout, Selection};
 
 /// Measure accuracy on a folder or an archive of labelled images.
 ///
@@ -14,14 +14,23 @@ use crate::eval::dataset::Selection;
 /// network computes, and taken as they are stored: as in timm, and not as in classify, none is turned by
 /// the orientation that a camera noted.
 ///
+/// Several sets of images, --imagenet-val for each, are evaluated one after the other and printed as one
+/// table. Each has files of its own then: of a set whose path ends in NAME, `--predictions p.csv` writes
+/// `p.NAME.csv`, and so do --resume, --per-class and --report.
+///
 /// The exit code is 1 if an image could not be read (see --skip-errors), 130 if the run was
 /// interrupted.
 #[derive(Args)]
 pub struct Eval {
-    /// The images: a folder with a folder per class (named by WordNet id, or for other models by label
-    /// or index), or a folder of images with a file of labels; or a tar archive of either.
-    #[arg(long, visible_alias = "data", value_name = "PATH", required_unless_present = "merge")]
-    pub imagenet_val: Option<PathBuf>,
+    /// The images: a folder with a folder per class (named by WordNet id, by index as ImageNet-V2's, or
+    /// for other models by label), or a folder of images with a file of labels; or a tar archive of
+    /// either; or Parquet files or WebDataset shards, or the folder that they are in
+    /// ('val-{0000..0063}.tar' stands for all of them); or a folder of ImageNet-C, with a folder per
+    /// corruption and severity. May be given several times.
+    #[arg(long, visible_alias = "data", value_name = "PATH", required_unless_present_any = ["merge", "compare"])]
+    pub imagenet_val: Vec<PathBuf>,
+    #[command(flatten)]
+    pub layout: LayoutArgs,
     #[command(flatten)]
     pub labels: LabelArgs,
     #[command(flatten)]
@@ -42,6 +51,22 @@ pub struct Eval {
     pub model: ModelArgs,
 }
 
+/// Which files and columns are taken of Parquet files and WebDataset shards.
+#[derive(Args, Clone)]
+#[command(next_help_heading = "Parquet and WebDataset")]
+pub struct LayoutArgs {
+    /// The split of a folder that has several; validation unless set.
+    #[arg(long, value_name = "NAME")]
+    pub split: Option<String>,
+    /// The column of images, `image` unless set; or the extension of images in shards.
+    #[arg(long, value_name = "NAME")]
+    pub input_key: Option<String>,
+    /// The column of labels, `label` unless set; or the extension, or the field of the JSON, that says the
+    /// class in shards, `cls` or `label` unless set.
+    #[arg(long, value_name = "NAME")]
+    pub target_key: Option<String>,
+}
+
 /// What the images show.
 #[derive(Args)]
 #[command(next_help_heading = "Labels")]
@@ -55,6 +80,14 @@ pub struct LabelArgs {
     /// only a folder, from class 0 on.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["labels", "merge"])]
     pub class_map: Option<PathBuf>,
+    /// Score images among the classes that the data set has images of, and not among all that the model
+    /// has: so are ImageNet-A and ImageNet-R scored. What is there is found out before --limit, --sample
+    /// and --shard.
+    #[arg(long, conflicts_with_all = ["valid_labels", "merge"])]
+    pub restrict_to_present: bool,
+    /// Score images among the classes in this file, an index (as for timm) or WordNet id a line.
+    #[arg(long, value_name = "FILE", conflicts_with = "merge")]
+    pub valid_labels: Option<PathBuf>,
     /// ImageNet-ReaL's real.json: also print the share of images whose prediction is one of several
     /// right answers.
     #[arg(long, value_name = "FILE")]
@@ -85,7 +118,7 @@ pub struct PartArgs {
 #[command(next_help_heading = "Results")]
 pub struct ResultArgs {
     /// Print one JSON object: {"images", "errors", "top1", "top5", "loss", "images_per_second", ...}, with
-    /// accuracies from 0 to 1.
+    /// accuracies from 0 to 1. For several sets, a line each with "set", its name.
     #[arg(long)]
     pub json: bool,
     /// Write a row per image to a .csv or .jsonl file, as they come: path, label, the five most likely
@@ -112,6 +145,22 @@ pub struct ResultArgs {
         "resize", "interpolation", "crop", "model", "weights", "device", "dtype", "threads",
     ])]
     pub merge: Vec<PathBuf>,
+    /// Evaluate nothing; compare two complete files of predictions of the same images, image by image: accuracy,
+    /// what only one gets right, McNemar's exact test. With --imagenet-val, the --report has pictures. With --json
+    /// {"a", "b", "differences", "top1": {"both", "only_a", "only_b", "neither", "difference", "mcnemar_p"}, ...}.
+    #[arg(long, value_names = ["A", "B"], num_args = 2, conflicts_with_all = [
+        "LabelArgs", "PartArgs", "PictureArgs", "PreprocessArgs", "ModelArgs", "batch_size", "workers", "predictions",
+        "resume", "merge", "per_class", "skip_errors",
+    ])]
+    pub compare: Vec<PathBuf>,
+}
+
+impl LayoutArgs {
+    /// As the library takes them.
+    pub fn layout(&self) -> Layout {
+        let Self { split, input_key, target_key } = self.clone();
+        Layout { input_key, target_key, split }
+    }
 }
 
 impl PartArgs {

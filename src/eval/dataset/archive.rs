@@ -1,15 +1,28 @@
-//! Finds the images of a tar archive, which are read where they are.
+//! The members of tar archives, which are read where they are.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
-use std::path::Component;
+use std::path::{Component, Path, PathBuf};
 
-use super::listing::Entry;
-use crate::error::{Context, Reason, Result, ensure};
-use crate::input::files::is_image_name;
+use super::listing::{Entry, Kind};
+use crate::error::{Reason, Result, bail, ensure};
+use crate::input::files::{is_image_name, read_bounded};
 
-/// The images of a tar archive, in its order.
-pub fn images_of(mut file: File) -> Result<Vec<Entry>, Reason> {
+/// A file in an archive, or something else that has a name there.
+pub struct Member {
+    /// `/` separates the parts.
+    pub path: String,
+    /// Where its bytes begin.
+    pub offset: u64,
+    /// In bytes.
+    pub size: u64,
+    /// Whether it is a file.
+    pub regular: bool,
+}
+
+/// The members of a tar archive, in its order.
+pub fn members(path: &Path) -> Result<Vec<Member>, Reason> {
+    let mut file = File::open(path)?;
     let length = file.metadata()?.len();
     let mut start = Vec::new();
     file.by_ref().take(512).read_to_end(&mut start)?;
@@ -22,7 +35,7 @@ pub fn images_of(mut file: File) -> Result<Vec<Entry>, Reason> {
     file.seek(SeekFrom::Start(0))?;
 
     let mut archive = tar::Archive::new(&file);
-    let mut entries = Vec::new();
+    let mut members = Vec::new();
     let mut end = 0;
     for entry in archive.entries_with_seek()? {
         let entry = entry.map_err(|_| match end {
@@ -33,25 +46,59 @@ pub fn images_of(mut file: File) -> Result<Vec<Entry>, Reason> {
         end = offset.saturating_add(size).next_multiple_of(512);
         let name = entry.path()?.into_owned();
         ensure!(offset.saturating_add(size) <= length, "the archive is cut short in {}", name.display());
-        if !is_image_name(&name) {
-            continue;
-        }
         let parts = name.components().filter_map(|part| match part {
-            Component::Normal(part) => Some(part.to_str().with_context(|| format!("{}: not UTF-8", name.display()))),
+            Component::Normal(part) => Some(part.to_str()),
             _ => None,
         });
-        let path = parts.collect::<Result<Vec<_>, _>>()?.join("/");
+        let Some(parts) = parts.collect::<Option<Vec<_>>>() else {
+            ensure!(!is_image_name(&name), "{}: not UTF-8", name.display());
+            continue;
+        };
+        let path = parts.join("/");
         let kind = entry.header().entry_type();
-        let regular = kind.is_file() || kind.is_contiguous();
-        entries.push(Entry { path: path.into(), size, offset, regular });
+        members.push(Member { path, offset, size, regular: kind.is_file() || kind.is_contiguous() });
     }
     // Two blocks of zeros, of which a reader needs to see one.
     let mut mark = [1; 512];
     file.seek(SeekFrom::Start(end))?;
     let marked = file.read_exact(&mut mark).is_ok() && mark == [0; 512];
     ensure!(marked, "the archive is cut short: it has no end mark after {end} bytes");
+    Ok(members)
+}
+
+/// The images among the members of an archive.
+pub fn images(members: Vec<Member>) -> Vec<Entry> {
+    let images = members.into_iter().filter(|member| is_image_name(member.path.as_ref()));
+    let mut entries: Vec<_> = images.map(|member| member.into_entry(0)).collect();
     strip_common_folder(&mut entries);
-    Ok(entries)
+    entries
+}
+
+impl Member {
+    /// As an image in the archive of that number.
+    pub fn into_entry(self, archive: u32) -> Entry {
+        let kind = if self.regular { Kind::File } else { Kind::NoFile };
+        Entry { path: self.path.into(), size: self.size, place: self.offset, file: archive, kind, label: None }
+    }
+}
+
+/// The bytes of an image in one of the archives.
+pub fn read(archives: &[PathBuf], entry: &Entry) -> Result<Vec<u8>, Reason> {
+    match entry.kind {
+        Kind::File => {}
+        Kind::NoFile => bail!("a directory or a link in the archive, not an image"),
+        Kind::Missing => bail!("the sample has no image that can be decoded"),
+    }
+    read_at(&archives[entry.file as usize], entry.place, entry.size)
+}
+
+/// The bytes of a member of an archive.
+pub fn read_at(archive: &Path, offset: u64, size: u64) -> Result<Vec<u8>, Reason> {
+    let mut file = File::open(archive)?;
+    file.seek(SeekFrom::Start(offset))?;
+    let bytes = read_bounded(file.take(size))?;
+    ensure!(bytes.len() as u64 == size, "the archive has become shorter");
+    Ok(bytes)
 }
 
 /// Removes a folder around all class folders, as `tar cf val.tar val` puts it there.

@@ -1,32 +1,57 @@
-//! The images of a directory or an archive, and their bytes.
+//! The images of a data set, and their bytes.
 
-use std::fs::File;
-use std::io::{Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-use super::archive;
-use crate::error::{Context, DatasetProblem, Error, Reason, Result, bail, ensure};
-use crate::input::files::{Links, images_below, read_bounded};
+use super::form::Form;
+use super::parquet::Table;
+use super::{Layout, archive, folder, webdataset};
+use crate::error::{Context, DatasetProblem, Reason, Result, ensure};
 
-/// The images of a directory or an archive, in the order of their paths, before anything is known of
-/// what they show.
+/// The images of a folder, of archives or of tables, in the order of their paths. Where the files say what the images
+/// show, it is read with them; else nothing is known of that yet.
 pub struct Listing {
     pub(super) path: PathBuf,
-    is_archive: bool,
+    source: Source,
     /// In the order of their paths, each path once.
     pub(super) entries: Vec<Entry>,
+    /// Whether the files say what the images show.
+    pub(super) labelled: bool,
+    /// The names of the classes, by the labels, where the files tell them.
+    pub(super) class_names: Option<Vec<String>>,
+    note: Option<String>,
 }
 
-/// An image file that was found.
+/// Where the bytes of images are.
+enum Source {
+    Folder(PathBuf),
+    Archives(Vec<PathBuf>),
+    Table(Box<Table>),
+}
+
+/// An image that was found.
 pub(super) struct Entry {
-    /// Below the directory, or in the archive; `/` separates the parts.
+    /// Below the folder, or in the archive, or the name of a file and what is in it; `/` separates the parts.
     pub path: Box<str>,
     /// In bytes; 0 if that cannot be found out.
     pub size: u64,
-    /// Where its bytes begin in the archive.
-    pub offset: u64,
-    /// Whether it is a file, and not something else with an image's name. Only known in an archive.
-    pub regular: bool,
+    /// Where its bytes begin in the archive, or its row in the table.
+    pub place: u64,
+    /// Number of the archive.
+    pub file: u32,
+    pub kind: Kind,
+    /// What it shows, if the files say so: a class by its number there.
+    pub label: Option<i32>,
+}
+
+/// What has the name of an image.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// A file. In a folder, that is found out when it is read.
+    File,
+    /// Something else in an archive.
+    NoFile,
+    /// A sample without an image.
+    Missing,
 }
 
 impl Entry {
@@ -42,26 +67,54 @@ impl Entry {
 }
 
 impl Listing {
-    /// Searches a directory, and all below it, or a tar archive, for files with an image's extension.
-    /// Nothing is decoded.
+    /// Finds the images that a path stands for, as [`Self::open`] does, in a data set whose parts have their usual
+    /// names, or in its validation split.
     ///
     /// # Errors
-    /// [`Error::Io`] if it cannot be read; [`Error::Dataset`] if the archive is compressed or cut short, if
-    /// there is no image, or an image has a name that cannot be used.
+    /// As [`Self::open`].
     pub fn new(path: &Path) -> Result<Self> {
+        Self::open(path, &Layout::default())
+    }
+
+    /// Finds the images that a path stands for. Nothing is decoded.
+    ///
+    /// A folder is searched for Parquet files and WebDataset shards, of which it may have several splits, and if
+    /// there are none, with all below it for files with an image's extension. A file is a Parquet file or a tar
+    /// archive. A name with braces, such as `validation-{0000..0063}.tar`, stands for several of either.
+    ///
+    /// # Errors
+    /// [`Error::Io`](crate::Error::Io) if it cannot be read; [`Error::Dataset`](crate::Error::Dataset) if a file is
+    /// damaged, compressed or cut short, parts are missing, there is no image, or one has a name that cannot be used.
+    pub fn open(path: &Path, layout: &Layout) -> Result<Self> {
+        let (form, note) = Form::of(path, layout)?;
+        Self::of_form(path, form, note, layout)
+    }
+
+    /// The images in files that are all Parquet files or all tar archives: several archives are WebDataset shards.
+    /// `name` is what errors call them.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn of_files(name: &Path, files: Vec<PathBuf>, layout: &Layout) -> Result<Self> {
+        Self::of_form(name, Form::of_files(files)?, None, layout)
+    }
+
+    fn of_form(path: &Path, form: Form, note: Option<String>, layout: &Layout) -> Result<Self> {
         let shown = path.display();
-        let is_archive = !path.metadata().map_err(Error::io("read", path))?.is_dir();
-        let mut entries = if is_archive {
-            let file = File::open(path).map_err(Error::io("read", path))?;
-            archive::images_of(file).context(&shown).map_err(DatasetProblem::Archive.because())?
-        } else {
-            images_of_directory(path)?
+        let mut listing = match form {
+            Form::Folder => Self::unlabelled(path, Source::Folder(path.to_path_buf()), folder::images(path)?),
+            Form::Archives(archives) => {
+                Self::of_archives(path, archives, layout).map_err(DatasetProblem::Archive.because())?
+            }
+            Form::Tables(files) => Self::of_tables(path, &files, layout)?,
         };
-        if entries.is_empty() {
-            return Err(DatasetProblem::NoImages
-                .error(format!("{shown}: no images here (known by their extension, such as .JPEG or .png)")));
+        listing.note = note;
+        if listing.entries.is_empty() {
+            let known = if listing.labelled { "" } else { " (known by their extension, such as .JPEG or .png)" };
+            return Err(DatasetProblem::NoImages.error(format!("{shown}: no images here{known}")));
         }
-        entries.sort_by(|a, b| a.path.cmp(&b.path));
+        listing.entries.sort_by(|a, b| a.path.cmp(&b.path));
+        let entries = &listing.entries;
         // Files of predictions have an image a line.
         if let Some(odd) = entries.iter().find(|entry| entry.path.contains(char::is_control)) {
             return Err(
@@ -71,7 +124,40 @@ impl Listing {
         if let Some(pair) = entries.windows(2).find(|pair| pair[0].path == pair[1].path) {
             return Err(DatasetProblem::Archive.error(format!("{shown}: {} is in the archive twice", pair[0].path)));
         }
-        Ok(Self { path: path.to_path_buf(), is_archive, entries })
+        Ok(listing)
+    }
+
+    /// One archive of images, or shards.
+    fn of_archives(path: &Path, archives: Vec<PathBuf>, layout: &Layout) -> Result<Self, Reason> {
+        let names = names_of(&archives);
+        let (mut entries, mut labelled, mut class_names) = (Vec::new(), false, None);
+        for (number, (archive, name)) in (0..).zip(archives.iter().zip(&names)) {
+            let shown = archive.display();
+            let members = archive::members(archive).with_context(|| shown.to_string())?;
+            if webdataset::is_shard(archive, &members, layout).with_context(|| shown.to_string())? {
+                entries.extend(webdataset::entries(archive, number, name, members, layout).context(&shown)?);
+                labelled = true;
+                class_names = webdataset::class_names(archive);
+            } else {
+                ensure!(
+                    archives.len() == 1,
+                    "{shown}: of several archives each is a WebDataset shard, and in this one no image has a .cls or \
+                     .json beside it that says its class"
+                );
+                entries = archive::images(members);
+            }
+        }
+        Ok(Self { labelled, class_names, ..Self::unlabelled(path, Source::Archives(archives), entries) })
+    }
+
+    fn of_tables(path: &Path, files: &[PathBuf], layout: &Layout) -> Result<Self> {
+        let (table, listed) = Table::open(files, &names_of(files), layout)?;
+        let listing = Self::unlabelled(path, Source::Table(Box::new(table)), listed.entries);
+        Ok(Self { labelled: true, class_names: listed.class_names, ..listing })
+    }
+
+    fn unlabelled(path: &Path, source: Source, entries: Vec<Entry>) -> Self {
+        Self { path: path.to_path_buf(), source, entries, labelled: false, class_names: None, note: None }
     }
 
     /// The number of images.
@@ -84,12 +170,18 @@ impl Listing {
         self.entries.iter().map(|entry| &*entry.path)
     }
 
-    /// The path of an image below the directory, or in the archive; `/` separates the parts.
+    /// The path of an image: below the folder, or in the archive; in shards and tables the name of the file, and then
+    /// the path in the shard, or the row and the image's own name. `/` separates the parts.
     ///
     /// # Panics
     /// If there are not so many images.
     pub fn path(&self, image: usize) -> &str {
         &self.entries[image].path
+    }
+
+    /// What a person should know of how the files were chosen: that they are not those of the validation split.
+    pub fn note(&self) -> Option<&str> {
+        self.note.as_deref()
     }
 
     /// The image at that path, if there is one.
@@ -106,53 +198,27 @@ impl Listing {
     /// If there are not so many images.
     pub fn read(&self, image: usize) -> Result<Vec<u8>> {
         let entry = &self.entries[image];
-        let bytes = if self.is_archive { self.read_from_archive(entry) } else { self.read_from_directory(entry) };
+        let bytes = match &self.source {
+            Source::Folder(root) => folder::read(root, entry),
+            Source::Archives(archives) => archive::read(archives, entry),
+            Source::Table(table) => table.read(entry.place),
+        };
         bytes.map_err(DatasetProblem::Image.because())
     }
-
-    fn read_from_directory(&self, entry: &Entry) -> Result<Vec<u8>, Reason> {
-        let path = self.path.join(&*entry.path);
-        let metadata = match path.metadata() {
-            Err(_) if path.is_symlink() => bail!("a link that leads nowhere"),
-            metadata => metadata?,
-        };
-        ensure!(!metadata.is_dir(), "a directory, not an image");
-        ensure!(metadata.is_file(), "not a regular file");
-        Ok(read_bounded(File::open(path)?)?)
-    }
-
-    fn read_from_archive(&self, entry: &Entry) -> Result<Vec<u8>, Reason> {
-        ensure!(entry.regular, "a directory or a link in the archive, not an image");
-        let mut file = File::open(&self.path)?;
-        file.seek(SeekFrom::Start(entry.offset))?;
-        let bytes = read_bounded(std::io::Read::take(file, entry.size))?;
-        ensure!(bytes.len() as u64 == entry.size, "the archive has become shorter");
-        Ok(bytes)
-    }
 }
 
-/// The images in a directory and below. Links are followed: a subset of ImageNet is often a folder of them.
-fn images_of_directory(root: &Path) -> Result<Vec<Entry>> {
-    let image = |path: Result<PathBuf>| {
-        let path = path.map_err(explain_link)?;
-        let below = path.strip_prefix(root).unwrap_or(&path);
-        let parts = below.iter().map(|part| part.to_str()).collect::<Option<Vec<_>>>();
-        let parts = parts
-            .ok_or_else(|| DatasetProblem::Image.error(format!("{}: rename it to UTF-8", path.display())))?
-            .join("/");
-        // What is wrong with a file is found out when it is read.
-        let size = path.metadata().map_or(0, |metadata| metadata.len());
-        Ok(Entry { path: parts.into(), size, offset: 0, regular: true })
-    };
-    images_below(root, Links::Followed).map(image).collect()
-}
-
-/// A link that leads nowhere, or in a circle, may stand for a class: that is an error, with words of its own.
-fn explain_link(error: Error) -> Error {
-    match &error {
-        Error::Io { path, cause, .. } if path.is_symlink() => {
-            DatasetProblem::Image.error(format!("{}: {cause}; mend it or remove it", path.display()))
-        }
-        _ => error,
+/// What files are called in the paths of their images: their own names, or if two have one, their paths below the
+/// folder that all are in.
+fn names_of(files: &[PathBuf]) -> Vec<String> {
+    let name = |path: &Path| path.to_string_lossy().replace('\\', "/");
+    let own: Vec<String> = files.iter().map(|file| name(file.file_name().unwrap_or_default().as_ref())).collect();
+    let mut sorted: Vec<&String> = own.iter().collect();
+    sorted.sort();
+    if sorted.windows(2).all(|pair| pair[0] != pair[1]) {
+        return own;
     }
+    let around = files.iter().skip(1).fold(files[0].parent().unwrap_or(Path::new("")), |around, file| {
+        around.ancestors().find(|around| file.starts_with(around)).unwrap_or(Path::new(""))
+    });
+    files.iter().map(|file| name(file.strip_prefix(around).unwrap_or(file))).collect()
 }

@@ -1,17 +1,34 @@
 //! Which images to evaluate on, and what each of them shows.
 //!
-//! Three forms are told apart by what is there:
+//! The forms are told apart by what is there:
 //!
 //! ```text
-//! DIR/n01440764/*.JPEG          a folder per class, as torchvision's ImageFolder takes them
-//! DIR/ILSVRC2012_val_*.JPEG     all in one folder, with a file of labels
-//! ILSVRC2012_img_val.tar        either of them in an archive, which is read where it is
+//! DIR/n01440764/*.JPEG                   a folder per class, as torchvision's ImageFolder takes them
+//! DIR/ILSVRC2012_val_*.JPEG              all in one folder, with a file of labels
+//! ILSVRC2012_img_val.tar                 either of them in an archive, which is read where it is
+//! DIR/data/validation-*.parquet          tables, as the hub has them
+//! imagenet1k-validation-{00..63}.tar     WebDataset shards, or their folder
+//! ```
+//!
+//! ```text
+//! form         what a path means; braces, for names of several files
+//! folder, archive, webdataset, parquet
+//!              the images of each form, and their bytes
+//! listing      the images of a data set, whatever its form
+//! labels       what they show
+//! real         what else they show
 //! ```
 
 mod archive;
+mod braces;
+mod folder;
+mod form;
 mod labels;
 mod listing;
+mod outputs;
+mod parquet;
 mod real;
+mod webdataset;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -20,13 +37,28 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 pub use labels::Classes;
+use labels::OwnLabels;
 use listing::Entry;
 pub use listing::Listing;
+pub use outputs::read_outputs;
 pub use real::RealLabels;
 
 use crate::error::{DatasetProblem, Error, Reason, Result};
 use crate::random;
 use crate::weights::digest::sha256_of;
+
+/// What the parts of a data set are called, where there is a choice.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Layout {
+    /// The column of images of a Parquet file, `image` unless set; of WebDataset shards the extension of images, or
+    /// several separated by `;`.
+    pub input_key: Option<String>,
+    /// The column of labels, `label` unless set, or the only one of classes; of shards the extension of the file with
+    /// the class, `cls` unless set, or the field of the JSON, `label` unless set.
+    pub target_key: Option<String>,
+    /// The split that is taken of a folder with several, `validation` unless set.
+    pub split: Option<String>,
+}
 
 /// Images with the class of each, in the order of their paths.
 pub struct Dataset {
@@ -34,6 +66,9 @@ pub struct Dataset {
     /// As many as there are images.
     labels: Vec<u32>,
     labels_from: Option<PathBuf>,
+    note: Option<String>,
+    /// See [`Self::restrict`].
+    outputs: Option<Vec<u32>>,
 }
 
 /// Which part of a dataset to take.
@@ -69,7 +104,7 @@ impl fmt::Display for Selection {
 pub struct Fingerprint {
     /// The number of images.
     pub images: usize,
-    /// Of all image files together.
+    /// Of all image files together; of images in tables, what they take there.
     pub bytes: u64,
     /// SHA-256 of the lines that [`Fingerprint::line`] makes.
     pub sha256: String,
@@ -83,11 +118,15 @@ impl Fingerprint {
 }
 
 impl Dataset {
-    /// Gives each image of a listing its class: by its folder, or by a file of labels, which is
+    /// Gives each image of a listing its class: by what came with it, by its folder, or by a file of labels, which is
     /// looked for beside the images unless it is named.
     ///
+    /// What comes with images of Parquet files and WebDataset shards is a number: the index of a class, or where the
+    /// files name their classes and these are not the model's in their order, the class of that name.
+    ///
     /// A folder is a class by its name, and not as torchvision's ImageFolder has it by its place among
-    /// the folders that are there: subsets are scored against the right outputs.
+    /// the folders that are there: subsets are scored against the right outputs. Where the model's classes
+    /// have WordNet ids, folders that are all named by numbers, as ImageNet-V2's, are indices.
     ///
     /// A file of labels has one line an image: a class (WordNet id, label or index) each, in the order
     /// of the file names; or a file name, a comma, tab or space, and a class, as in Kaggle's
@@ -99,6 +138,11 @@ impl Dataset {
     /// cannot be read.
     pub fn new(listing: Listing, classes: &Classes, labels: Option<&Path>, class_map: Option<&Path>) -> Result<Self> {
         let Listing { path, entries, .. } = &listing;
+        if listing.labelled && labels.is_none() {
+            let names = listing.class_names.as_deref();
+            let OwnLabels { labels, note } = labels::own(path, entries, names, classes, class_map)?;
+            return Ok(Self { listing, labels, labels_from: None, note, outputs: None });
+        }
         let folders = entries.iter().filter(|entry| entry.folder().is_some()).count();
         let shown = path.display();
         // All in one folder that is no class, with labels beside it.
@@ -114,6 +158,9 @@ impl Dataset {
             return Err(DatasetProblem::ClassMapWithoutFolders
                 .error(format!("{shown}: there are no class folders that a class map could name")));
         }
+        let indices = by_folder && class_map.is_none() && labels::are_indices(entries, classes);
+        let note = "the folders are named by numbers, which are taken as the model's indices, as in ImageNet-V2";
+        let note = indices.then(|| note.to_string());
         let (labels, labels_from) = if by_folder {
             (labels::by_folder(path, entries, classes, class_map)?, None)
         } else {
@@ -125,7 +172,7 @@ impl Dataset {
             })?;
             (labels::by_file(path, entries, classes, &file)?, Some(file))
         };
-        Ok(Self { listing, labels, labels_from })
+        Ok(Self { listing, labels, labels_from, note, outputs: None })
     }
 
     /// The number of images.
@@ -154,9 +201,14 @@ impl Dataset {
         &self.listing
     }
 
-    /// The file that the labels were read from; `None` if the folders' names told them.
+    /// The file that the labels were read from; `None` if the folders' names told them, or they came with the images.
     pub fn labels_from(&self) -> Option<&Path> {
         self.labels_from.as_deref()
+    }
+
+    /// What a person should know of how the labels were understood.
+    pub fn note(&self) -> Option<&str> {
+        self.note.as_deref()
     }
 
     /// Keeps a part, in the same order.

@@ -53,18 +53,18 @@ pub fn partial(path: &Path) -> PathBuf {
 }
 
 /// The name that a file has when it is complete.
-fn without_partial(path: &Path) -> PathBuf {
+pub(crate) fn without_partial(path: &Path) -> PathBuf {
     path.to_str().and_then(|path| path.strip_suffix(PARTIAL)).map_or_else(|| path.to_path_buf(), PathBuf::from)
 }
 
 impl PredictionsProblem {
     /// This problem in words.
-    fn error(self, words: String) -> Error {
+    pub(in crate::eval) fn error(self, words: String) -> Error {
         self.because()(Reason::new(words))
     }
 
     /// Makes an error of this problem, for `map_err`.
-    fn because(self) -> impl FnOnce(Reason) -> Error {
+    pub(in crate::eval) fn because(self) -> impl FnOnce(Reason) -> Error {
         move |reason| Error::Predictions { problem: self, reason }
     }
 }

@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use super::Format;
-use super::record::{COLUMNS, Record};
+use super::record::{COLUMNS, LineReader, Record, line_reader};
 use crate::error::{Error, PredictionsProblem, Reason, Result};
 use crate::eval::{Row, Run};
 
@@ -16,6 +16,7 @@ pub struct Reader {
     format: Format,
     file: BufReader<File>,
     position: Position,
+    csv: LineReader,
 }
 
 /// How far a file was read.
@@ -49,7 +50,7 @@ impl Reader {
     /// Goes on reading where another reader of the file was.
     pub fn at(position: Position, path: &Path, file: File) -> Result<Self> {
         let (format, file) = (Format::of(path)?, BufReader::new(file));
-        let mut reader = Self { path: path.to_path_buf(), format, file, position };
+        let mut reader = Self { path: path.to_path_buf(), format, file, position, csv: line_reader() };
         reader.seek(position)?;
         Ok(reader)
     }
@@ -79,13 +80,17 @@ impl Reader {
 
     fn record(&mut self) -> Result<Option<Record>> {
         let Some(line) = self.line()? else { return Ok(None) };
-        Record::from_line(&line, self.format).map(Some).map_err(|reason| self.damaged(reason))
+        let record = match self.format {
+            Format::Csv => Record::from_csv(line, &mut self.csv),
+            Format::JsonLines => Record::from_json(&line),
+        };
+        record.map(Some).map_err(|reason| self.damaged(reason))
     }
 
-    /// The next row, of a model with so many classes.
-    pub fn row(&mut self, classes: usize) -> Result<Option<Row>> {
+    /// The next row, which is one of this run.
+    pub fn row(&mut self, run: &Run) -> Result<Option<Row>> {
         let Some(record) = self.record()? else { return Ok(None) };
-        record.into_row(classes).map(Some).map_err(|reason| self.damaged(reason))
+        record.into_row(run).map(Some).map_err(|reason| self.damaged(reason))
     }
 
     /// The error of the line that was read last.

@@ -1,10 +1,12 @@
 //! A row as it is in a file, and as a line of text.
 
+use std::io::{Cursor, SeekFrom};
+
 use serde::{Deserialize, Serialize};
 
 use super::Format;
 use crate::error::{Context, Reason, Result, bail, ensure};
-use crate::eval::{Row, Scores, TOP};
+use crate::eval::{Row, Run, Scores, TOP};
 
 /// A row as it is in a file. A row without scores has an error.
 #[derive(Serialize, Deserialize)]
@@ -59,20 +61,23 @@ impl Record {
         }
     }
 
-    /// The row of a model with so many classes, if the record can be one.
-    pub fn into_row(self, classes: usize) -> Result<Row, Reason> {
+    /// The row of a run, if the record can be one.
+    pub fn into_row(self, run: &Run) -> Result<Row, Reason> {
         let Self { path, label, error, warning, .. } = self;
-        let known = |class: u32| (class as usize) < classes;
-        ensure!(known(label), "class {label} is none of the model's {classes}");
+        let (known, outputs) = (|class: u32| run.scores_output(class), run.scored_outputs());
+        match run.part_of_outputs() {
+            Some(part) => ensure!(known(label), "class {label} is none of the outputs that are scored, {part}"),
+            None => ensure!(known(label), "class {label} is none of the model's {outputs}"),
+        }
         let scores = match (self.rank, self.loss, error) {
             (None, None, Some(error)) => Err(error),
             (Some(rank), Some(loss), None) => {
                 let of = [self.top1, self.top2, self.top3, self.top4, self.top5];
                 let p = [self.p1, self.p2, self.p3, self.p4, self.p5];
                 let top: Vec<(u32, f32)> = of.into_iter().zip(p).filter_map(|(class, p)| Some((class?, p?))).collect();
-                let whole = top.len() == classes.min(TOP)
+                let whole = top.len() == outputs.min(TOP)
                     && top.iter().all(|(class, p)| known(*class) && (0.0..=1.0).contains(p))
-                    && (1..=classes as u32).contains(&rank)
+                    && (1..=outputs as u32).contains(&rank)
                     && (rank as usize > TOP || top.get(rank as usize - 1).is_some_and(|(class, _)| *class == label))
                     && loss.is_finite();
                 ensure!(whole, "the numbers do not belong together");
@@ -103,15 +108,28 @@ impl Record {
         }
     }
 
-    /// The record that a line holds.
-    pub fn from_line(line: &[u8], format: Format) -> Result<Self, Reason> {
-        let unlike = || Reason::new("not a row of predictions");
-        match format {
-            Format::Csv => {
-                let mut reader = csv::ReaderBuilder::new().has_headers(false).from_reader(line);
-                reader.deserialize().next().context("an empty line")?.map_err(|_| unlike())
-            }
-            Format::JsonLines => serde_json::from_slice(line).map_err(|_| unlike()),
-        }
+    /// The record that a line of CSV holds. The reader is used again for each line: to make one takes longer than
+    /// to read a line.
+    pub fn from_csv(line: Vec<u8>, reader: &mut LineReader) -> Result<Self, Reason> {
+        *reader.get_mut() = Cursor::new(line);
+        reader.seek_raw(SeekFrom::Start(0), csv::Position::new())?;
+        reader.deserialize().next().context("an empty line")?.map_err(|_| unlike())
     }
+
+    /// The record that a line of JSON holds.
+    pub fn from_json(line: &[u8]) -> Result<Self, Reason> {
+        serde_json::from_slice(line).map_err(|_| unlike())
+    }
+}
+
+/// Reads CSV a line at a time, for [`Record::from_csv`].
+pub type LineReader = csv::Reader<Cursor<Vec<u8>>>;
+
+/// A reader that has no line yet.
+pub fn line_reader() -> LineReader {
+    csv::ReaderBuilder::new().has_headers(false).from_reader(Cursor::default())
+}
+
+fn unlike() -> Reason {
+    Reason::new("not a row of predictions")
 }

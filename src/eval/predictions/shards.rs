@@ -41,6 +41,20 @@ impl Shards {
         Ok(shards)
     }
 
+    /// The file of a whole run, or of shards that were put together.
+    ///
+    /// # Errors
+    /// [`Error::Predictions`] if it is of one of several shards, is not complete, or its rows are not those that
+    /// the run wrote; [`Error::Io`] if it cannot be read.
+    pub fn open_whole(path: &Path) -> Result<Self> {
+        let (_, run) = open(path)?;
+        if run.shard != Shard::WHOLE {
+            let words = format!("{} is shard {} of its run", path.display(), run.shard);
+            return Err(PredictionsProblem::Part.error(words));
+        }
+        Self::open(&[path.to_path_buf()])
+    }
+
     /// The run that the shards make up, as if it had been one.
     pub fn run(&self) -> &Run {
         &self.run
@@ -54,9 +68,13 @@ impl Shards {
             Ok::<_, Error>(())
         })?;
         if hexadecimal(hasher) != self.run.data.sha256 {
+            let file = match &self.paths[..] {
+                [file] => format!("{}: ", file.display()),
+                _ => String::new(),
+            };
             let words = "the rows are not those of the images that were evaluated: a file was changed, or put \
                          together by hand";
-            return Err(PredictionsProblem::Mixture.error(words.into()));
+            return Err(PredictionsProblem::Mixture.error(file + words));
         }
         Ok(())
     }
@@ -77,25 +95,34 @@ impl Shards {
     /// Hands the rows of all files to `each`, in the order that a single run would have written them in.
     ///
     /// # Errors
-    /// What `each` returns; and [`Error::Predictions`] if a file is damaged, or is too short or too long.
+    /// What `each` returns; and as [`Self::rows`].
     pub fn for_each<E: From<Error>>(&self, mut each: impl FnMut(Row) -> Result<(), E>) -> Result<(), E> {
+        self.rows()?.try_for_each(|row| each(row?))
+    }
+
+    /// The rows of all files, in that order.
+    ///
+    /// # Errors
+    /// If a file cannot be read; each row, [`Error::Predictions`] if a file is damaged, or is too short or too
+    /// long.
+    pub fn rows(&self) -> Result<impl Iterator<Item = Result<Row>>> {
         let (images, of) = (self.run.data.images, self.paths.len());
         let block = (Part::HELD / of).max(1);
         let mut parts = self.paths.iter().map(|path| Part::open(path)).collect::<Result<Vec<_>>>()?;
-        for position in 0..images {
+        let row = move |position: usize| {
             let shard = position % of;
-            let row = parts[shard].next(self.run.classes, block)?.ok_or_else(|| {
+            let row = parts[shard].next(&self.run, block)?.ok_or_else(|| {
                 let path = self.paths[shard].display();
                 let expected = Shard { index: shard + 1, of }.images(images).count();
                 let words = format!("there is a gap: {path} has {} of {expected} images", position / of);
                 PredictionsProblem::Incomplete.error(words)
             })?;
-            each(row)?;
-        }
-        for part in &parts {
-            part.ensure_end()?;
-        }
-        Ok(())
+            if position + 1 == images {
+                parts.iter().try_for_each(Part::ensure_end)?;
+            }
+            Ok(row)
+        };
+        Ok((0..images).map(row))
     }
 }
 
@@ -142,12 +169,12 @@ impl<'a> Part<'a> {
         Ok(Self { path, next: reader.position(), rows: VecDeque::new() })
     }
 
-    /// The next row, of a model with so many classes. Reads a block of that many rows where none is left.
-    fn next(&mut self, classes: usize, block: usize) -> Result<Option<Row>> {
+    /// The next row, which is one of this run. Reads a block of that many rows where none is left.
+    fn next(&mut self, run: &Run, block: usize) -> Result<Option<Row>> {
         if self.rows.is_empty() {
             let mut reader = self.reader()?;
             while self.rows.len() < block
-                && let Some(row) = reader.row(classes)?
+                && let Some(row) = reader.row(run)?
             {
                 self.rows.push_back(row);
             }

@@ -166,7 +166,7 @@ fn keep(
     let (mut rows, mut kept) = (0, Position::default());
     let mut batch = Vec::new();
     let mut images = run.shard.images(dataset.images()).peekable();
-    while let Some(row) = reader.row(run.classes)? {
+    while let Some(row) = reader.row(run)? {
         let fits = |image| dataset.path(image) == row.path && dataset.label(image) == row.label;
         if !images.next().is_some_and(fits) {
             return Err(reader.damaged(Reason::new("the row is not that of the image in its place")));

@@ -1,19 +1,24 @@
-//! The report: one HTML page that needs nothing else.
+//! The reports: HTML pages, each of which needs nothing else.
+//!
+//! ```text
+//! page          what all pages are made of
+//! charts        accuracy of classes, and against confidence
+//! comparison    two files of predictions, image by image
+//! ```
 
 mod charts;
+mod comparison;
+mod page;
 
 use std::fmt::Write;
-use std::io::Cursor;
 
-use base64::Engine;
-use base64::prelude::BASE64_STANDARD;
 use image::RgbImage;
-use image::codecs::jpeg::JpegEncoder;
 
 use self::charts::{class_bars, class_curve, reliability};
+pub use self::comparison::ComparisonReport;
+use self::page::{class_name, escape, facts_table, first_synonym, page, thumbnail, tile};
 use super::per_class::class_rows;
 use super::{BINS, Mistake, Run, Tally};
-use crate::input::resample::{Interpolation, Rect, resize_crop};
 use crate::text::{percent, thousands};
 use crate::weights::registry::Label;
 
@@ -27,8 +32,6 @@ const EXTREMES: usize = 12;
 const FEW: u64 = 10;
 /// Images without scores that are named.
 const FAILED: usize = 50;
-/// Side of a thumbnail, in pixels.
-const THUMBNAIL: u32 = 160;
 
 /// An evaluation, and what is needed to show it.
 pub struct Report<'a> {
@@ -59,23 +62,13 @@ impl Report<'_> {
             self.failed(),
             self.facts(),
         ];
-        format!(
-            "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-             <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-             <meta name=\"color-scheme\" content=\"light dark\">\n\
-             <title>{}</title>\n<style>\n{}</style>\n</head>\n<body>\n{}</body>\n</html>\n",
-            escape(&title),
-            include_str!("report.css"),
-            sections.concat()
-        )
+        page(&title, &sections.concat())
     }
 
     fn summary(&self) -> String {
         let Self { run, tally, .. } = self;
         let mut tiles = String::new();
-        let mut tile = |name: &str, value: String, note: String| {
-            let _ = writeln!(tiles, "<div class=\"tile\"><h3>{name}</h3><b>{value}</b><span>{note}</span></div>");
-        };
+        let mut tile = |name: &str, value: String, note: String| tiles += &tile(name, &value, &note);
         let accuracies = [("top-1", tally.top1()), ("top-5", tally.top5()), ("ReaL", tally.real())];
         for (name, accuracy) in accuracies {
             if let Some(accuracy) = accuracy {
@@ -234,7 +227,7 @@ impl Report<'_> {
 
     fn facts(&self) -> String {
         let Run { qlnet, model, weights_sha256, preprocess, jpeg_decoder, dtype, device, data, .. } = self.run;
-        let facts = [
+        let mut facts = vec![
             ("model", escape(model)),
             ("weights", format!("SHA-256 <code>{}</code>", escape(weights_sha256))),
             ("preprocessing", format!("{preprocess}; JPEG by {}", escape(jpeg_decoder))),
@@ -250,44 +243,19 @@ impl Report<'_> {
             ),
             ("program", format!("qlnet {}", escape(qlnet))),
         ];
-        let rows: String =
-            facts.iter().map(|(name, value)| format!("<tr><th>{name}</th><td>{value}</td></tr>\n")).collect();
-        format!(
-            "<section>\n<h2>How it was measured</h2>\n<div class=\"scroll\"><table class=\"facts\">\n{rows}</table></div>\n</section>\n"
-        )
+        if let Some(part) = self.run.part_of_outputs() {
+            facts.insert(1, ("outputs", format!("{part} were scored, as if the network had no others")));
+        }
+        format!("<section>\n<h2>How it was measured</h2>\n{}</section>\n", facts_table(&facts))
     }
 
     /// What a class is called, as HTML.
     fn name(&self, class: u32) -> String {
-        self.labels.get(class as usize).map_or_else(|| class.to_string(), |label| escape(first_synonym(&label.text)))
+        class_name(self.labels, class)
     }
 
     /// The image as the network sees it, small, in the page itself.
     fn thumbnail(&self, path: &str, text: &str) -> String {
-        let Some(crop) = (self.crop)(path) else {
-            return format!("<div class=\"missing\" title=\"{}\">no picture</div>", escape(text));
-        };
-        let side = THUMBNAIL.min(crop.width());
-        let small =
-            resize_crop(&crop, (side, side), Interpolation::Bicubic, Rect { x: 0, y: 0, width: side, height: side });
-        let mut jpeg = Cursor::new(Vec::new());
-        if JpegEncoder::new_with_quality(&mut jpeg, 82).encode_image(&small).is_err() {
-            return String::new();
-        }
-        let text = escape(text);
-        format!(
-            "<img src=\"data:image/jpeg;base64,{}\" alt=\"{text}\" title=\"{text}\">",
-            BASE64_STANDARD.encode(jpeg.into_inner())
-        )
+        thumbnail((self.crop)(path), text)
     }
-}
-
-/// The first of several synonyms.
-fn first_synonym(label: &str) -> &str {
-    label.split(',').next().unwrap_or(label)
-}
-
-/// Text as HTML shows it, also in an attribute.
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;").replace('\'', "&#39;")
 }

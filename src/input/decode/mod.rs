@@ -2,7 +2,7 @@
 //! them, row by row.
 //!
 //! In come the bytes of a file, which nobody has checked; out go rows of pixels, and a warning where the file is
-//! damaged but all of its pixels could be decoded. This folder may use nothing else of the program but `error`.
+//! damaged but all of its pixels could be decoded. This folder may use nothing else of the program but `error` and `panics`.
 //!
 //! Alpha is dropped, grey and palettes are expanded to RGB, and of 16 bits the upper 8 are kept. (Pillow does so
 //! with 16-bit colour; in 16-bit grey it turns every value above 255 into white, which nobody wants.)
@@ -33,7 +33,6 @@ mod little_endian;
 mod memory;
 mod orientation;
 mod other;
-mod panics;
 mod png;
 mod tiff;
 
@@ -42,9 +41,9 @@ use std::path::Path;
 use image::RgbImage;
 
 use crate::error::{Context, Error, Reason, Result, ensure};
+use crate::panics;
 use format::Format;
 use orientation::Turned;
-pub use panics::without_panic;
 
 /// The library that decodes JPEG files.
 pub const JPEG_DECODER: &str = "libjpeg-turbo";
@@ -214,6 +213,13 @@ pub fn decode(bytes: &[u8], name: &Path, options: Options) -> Result<RgbImage> {
         let image = RgbImage::from_raw(width, height, pixels).context("the decoder gave another number of rows");
         image.map_err(Error::Image)
     })
+}
+
+/// What `work` returns, or an [`Error::Image`] if it panics, in silence. Nothing is used again that it leaves half
+/// done, except the budget of memory, whose permits are returned.
+pub fn without_panic<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+    let reason = "damaged, or of a kind that cannot be decoded: the decoder gave up on it";
+    panics::without_panic(work).unwrap_or_else(|| Err(Error::Image(Reason::new(reason))))
 }
 
 /// A file on which the decoder panics, in tests: there is no real one that is known.

@@ -41,6 +41,11 @@ impl Classes {
         if self.by_wnid.is_empty() { self.named(name) } else { self.by_wnid.get(name).copied() }
     }
 
+    /// Whether it has WordNet ids for its classes, so that an index is no usual name for one.
+    pub(super) fn have_wnids(&self) -> bool {
+        !self.by_wnid.is_empty()
+    }
+
     /// The class with that WordNet id, label or index.
     pub fn named(&self, name: &str) -> Option<u32> {
         let index = || name.parse().ok().filter(|index| (*index as usize) < self.count);
@@ -48,7 +53,7 @@ impl Classes {
     }
 
     /// What a class may be called, for a message.
-    pub(super) fn kinds(&self) -> String {
+    pub(in crate::eval::dataset) fn kinds(&self) -> String {
         let last = self.count.saturating_sub(1);
         match self.by_wnid.is_empty() {
             true => format!("a label of the model or an index from 0 to {last}"),

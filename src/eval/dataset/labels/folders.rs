@@ -7,6 +7,7 @@ use super::class_map::read_class_map;
 use super::classes::Classes;
 use super::first_of;
 use crate::error::{DatasetProblem, Error, Result};
+use crate::eval::corruptions::CORRUPTIONS;
 use crate::eval::dataset::listing::Entry;
 
 /// The class of each image, by the first folder of its path. A class map, if there is one, says which
@@ -14,8 +15,10 @@ use crate::eval::dataset::listing::Entry;
 pub fn by_folder(root: &Path, entries: &[Entry], classes: &Classes, class_map: Option<&Path>) -> Result<Vec<u32>> {
     let folders: BTreeSet<&str> = entries.iter().filter_map(Entry::folder).collect();
     let map = class_map.map(|file| read_class_map(file, classes, &folders)).transpose()?;
+    let by_index = are_indices(entries, classes);
     let of_folder = |folder: &str| match &map {
         Some(map) => map.get(folder).copied(),
+        None if by_index => classes.named(folder),
         None => classes.of_folder(folder),
     };
     let unknown: Vec<&str> = folders.iter().copied().filter(|folder| of_folder(folder).is_none()).collect();
@@ -23,6 +26,18 @@ pub fn by_folder(root: &Path, entries: &[Entry], classes: &Classes, class_map: O
         return Err(unknown_folders(root, entries, classes, class_map, &unknown));
     }
     Ok(entries.iter().filter_map(|entry| of_folder(entry.folder()?)).collect())
+}
+
+/// Whether the folders are named by index although the model's classes have WordNet ids, as ImageNet-V2's are: all
+/// of them by a number, without zeros before it, with the images in them and nothing between.
+pub fn are_indices(entries: &[Entry], classes: &Classes) -> bool {
+    let number = |entry: &Entry| entry.folder().is_some_and(is_number) && entry.path.matches('/').count() == 1;
+    classes.have_wnids() && entries.iter().all(number)
+}
+
+/// Whether a name is a number as a program writes it.
+fn is_number(name: &str) -> bool {
+    name.parse().is_ok_and(|index: u32| index.to_string() == name)
 }
 
 /// What to say of folders that are no classes.
@@ -34,9 +49,10 @@ fn unknown_folders(
     unknown: &[&str],
 ) -> Error {
     // `ImageNet/val/n01440764/...`: one folder too high.
+    let is_class = |folder: &str| classes.of_folder(folder).is_some() || (classes.have_wnids() && is_number(folder));
     let below = |entry: &&Entry| {
         let mut parts = entry.path.split('/').skip(1);
-        parts.next().and_then(|folder| classes.of_folder(folder)).is_some() && parts.next().is_some()
+        parts.next().is_some_and(is_class) && parts.next().is_some()
     };
     let parents: BTreeSet<&str> = entries.iter().filter(below).filter_map(Entry::folder).collect();
     let parent = parents.iter().find(|folder| folder.contains("val")).or_else(|| parents.first());
@@ -49,8 +65,18 @@ fn unknown_folders(
             "{shown}: folders that are no classes of the model: {folders}; did you mean {}?",
             root.join(parent).display()
         )),
+        // In a directory they would have been found.
+        (None, None) if CORRUPTIONS.iter().any(|corruption| unknown.contains(&corruption.name)) => {
+            let words = "corruptions of ImageNet-C, and not classes";
+            DatasetProblem::Archive
+                .error(format!("{shown}: {words}: {folders}; unpack the archive and name its folder"))
+        }
         (None, None) => {
-            let kind = if classes.by_wnid.is_empty() { "labels or indices" } else { "WordNet ids" };
+            let kind = match (classes.have_wnids(), are_indices(entries, classes)) {
+                (false, _) => "labels or indices",
+                (true, false) => "WordNet ids",
+                (true, true) => "indices",
+            };
             DatasetProblem::UnknownFolders
                 .error(format!("{shown}: folders that are not named by {kind} of the model's classes: {folders}"))
         }
@@ -87,7 +113,24 @@ mod tests {
 
         let error = |paths: &[&str], map: Option<&str>| by(&imagenet(), paths, map).unwrap_err();
         assert!(error(&cats, None).contains("not named by WordNet ids of the model's classes: `cats`, `my dogs`"));
-        assert!(error(&["0/a.jpg"], None).contains("`0`"));
+        // ImageNet-V2's are indices, if all are.
+        assert_eq!(by(&imagenet(), &["0/a.jpg", "10/b.jpg", "999/c.jpg"], None), Ok(vec![0, 10, 999]));
+        assert!(
+            error(&["0/a.jpg", "1000/b.jpg"], None).contains("not named by indices of the model's classes: `1000`")
+        );
+        assert!(
+            error(&["0/a.jpg", "n01440764/b.jpg"], None)
+                .contains("not named by WordNet ids of the model's classes: `0`")
+        );
+        assert!(error(&["000/a.jpg", "001/b.jpg"], None).contains("WordNet ids of the model's classes: `000`, `001`"));
+        assert!(error(&["+1/a.jpg"], None).contains("`+1`"));
+        let weather = error(&["fog/1/n01440764/a.jpg", "snow/1/n01440764/a.jpg"], None);
+        assert!(weather.contains("corruptions of ImageNet-C, and not classes: `fog`, `snow`; unpack"), "{weather}");
+        // A severity of ImageNet-C is no class, nor is the folder that is around ImageNet-V2's.
+        let one = Path::new("DIR").join("1").display().to_string();
+        assert!(error(&["1/n01440764/a.jpg", "2/n01440764/a.jpg"], None).contains(&format!("did you mean {one}?")));
+        let val = Path::new("DIR").join("v2-val").display().to_string();
+        assert!(error(&["v2-val/0/a.jpg", "v2-val/1/a.jpg"], None).contains(&format!("did you mean {val}?")));
         let parent = Path::new("DIR").join("val");
         let parent = format!("did you mean {}?", parent.display());
         assert!(error(&["train/n01440764/a.JPEG", "val/n01440764/a.JPEG"], None).contains(&parent));

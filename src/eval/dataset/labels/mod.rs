@@ -5,6 +5,7 @@
 //! folders      the class of each image by the folder that it is in
 //! class_map    a file that says which folder is which class
 //! list         the class of each image by a file of labels
+//! own          the class of each image by what its files say
 //! lines        the lines of such files
 //! ```
 
@@ -13,10 +14,13 @@ mod classes;
 mod folders;
 mod lines;
 mod list;
+mod own;
 
 pub use classes::Classes;
-pub(super) use folders::by_folder;
+pub(super) use folders::{are_indices, by_folder};
+pub(super) use lines::{Line, read_lines};
 pub(super) use list::{by_file, find_beside};
+pub(super) use own::{OwnLabels, own};
 
 /// The first few of many names, for a message.
 fn first_of(names: &[&str]) -> String {
@@ -26,9 +30,9 @@ fn first_of(names: &[&str]) -> String {
 }
 
 #[cfg(test)]
-mod samples {
+pub(super) mod samples {
     use super::Classes;
-    use crate::eval::dataset::listing::Entry;
+    use crate::eval::dataset::listing::{Entry, Kind};
     use crate::weights::registry::{MODELS, find};
 
     pub fn imagenet() -> Classes {
@@ -40,6 +44,9 @@ mod samples {
     }
 
     pub fn entries(paths: &[&str]) -> Vec<Entry> {
-        paths.iter().map(|path| Entry { path: (*path).into(), size: 0, offset: 0, regular: true }).collect()
+        paths
+            .iter()
+            .map(|path| Entry { path: (*path).into(), size: 0, place: 0, file: 0, kind: Kind::File, label: None })
+            .collect()
     }
 }

@@ -1,0 +1,161 @@
+//! What a path means: a folder of images, archives, or tables.
+
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use super::Layout;
+use super::braces::expand;
+use crate::error::{Context, DatasetProblem, Error, Reason, Result, ensure};
+use crate::hub::{FilesKind, files_of_split};
+use crate::input::files::is_image_name;
+
+/// The files that hold images.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Form {
+    /// Images in a folder and below.
+    Folder,
+    /// Tar archives.
+    Archives(Vec<PathBuf>),
+    /// Parquet files.
+    Tables(Vec<PathBuf>),
+}
+
+/// How deep below a folder its tables and shards are looked for: `data/validation/0.tar`.
+const DEPTH: usize = 2;
+/// A folder with more folders in it has classes, and none of their folders is looked into for tables and shards.
+const FOLDERS: usize = 64;
+
+impl Form {
+    /// What a path means. Returns also what a person should know of a choice that was made.
+    pub fn of(path: &Path, layout: &Layout) -> Result<(Self, Option<String>)> {
+        let metadata = match path.metadata() {
+            Ok(metadata) => metadata,
+            Err(error) => match path.to_str().filter(|name| name.contains('{')) {
+                Some(pattern) => return Ok((Self::of_pattern(pattern)?, None)),
+                None => return Err(Error::io("read", path)(error)),
+            },
+        };
+        if !metadata.is_dir() {
+            return Ok((Self::of_files(vec![path.to_path_buf()])?, None));
+        }
+        let files = tables_and_shards(path);
+        let is_table = |name: &String| name.to_lowercase().ends_with(".parquet");
+        // Pictures beside shards: the shards may be anything. Beside tables: the pictures are a README's.
+        if files.is_empty() || (!files.iter().any(is_table) && has_images(path)) {
+            return Ok((Self::Folder, None));
+        }
+        let names: Vec<&str> = files.iter().map(String::as_str).collect();
+        let chosen = files_of_split(&names, layout.split.as_deref())
+            .context(path.display())
+            .map_err(DatasetProblem::Split.because())?;
+        let paths = chosen.files.iter().map(|index| path.join(&files[*index])).collect();
+        let form = match chosen.kind {
+            FilesKind::Parquet => Self::Tables(paths),
+            FilesKind::Tar => Self::Archives(paths),
+        };
+        Ok((form, chosen.note))
+    }
+
+    /// What files are that are named one by one.
+    pub fn of_files(files: Vec<PathBuf>) -> Result<Self> {
+        let mut tables = Vec::new();
+        for path in &files {
+            tables.push(is_table(path).map_err(Error::io("read", path))?);
+        }
+        let mixed = || -> Result<(), Reason> {
+            let other = tables.iter().position(|table| *table != tables[0]);
+            ensure!(
+                other.is_none(),
+                "{} and {} are files of two kinds",
+                files[0].display(),
+                files[other.unwrap_or_default()].display()
+            );
+            Ok(())
+        };
+        mixed().map_err(DatasetProblem::Archive.because())?;
+        Ok(if tables.first() == Some(&true) { Self::Tables(files) } else { Self::Archives(files) })
+    }
+
+    fn of_pattern(pattern: &str) -> Result<Self> {
+        let names = expand(pattern).map_err(DatasetProblem::Split.because())?;
+        let files: Vec<PathBuf> = names.into_iter().map(PathBuf::from).collect();
+        let missing = files.iter().filter(|file| !file.exists()).collect::<Vec<_>>();
+        if let Some(first) = missing.first() {
+            let words = format!(
+                "{pattern}: {} of {} files are not there, the first is {}{}",
+                missing.len(),
+                files.len(),
+                first.display(),
+                neighbour(first)
+            );
+            return Err(DatasetProblem::Split.error(words));
+        }
+        Self::of_files(files)
+    }
+}
+
+/// A file beside a missing one that is of the same kind: its number may have other digits.
+fn neighbour(missing: &Path) -> String {
+    let folder = missing.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."));
+    let mut files = children(folder).0;
+    files.sort();
+    let alike = files.into_iter().find(|file| Path::new(file).extension() == missing.extension());
+    alike.map_or(String::new(), |name| format!("; there is {name}"))
+}
+
+/// Whether a file is a table: by its name, or by what it begins with.
+fn is_table(path: &Path) -> std::io::Result<bool> {
+    if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("parquet")) {
+        return Ok(true);
+    }
+    let mut start = Vec::new();
+    File::open(path)?.take(4).read_to_end(&mut start)?;
+    Ok(start == b"PAR1")
+}
+
+/// Parquet files and tar archives below a folder, as paths from there with `/` between their parts. What cannot be
+/// read is left for the search for images to find.
+fn tables_and_shards(root: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut level = vec![(root.to_path_buf(), String::new())];
+    for _ in 0..=DEPTH {
+        let mut next = Vec::new();
+        for (folder, prefix) in level {
+            let (files, folders) = children(&folder);
+            // What `datasets` writes beside a folder of images.
+            let table = |name: &str| name.ends_with(".parquet") && name != "metadata.parquet";
+            let files = files.into_iter().filter(|name| {
+                let name = name.to_lowercase();
+                table(&name) || name.ends_with(".tar")
+            });
+            found.extend(files.map(|name| format!("{prefix}{name}")));
+            if folders.len() <= FOLDERS {
+                next.extend(folders.into_iter().map(|name| (folder.join(&name), format!("{prefix}{name}/"))));
+            }
+        }
+        level = next;
+    }
+    found.sort();
+    found
+}
+
+/// The names in a folder that are not hidden: those of files, and those of folders.
+fn children(folder: &Path) -> (Vec<String>, Vec<String>) {
+    let (mut files, mut folders) = (Vec::new(), Vec::new());
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let Some(name) = entry.file_name().to_str().filter(|name| !name.starts_with('.')).map(str::to_string) else {
+            continue;
+        };
+        let is_folder = entry.path().is_dir();
+        if is_folder { folders.push(name) } else { files.push(name) }
+    }
+    (files, folders)
+}
+
+/// Whether there are images in a folder or in one of its folders.
+fn has_images(root: &Path) -> bool {
+    let any = |names: Vec<String>| names.iter().any(|name| is_image_name(name.as_ref()));
+    let (files, folders) = children(root);
+    any(files) || folders.iter().any(|folder| any(children(&root.join(folder)).0))
+}

@@ -1,0 +1,110 @@
+//! The values of a column in a row group.
+
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
+
+use ::parquet::column::reader::{ColumnReader, ColumnReaderImpl, get_column_reader};
+use ::parquet::data_type::{ByteArray, DataType};
+use ::parquet::file::metadata::ParquetMetaData;
+use ::parquet::file::serialized_reader::SerializedPageReader;
+
+use crate::error::{Context, Reason, Result, bail};
+
+/// Reads the values of a column that holds one or none in each row.
+pub struct Values {
+    reader: ColumnReader,
+    /// The level of definition of a value that is there: one less where it is null, or what is around it.
+    present: i16,
+    /// In the row group.
+    position: u64,
+}
+
+impl Values {
+    /// The values of that column in that row group of a file, which is opened anew: readers of one open file would
+    /// move its position for each other.
+    pub fn open(path: &Path, metadata: &ParquetMetaData, group: usize, column: usize) -> Result<Self, Reason> {
+        let group = metadata.row_group(group);
+        let rows = usize::try_from(group.num_rows())?;
+        let file = Arc::new(File::open(path)?);
+        let pages = SerializedPageReader::new(file, group.column(column), rows, None)?;
+        let description = group.column(column).column_descr_ptr();
+        let present = description.max_def_level();
+        Ok(Self { reader: get_column_reader(description, Box::new(pages)), present, position: 0 })
+    }
+
+    /// The row that is read next, in the row group.
+    pub fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// Goes on to a later row.
+    pub fn skip_to(&mut self, row: u64) -> Result<(), Reason> {
+        let rows = row.saturating_sub(self.position) as usize;
+        if rows > 0 {
+            let skipped = match &mut self.reader {
+                ColumnReader::ByteArrayColumnReader(reader) => reader.skip_records(rows)?,
+                _ => bail!("not a column of bytes"),
+            };
+            if skipped < rows {
+                bail!("the column ends before its last row");
+            }
+            self.position = row;
+        }
+        Ok(())
+    }
+
+    /// The bytes of the next row.
+    pub fn next_bytes(&mut self) -> Result<Option<ByteArray>, Reason> {
+        let ColumnReader::ByteArrayColumnReader(reader) = &mut self.reader else { bail!("not a column of bytes") };
+        let mut value = next(reader, self.present, 1)?;
+        self.position += 1;
+        value.pop().context("the column ends before its last row")
+    }
+
+    /// All values of a column of integers that fit 32 bits.
+    pub fn integers(self) -> Result<Vec<Option<i32>>, Reason> {
+        match self.reader {
+            ColumnReader::Int32ColumnReader(mut reader) => all(&mut reader, self.present),
+            ColumnReader::Int64ColumnReader(mut reader) => {
+                let fits = |value: i64| {
+                    i32::try_from(value).with_context(|| format!("there is a label {value}, which is no class index"))
+                };
+                all(&mut reader, self.present)?.into_iter().map(|value| value.map(fits).transpose()).collect()
+            }
+            _ => bail!("not a column of integers"),
+        }
+    }
+
+    /// All values of a column of text. Bytes that are not UTF-8 are left out.
+    pub fn texts(self) -> Result<Vec<Option<String>>, Reason> {
+        let ColumnReader::ByteArrayColumnReader(mut reader) = self.reader else { bail!("not a column of text") };
+        let text = |value: ByteArray| String::from_utf8(value.data().to_vec()).ok();
+        Ok(all(&mut reader, self.present)?.into_iter().map(|value| value.and_then(text)).collect())
+    }
+}
+
+/// All values: null where a row, or a struct around the value, is null.
+fn all<T: DataType>(reader: &mut ColumnReaderImpl<T>, present: i16) -> Result<Vec<Option<T::T>>, Reason> {
+    // Room is made for as many as are asked for, whatever a damaged page says it has.
+    const AT_ONCE: usize = 4096;
+    let mut values = Vec::new();
+    loop {
+        let more = next(reader, present, AT_ONCE)?;
+        if more.is_empty() {
+            return Ok(values);
+        }
+        values.extend(more);
+    }
+}
+
+/// The next values, at most so many; fewer only at the end.
+fn next<T: DataType>(reader: &mut ColumnReaderImpl<T>, present: i16, most: usize) -> Result<Vec<Option<T::T>>, Reason> {
+    let (mut levels, mut values) = (Vec::new(), Vec::new());
+    reader.read_records(most, Some(&mut levels), None, &mut values)?;
+    let mut values = values.into_iter();
+    if present == 0 {
+        return Ok(values.map(Some).collect());
+    }
+    Ok(levels.into_iter().map(|level| if level == present { values.next() } else { None }).collect())
+}

@@ -1,0 +1,180 @@
+//! Parquet files as the hub's `datasets` library writes images: a column of structs `{bytes, path}`, and one of
+//! classes.
+//!
+//! In come files that nobody has checked; out go entries with their labels, and later the bytes of an image. Files are
+//! read column by column and page by page: in memory are the pages that the images at hand are in. The crate `parquet`
+//! is used without arrow, whose arrays would copy what is read here only once.
+//!
+//! ```text
+//! schema     which columns hold images and labels, and what the classes are called
+//! column     the values of a column
+//! images     the images of a table, for threads that ask in order, or nearly so
+//! ```
+
+mod column;
+mod images;
+mod schema;
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+
+use ::parquet::file::metadata::ParquetMetaData;
+use ::parquet::file::reader::{FileReader, SerializedFileReader};
+
+use self::column::Values;
+use self::images::Images;
+use self::schema::Columns;
+use super::Layout;
+use super::listing::{Entry, Kind};
+use crate::error::{Context, DatasetProblem, Reason, Result, ensure};
+use crate::panics::without_panic;
+
+/// The rows of several files, one after the other.
+pub struct Table {
+    rows: Arc<Rows>,
+    images: OnceLock<Images>,
+}
+
+/// Where the rows are.
+#[derive(Default)]
+struct Rows {
+    files: Vec<TableFile>,
+    groups: Vec<Group>,
+}
+
+struct TableFile {
+    path: PathBuf,
+    metadata: ParquetMetaData,
+    /// Number of the column with the images' bytes.
+    bytes: usize,
+}
+
+/// A row group.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Group {
+    file: usize,
+    /// Among the groups of its file.
+    index: usize,
+    /// Number of its first row, in the table.
+    start: u64,
+    rows: u64,
+}
+
+/// What a table holds besides images.
+#[derive(Default)]
+pub struct Listed {
+    /// In the order of the files and of their rows; an entry's place is its row in the table, and its size its share
+    /// of the row group's images, as they are compressed.
+    pub entries: Vec<Entry>,
+    /// The names of the classes, where the files tell them.
+    pub class_names: Option<Vec<String>>,
+}
+
+/// What `work` returns, or an error where the crate panics.
+fn guarded<T>(work: impl FnOnce() -> Result<T, Reason>) -> Result<T, Reason> {
+    without_panic(work).unwrap_or_else(|| Err(Reason::new("a damaged Parquet file")))
+}
+
+impl Table {
+    /// Reads labels and names of all rows. `names` are what the files are called in the paths of their images.
+    ///
+    /// # Errors
+    /// [`Error::Dataset`](crate::Error::Dataset) if a file is no Parquet file, is damaged, or does not have the columns.
+    pub fn open(files: &[PathBuf], names: &[String], layout: &Layout) -> Result<(Self, Listed)> {
+        let mut table = Rows::default();
+        let mut listed = Listed::default();
+        for (path, name) in files.iter().zip(names) {
+            let shown = path.display();
+            let metadata = guarded(|| Ok(SerializedFileReader::new(File::open(path)?)?.metadata().clone()));
+            let metadata = metadata.with_context(|| what_else(path)).context(&shown);
+            let metadata = metadata.map_err(DatasetProblem::Table.because())?;
+            let columns = guarded(|| Columns::of(&metadata, layout));
+            let columns = columns.context(&shown).map_err(DatasetProblem::Columns.because())?;
+            let same = table.files.is_empty() || columns.class_names == listed.class_names;
+            if !same {
+                let words = format!("{shown}: its classes have other names than those of {}", files[0].display());
+                return Err(DatasetProblem::Table.error(words));
+            }
+            listed.class_names.clone_from(&columns.class_names);
+            let added = guarded(|| table.add(path, name, metadata, columns, &mut listed));
+            added.context("damaged Parquet data").context(&shown).map_err(DatasetProblem::Table.because())?;
+        }
+        Ok((Self { rows: Arc::new(table), images: OnceLock::new() }, listed))
+    }
+
+    /// The bytes of the image in that row.
+    pub fn read(&self, row: u64) -> Result<Vec<u8>, Reason> {
+        self.images.get_or_init(|| Images::of(self.rows.clone())).read(row)
+    }
+}
+
+impl Rows {
+    fn add(
+        &mut self,
+        path: &Path,
+        name: &str,
+        metadata: ParquetMetaData,
+        columns: Columns,
+        listed: &mut Listed,
+    ) -> Result<(), Reason> {
+        let file = self.files.len();
+        let width = metadata.file_metadata().num_rows().saturating_sub(1).max(0).to_string().len();
+        let mut row_of_file = 0;
+        for (index, group) in metadata.row_groups().iter().enumerate() {
+            let labels = Values::open(path, &metadata, index, columns.label)?.integers()?;
+            let names = match columns.path {
+                Some(column) => Values::open(path, &metadata, index, column)?.texts()?,
+                None => Vec::new(),
+            };
+            let (start, rows) = (listed.entries.len() as u64, labels.len() as u64);
+            let expected = group.num_rows();
+            ensure!(rows as i64 == expected, "row group {index} has {expected} rows and {rows} labels");
+            let size = group.column(columns.bytes).compressed_size().max(0) as u64 / rows.max(1);
+            for (row, label) in labels.into_iter().enumerate() {
+                let own = names.get(row).and_then(|name| file_name(name.as_deref()?));
+                let own = own.map_or(String::new(), |own| format!("/{own}"));
+                let path = format!("{name}/{row_of_file:0width$}{own}").into();
+                let place = start + row as u64;
+                listed.entries.push(Entry { path, size, place, file: file as u32, kind: Kind::File, label });
+                row_of_file += 1;
+            }
+            self.groups.push(Group { file, index, start, rows });
+        }
+        self.files.push(TableFile { path: path.to_path_buf(), metadata, bytes: columns.bytes });
+        Ok(())
+    }
+
+    /// The group of a row.
+    fn group_of(&self, row: u64) -> Option<Group> {
+        // Groups without rows begin where the next one does, and come before it.
+        let after = self.groups.partition_point(|group| group.start <= row);
+        self.groups[..after].last().copied().filter(|group| row < group.start + group.rows)
+    }
+
+    /// The images of a group.
+    fn open_group(&self, group: Group) -> Result<Values, Reason> {
+        let TableFile { path, metadata, bytes } = &self.files[group.file];
+        Values::open(path, metadata, group.index, *bytes).with_context(|| path.display())
+    }
+}
+
+/// What a file is that is no Parquet file.
+fn what_else(path: &Path) -> &'static str {
+    let mut start = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(64).read_to_end(&mut start));
+    match read {
+        Ok(_) if start.starts_with(b"version https://git-lfs") => {
+            "a pointer of Git LFS in place of the file: fetch it with `git lfs pull`"
+        }
+        Ok(_) if start.starts_with(b"<") => "a web page in place of a Parquet file: download it again",
+        _ => "not a Parquet file, or cut short",
+    }
+}
+
+/// The last part of an image's own path, if it can be part of a line.
+fn file_name(path: &str) -> Option<&str> {
+    let name = path.rsplit(['/', '\\']).next()?;
+    (!name.is_empty() && !name.contains(char::is_control)).then_some(name)
+}
