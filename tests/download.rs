@@ -11,12 +11,13 @@ use std::process::{Command, Output};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use hub_server::{ContentResponse, HubServer};
+use hub_server::{COMMIT, ContentResponse, HubResponse, HubServer, ServedFile};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
+use sha2::{Digest, Sha256};
 use support::fixture;
-use support::program::{Qlnet, stderr};
+use support::program::{DIGITS, Qlnet, assert_error, records, stderr};
 
 /// Puts TLS before a server that has none: `https://localhost:PORT`, with a certificate of
 /// `tests/fixtures/tls`.
@@ -217,4 +218,46 @@ fn what_a_hub_delivers_is_checked_and_the_token_stays_with_it() {
         let sent = request.authorization.as_deref() == Some("Bearer hf_secret");
         assert_eq!(sent, request.path != "/blob", "{request:?}");
     }
+}
+
+/// `qlnet eval` of a data set on the hub.
+fn evaluate(qlnet: &Qlnet, server: &HubServer, name: &str) -> Command {
+    let mut command = qlnet.command();
+    command.arg("eval").args(DIGITS).args(["--json", "--imagenet-val", name]).env("HF_ENDPOINT", &server.endpoint);
+    command.env("HF_HOME", qlnet.home.path().join("hf"));
+    command
+}
+
+#[test]
+fn a_data_set_is_downloaded_and_evaluated() {
+    let content = std::fs::read("samples/digits-held-out.tar").unwrap();
+    let hash: String = Sha256::digest(&content).iter().map(|byte| format!("{byte:02x}")).collect();
+    let file = ServedFile { name: "digits-validation-0000.tar".into(), content, hash, is_large: true };
+    let server = HubServer::of_dataset(vec![file], &[]);
+    let qlnet = Qlnet::new();
+
+    server.plan_hub([HubResponse::Status(401, "X-Error-Code: GatedRepo\r\n")]);
+    let output = evaluate(&qlnet, &server, "hf:a/digits").output().unwrap();
+    assert_error(&output, &["hf:a/digits", "/datasets/a/digits must be accepted there", "HF_TOKEN"]);
+    let output = evaluate(&qlnet, &server, "hf:a/digits:test").output().unwrap();
+    assert_error(&output, &["there is no split `test`; there is validation"]);
+    assert!(server.contents().is_empty());
+
+    let output = evaluate(&qlnet, &server, "hf:a/digits").output().unwrap();
+    let text = stderr(&output);
+    assert!(text.contains("note: downloading hf:a/digits: 0.4 MB\n"), "{text}");
+    assert!(text.contains("note: hf:a/digits is here now, ") && text.contains(COMMIT), "{text}");
+    let mut found = records(&output).remove(0);
+    let output = qlnet.run(&["eval", "--model", "qlnet-digits", "--json", "--data", "samples/digits-held-out.tar"]);
+    let mut expected = records(&output).remove(0);
+    for record in [&mut found, &mut expected] {
+        // Which differ from run to run.
+        record.as_object_mut().unwrap().retain(|name, _| ["images", "top1", "top5", "errors"].contains(&name.as_str()));
+    }
+    assert_eq!(found, expected);
+    assert_eq!(found["images"], 360);
+
+    let output = evaluate(&qlnet, &server, "hf:a/digits").env("HF_HUB_OFFLINE", "1").output().unwrap();
+    assert_eq!(records(&output)[0]["top1"], expected["top1"]);
+    assert_eq!(server.contents().len(), 1);
 }

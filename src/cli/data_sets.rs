@@ -39,10 +39,13 @@ fn fetched(name: &DatasetName, split: Option<&str>) -> Result<DatasetFiles> {
             download.name(format!("{shown}, file {file} of {files}"));
             download.at(bytes);
         }
-        DatasetEvent::Notice(text) => match &download {
-            Some(download) => download.suspend(|| say("note", text)),
-            None => say("note", text),
-        },
+        DatasetEvent::Notice(text) => {
+            checking = None;
+            match &download {
+                Some(download) => download.suspend(|| say("note", text)),
+                None => say("note", text),
+            }
+        }
     });
     drop(checking);
     if let Some(download) = &download {

@@ -1,4 +1,4 @@
-//! Where files are kept: the cache of Python's `huggingface_hub`, whose layout hf-hub knows.
+//! Where files are kept: the cache of Python's `huggingface_hub`.
 //!
 //! ```text
 //! models--owner--name/blobs/<hash>                      the content

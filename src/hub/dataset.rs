@@ -20,7 +20,7 @@ pub struct DatasetName {
     pub name: String,
     /// A branch, a tag or the full hash of a commit; `main` unless it is named.
     pub revision: String,
-    /// As [`files_of_split`] takes it.
+    /// The name of a split, or `FOLDER/SPLIT` for one of the files below a folder alone.
     pub split: Option<String>,
 }
 
@@ -186,7 +186,7 @@ impl Hub {
         let unknown = files.iter().zip(&paths).filter(|(file, paths)| {
             paths.has_pointer(file) && !is_remembered(&paths.pointer, file, self.hashes.as_deref())
         });
-        match unknown.map(|(file, _)| file.size).sum() {
+        match total(unknown.map(|(file, _)| file.size)) {
             0 => {}
             bytes => report(DatasetEvent::Checking(bytes)),
         }
@@ -195,13 +195,13 @@ impl Hub {
         }
         let mut here: Vec<u64> = files.iter().zip(&paths).map(|(file, paths)| paths.here(file)).collect();
         self.enough_space(name, files, &here)?;
-        let size = files.iter().map(|file| file.size).sum();
+        let size = total(files.iter().map(|file| file.size));
         let mut fetched = Vec::new();
         for (index, file) in files.iter().enumerate() {
             let path = self.fetch(file, &mut |event| match event {
                 Event::Progress(received) => {
                     here[index] = received;
-                    let bytes = here.iter().sum();
+                    let bytes = total(here.iter().copied());
                     report(DatasetEvent::Progress { file: index + 1, files: files.len(), bytes, size });
                 }
                 Event::Notice(text) => report(DatasetEvent::Notice(text)),
@@ -251,6 +251,11 @@ impl Hub {
         };
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let split = name.choose(&names, wanted)?;
+        // The split of validation may be there, and not in the cache.
+        if let Some(note) = split.note {
+            let words = format!("among the files in the cache {note}: name it, as in {name}:SPLIT, to take it");
+            return Err(name.error(DatasetProblem::Split, words));
+        }
         let dir = snapshots.of(&commit);
         let files = split.files.iter().map(|index| dir.join(names[*index])).collect();
         Ok(DatasetFiles::new(dir, files, commit, split))
@@ -261,7 +266,7 @@ impl Hub {
         // Files of the same content are downloaded once.
         let mut seen = BTreeSet::new();
         let missing = files.iter().zip(here).filter(|(file, _)| seen.insert(file.hash.digits()));
-        let needed = missing.map(|(file, here)| file.size - here).sum();
+        let needed = total(missing.map(|(file, here)| file.size - here));
         let existing = self.cache_dir.ancestors().find(|dir| dir.is_dir()).unwrap_or(Path::new("."));
         // Where the system does not say, the download finds out.
         let Ok(free) = fs4::available_space(existing) else { return Ok(()) };
@@ -269,10 +274,18 @@ impl Hub {
     }
 }
 
+/// The sum, however large a hub says that its files are.
+fn total(sizes: impl Iterator<Item = u64>) -> u64 {
+    sizes.fold(0, u64::saturating_add)
+}
+
+/// In bytes: what folders, links and the ends of blocks may need besides.
+const MARGIN: u64 = 1 << 20;
+
 /// Nothing, if so many bytes fit where so many are free.
 fn enough(needed: u64, free: u64, dir: &Path) -> Result<(), Reason> {
     ensure!(
-        needed <= free,
+        needed == 0 || needed.saturating_add(MARGIN) <= free,
         "{} are to be downloaded to {}, where {} are free: make space, or name another place with HF_HUB_CACHE",
         bytes(needed),
         dir.display(),
@@ -331,7 +344,9 @@ mod tests {
 
     #[test]
     fn a_disk_that_is_too_small_is_told_beforehand() {
-        assert!(enough(5, 5, Path::new("/cache")).is_ok());
+        assert!(enough(0, 0, Path::new("/cache")).is_ok());
+        assert!(enough(5, 5 + MARGIN, Path::new("/cache")).is_ok());
+        assert!(enough(5, 4 + MARGIN, Path::new("/cache")).is_err());
         let error = enough(6_673_500_000, 1_204_000_000, Path::new("/cache")).unwrap_err().to_string();
         let expected = "6.67 GB are to be downloaded to /cache, where 1.20 GB are free: make space, or name another place \
                         with HF_HUB_CACHE";

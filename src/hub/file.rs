@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io;
 
+use hf_hub::Repo;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::digest;
@@ -57,7 +58,7 @@ impl<'a> Repository<'a> {
     }
 
     /// Where its page is, below the address of the hub.
-    pub fn path(self) -> String {
+    pub(super) fn path(self) -> String {
         match self {
             Self::Model(name) => name.to_string(),
             Self::Dataset(name) => format!("datasets/{name}"),
@@ -65,12 +66,12 @@ impl<'a> Repository<'a> {
     }
 
     /// The name of its folder in the cache.
-    pub fn folder(self) -> String {
-        let kind = match self {
-            Self::Model(_) => "models",
-            Self::Dataset(_) => "datasets",
+    pub(super) fn folder(self) -> String {
+        let repo = match self {
+            Self::Model(name) => Repo::model(name.into()),
+            Self::Dataset(name) => Repo::dataset(name.into()),
         };
-        format!("{kind}--{}", self.name().replace('/', "--"))
+        repo.folder_name()
     }
 }
 

@@ -20,7 +20,7 @@
 //! request_error   what errors of a connection mean, in words
 //! ```
 //!
-//! hf-hub knows where the token is kept; the requests are plain HTTP through ureq, in
+//! hf-hub knows the folders of the cache and where the token is kept; the requests are plain HTTP through ureq, in
 //! this thread. `docs/download.md` says what happens in each case of fault.
 
 mod attempts;

@@ -28,8 +28,9 @@ impl Client {
             };
         }
         let code = header(response, "X-Error-Code");
-        let explanation =
-            header(response, "X-Error-Message").or(code).map_or(String::new(), |text| format!(" ({text})"));
+        // With this code comes the message that the password is wrong, whether there is one or not.
+        let message = header(response, "X-Error-Message").filter(|_| code != Some("RepoNotFound"));
+        let explanation = message.or(code).map_or(String::new(), |text| format!(" ({text})"));
         let advice = match status.as_u16() {
             404 if self.listed && asked == Asked::File => {
                 format!(": {hub} lists this file in {} and does not have it", self.page)
@@ -48,10 +49,10 @@ impl Client {
             (401 | 403, Some("GatedRepo"), None) => format!(
                 ": the terms of {page} must be accepted there, and HF_TOKEN be set to a token of {hub}/settings/tokens"
             ),
-            (401, Some("RepoNotFound"), Some(_)) | (404, Some("RepoNotFound"), _) => {
-                format!(": there is no {page}, or the token in HF_TOKEN, if it is one, may not see it")
+            (401 | 404, Some("RepoNotFound"), Some(_)) => {
+                format!(": there is no {page}, or the token in HF_TOKEN, or that of `hf auth login`, may not see it")
             }
-            (401, Some("RepoNotFound"), None) => format!(
+            (401 | 404, Some("RepoNotFound"), None) => format!(
                 ": there is no {page}, or it is private; if it is there, set HF_TOKEN to a token of {hub}/settings/tokens"
             ),
             (401, _, Some(_)) => format!(

@@ -180,13 +180,13 @@ fn who_may_not_is_told_where_to_ask() {
     let page = |s: &Setting| format!("{}/datasets/a/b", s.server.endpoint);
     for (token, status, headers, part) in [
         (None, 401, "X-Error-Code: GatedRepo\r\n", "must be accepted there, and HF_TOKEN be set to a token of"),
-        (None, 401, "X-Error-Code: RepoNotFound\r\n", "or it is private; if it is there, set HF_TOKEN to a token of"),
         (
-            Some("hf_good"),
-            404,
-            "X-Error-Code: RepoNotFound\r\n",
-            "or the token in HF_TOKEN, if it is one, may not see it",
+            None,
+            401,
+            "X-Error-Code: RepoNotFound\r\nX-Error-Message: Invalid username or password.\r\n",
+            "or it is private; if it is there, set HF_TOKEN to a token of",
         ),
+        (Some("hf_good"), 404, "X-Error-Code: RepoNotFound\r\n", "or that of `hf auth login`, may not see it"),
         (
             Some("hf_good"),
             403,
@@ -291,6 +291,15 @@ fn the_cache_is_enough_when_offline() {
         assert!(s.error("hf:a/b@other").contains("is not in the cache"));
     }
     assert!(s.error("hf:a/b:train").contains("there is no split `train`"));
+    // A validation split that is not here may be there.
+    let dir = s.folder().join("snapshots").join(COMMIT).join("data");
+    std::fs::rename(&dir, dir.with_file_name("validation")).unwrap();
+    std::fs::create_dir(&dir).unwrap();
+    std::fs::write(dir.join("test-00000-of-00001.parquet"), "").unwrap();
+    assert!(s.error("hf:a/b").contains("name it, as in hf:a/b:SPLIT"), "{}", s.error("hf:a/b"));
+    s.fetch_named("hf:a/b:test").0.unwrap();
+    std::fs::remove_dir_all(&dir).unwrap();
+    std::fs::rename(dir.with_file_name("validation"), &dir).unwrap();
     let first = s.folder().join("snapshots").join(COMMIT).join(PARTS[0]);
     std::fs::remove_file(&first).unwrap();
     assert!(s.error("hf:a/b").contains("data/validation-00000-of-00003 is missing"));
@@ -359,8 +368,14 @@ fn files_in_the_cache_are_read_once() {
 #[test]
 fn errors_say_what_kind_they_are() {
     let s = setting(&[]);
+    // Sizes that no disk has.
+    let huge = s.server.listing().replace("\"size\": 100000", &format!("\"size\": {}", i64::MAX));
     for (name, problem) in [("hf:a/b:test", DatasetProblem::Split), ("hf:a/b@missing", DatasetProblem::Download)] {
         let error = s.fetch_named(name).0.unwrap_err();
         assert!(matches!(&error, Error::Dataset { problem: found, .. } if *found == problem), "{error:?}");
     }
+    s.server.list(&huge);
+    let error = s.fetch().0.unwrap_err();
+    assert!(matches!(&error, Error::Dataset { problem: DatasetProblem::Space, .. }), "{error:?}");
+    assert!(error.to_string().contains("HF_HUB_CACHE") && !s.folder().join("blobs").exists(), "{error}");
 }
