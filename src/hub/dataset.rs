@@ -145,10 +145,12 @@ impl Hub {
         };
         let names: Vec<&str> = listing.files.iter().map(|file| file.name.as_str()).collect();
         let split = name.choose(&names, wanted)?;
-        let files = split.files.iter().map(|index| listing.file(name.repository(), *index));
+        let files = split.files.iter().copied().chain(class_names(&names, &split));
+        let files = files.map(|index| listing.file(name.repository(), index));
         let files: Vec<HubFile> =
             files.collect::<Result<_, _>>().map_err(|reason| name.error(DatasetProblem::Download, reason))?;
-        let paths = self.ready(name, &files, report)?;
+        let mut paths = self.ready(name, &files, report)?;
+        paths.truncate(split.files.len());
         Ok(DatasetFiles::new(snapshots.of(&listing.commit), paths, listing.commit, split))
     }
 
@@ -274,6 +276,15 @@ impl Hub {
     }
 }
 
+/// The list of the classes' names that clip-benchmark puts beside shards or beside their folder, which their labels
+/// count.
+fn class_names(names: &[&str], split: &SplitFiles) -> Option<usize> {
+    let first = names[*split.files.first().filter(|_| split.kind == FilesKind::Tar)?];
+    let folders = first.match_indices('/').map(|(slash, _)| &first[..=slash]).rev().chain([""]);
+    let listed = |folder: &str| names.iter().position(|name| name.strip_prefix(folder) == Some("classnames.txt"));
+    folders.take(2).find_map(listed)
+}
+
 /// The sum, however large a hub says that its files are.
 fn total(sizes: impl Iterator<Item = u64>) -> u64 {
     sizes.fold(0, u64::saturating_add)
@@ -309,6 +320,16 @@ impl DatasetFiles {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_names_of_classes_come_with_their_shards() {
+        let found = |names: &[&str]| class_names(names, &files_of_split(names, None).unwrap());
+        assert_eq!(found(&["classnames.txt", "test/0.tar", "test/1.tar"]), Some(0));
+        assert_eq!(found(&["test/0.tar", "test/classnames.txt"]), Some(1));
+        assert_eq!(found(&["0.tar", "classnames.txt"]), Some(1));
+        assert_eq!(found(&["classnames.txt", "a/test/0.tar"]), None);
+        assert_eq!(found(&["classnames.txt", "data/test-00000-of-00001.parquet"]), None);
+    }
 
     #[test]
     fn names_have_their_parts() {

@@ -88,8 +88,9 @@ impl Preprocess {
     /// As [`decode`](crate::input::decode()) and [`Self::apply`].
     pub fn crop_of(&self, bytes: &[u8], name: &Path, options: Options) -> Result<Crop> {
         let crop = || {
-            let picture = Picture::open(bytes, name, options)?;
+            let mut picture = Picture::open(bytes, name, options)?;
             let mut resize = self.start(picture.dimensions())?;
+            picture.expect(resize.columns());
             let warning = picture.read(&mut |rows| resize.put(rows))?;
             Ok(Crop { pixels: resize.finish(), warning })
         };

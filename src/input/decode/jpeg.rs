@@ -1,22 +1,21 @@
 //! JPEG by libjpeg-turbo's C code, with Pillow's settings, which are the library's defaults: Pillow's pixels
 //! to the bit. The crate mozjpeg-sys carries the sources; decoding is libjpeg-turbo's, untouched.
 
-use std::any::Any;
-use std::ffi::{c_int, c_ulong, c_void};
-use std::marker::PhantomData;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::ops::Range;
 
 use mozjpeg_sys as ffi;
 
 use super::colour::{cmyk_to_rgb, to_rgb};
-use super::{CUT_SHORT, Decoder, orientation};
+use super::libjpeg::Decompressor;
+use super::{Decoder, orientation};
 use crate::error::{Reason, Result, bail, ensure};
 
-/// Rows that are decoded at a time: the height of two of the 8x8 blocks that a JPEG file consists of.
-const STRIP: usize = 16;
-
 /// A JPEG file whose header has been read.
-pub(super) struct Jpeg<'a>(Decompressor<'a>);
+pub(super) struct Jpeg<'a> {
+    decompressor: Decompressor<'a>,
+    /// The columns that will be looked at, if not all.
+    columns: Option<Range<u32>>,
+}
 
 impl<'a> Jpeg<'a> {
     /// Reads the header.
@@ -33,22 +32,22 @@ impl<'a> Jpeg<'a> {
             4 => ffi::JCS_CMYK,
             n => bail!("a JPEG of {n} components is not decoded"),
         };
-        Ok(Self(decompressor))
+        Ok(Self { decompressor, columns: None })
     }
 }
 
 impl Decoder for Jpeg<'_> {
     fn dimensions(&self) -> (u32, u32) {
-        (self.0.info().image_width, self.0.info().image_height)
+        (self.decompressor.info().image_width, self.decompressor.info().image_height)
     }
 
     fn orientation(&self) -> u8 {
-        let (exif, xmp) = self.0.metadata();
+        let (exif, xmp) = self.decompressor.metadata();
         orientation::of(exif.as_deref(), xmp.as_deref())
     }
 
     fn memory(&self) -> u64 {
-        let info = self.0.info();
+        let info = self.decompressor.info();
         let values = u64::from(info.image_width) * u64::from(info.image_height) * info.num_components as u64;
         // SAFETY: `info` is that of an open file, whose header has been read, as the function demands.
         let whole = unsafe { ffi::jpeg_has_multiple_scans(info) } != 0;
@@ -56,9 +55,13 @@ impl Decoder for Jpeg<'_> {
         if whole { 2 * values } else { 64 * u64::from(info.image_width) * info.num_components as u64 }
     }
 
+    fn expect(&mut self, columns: Range<u32>) {
+        self.columns = Some(columns);
+    }
+
     fn read(mut self: Box<Self>, put: &mut dyn FnMut(&[u8])) -> Result<Vec<String>, Reason> {
         let mut rgb = Vec::new();
-        self.0.read(&mut |samples, channels| match channels {
+        self.decompressor.read(self.columns.take(), &mut |samples, channels| match channels {
             3 => put(samples),
             1 => {
                 to_rgb(samples, 1, &mut rgb);
@@ -72,7 +75,7 @@ impl Decoder for Jpeg<'_> {
                 put(&rgb);
             }
         })?;
-        Ok(self.0.warning().into_iter().collect())
+        Ok(self.decompressor.warning().into_iter().collect())
     }
 }
 
@@ -129,245 +132,57 @@ pub(super) fn decode_samples(
     // libtiff, which is the one to ask for YCbCr, repeats the samples of Cb and Cr and does not smooth them.
     info.do_fancy_upsampling = (wanted != Colours::YCbCr).into();
     let mut pixels = Vec::new();
-    decompressor.read(&mut |samples, _| pixels.extend_from_slice(samples))?;
+    decompressor.read(None, &mut |samples, _| pixels.extend_from_slice(samples))?;
     warnings.extend(decompressor.warning());
     Ok(pixels)
 }
 
-/// libjpeg's decompressor of one file, whose header has been read.
-struct Decompressor<'a> {
-    /// Never null: it comes from a box, and is freed when this is dropped. C code holds pointers into it, so that
-    /// there are no references to the whole.
-    state: *mut State,
-    /// libjpeg reads the file's bytes as long as this lives.
-    bytes: PhantomData<&'a [u8]>,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// What libjpeg and the functions that it calls back point to.
-struct State {
-    info: ffi::jpeg_decompress_struct,
-    errors: ffi::jpeg_error_mgr,
-    progress: ffi::jpeg_progress_mgr,
-    warnings: Warnings,
-}
-
-/// libjpeg's warnings.
-#[derive(Default)]
-struct Warnings {
-    first: Option<String>,
-    count: usize,
-    /// One of them was that the data ended before the file's end marker.
-    ended: bool,
-}
-
-/// The payload of the panic by which an error of libjpeg gets through the C code.
-struct Fatal(String);
-
-impl<'a> Decompressor<'a> {
-    /// Reads the header.
-    fn open(bytes: &'a [u8]) -> Result<Self, Reason> {
-        // SAFETY: these C structures consist of numbers, pointers and optional functions, for which zeros are valid.
-        let (info, errors, progress) = unsafe { (std::mem::zeroed(), std::mem::zeroed(), std::mem::zeroed()) };
-        let state = Box::into_raw(Box::new(State { info, errors, progress, warnings: Warnings::default() }));
-        let decompressor = Self { state, bytes: PhantomData };
-        let read = guarded(|| {
-            // SAFETY: `state` comes from a box that is freed with `decompressor`, so that the pointers into it that C
-            // code keeps stay valid until `jpeg_destroy_decompress`, and so does `bytes`, which `'a` borrows. No
-            // other reference into it lives meanwhile. The functions are called in the order that libjpeg demands.
-            unsafe {
-                (*state).info.common.err = ffi::jpeg_std_error(&mut (*state).errors);
-                (*state).errors.error_exit = Some(error_exit);
-                (*state).errors.emit_message = Some(emit_message);
-                // libjpeg keeps it: a message may come at any time.
-                (*state).info.common.client_data = state.cast::<c_void>();
-                ffi::jpeg_create_decompress(&raw mut (*state).info);
-                (*state).progress.progress_monitor = Some(limit_scans);
-                (*state).info.common.progress = &raw mut (*state).progress;
-                ffi::jpeg_mem_src(&mut (*state).info, bytes.as_ptr(), bytes.len() as c_ulong);
-                ffi::jpeg_save_markers(&mut (*state).info, APP1, 0xffff);
-                // A file may begin with tables alone.
-                while ffi::jpeg_read_header(&mut (*state).info, 0) == TABLES_ONLY {}
-            }
-        });
-        // Where the data end, libjpeg reads an end marker that is not there, and its error would be about that.
-        decompressor.ensure_whole()?;
-        read?;
-        Ok(decompressor)
-    }
-
-    fn info(&self) -> &ffi::jpeg_decompress_struct {
-        // SAFETY: `state` is valid, and C code writes `info` only in methods that borrow `self` mutably.
-        unsafe { &(*self.state).info }
-    }
-
-    fn info_mut(&mut self) -> &mut ffi::jpeg_decompress_struct {
-        // SAFETY: `state` is valid, and `self` is borrowed mutably: there is no other reference to `info`.
-        unsafe { &mut (*self.state).info }
-    }
-
-    fn warnings(&self) -> &Warnings {
-        // SAFETY: `state` is valid, and C code's callback writes them only in methods that borrow `self` mutably.
-        unsafe { &(*self.state).warnings }
-    }
-
-    /// The first warning, and how many there are.
-    fn warning(&self) -> Option<String> {
-        let Warnings { first, count, .. } = self.warnings();
-        let more = if *count > 1 { format!(" (and {} more warnings)", count - 1) } else { String::new() };
-        first.as_ref().map(|first| format!("{first}{more}"))
-    }
-
-    /// Decodes, and hands the rows over in strips, with the number of channels.
-    fn read(&mut self, put: &mut dyn FnMut(&[u8], usize)) -> Result<(), Reason> {
-        // SAFETY: the header has been read, and `jpeg_start_decompress` is called once.
-        guarded(|| unsafe { ffi::jpeg_start_decompress(self.info_mut()) })?;
-        self.ensure_whole()?;
-        let (height, channels) = (self.info().output_height, self.info().output_components as usize);
-        let line = self.info().output_width as usize * channels;
-        let mut strip = vec![0u8; STRIP * line];
-        while self.info().output_scanline < height {
-            let rows = STRIP.min((height - self.info().output_scanline) as usize);
-            let mut pointers: Vec<*mut u8> = strip.chunks_exact_mut(line).map(<[u8]>::as_mut_ptr).collect();
-            let mut done = 0;
-            while done < rows {
-                // SAFETY: `pointers[done..rows]` point to as many rows, each with room for the `line` bytes that
-                // libjpeg writes.
-                done += guarded(|| unsafe {
-                    ffi::jpeg_read_scanlines(self.info_mut(), pointers[done..].as_mut_ptr(), (rows - done) as u32)
-                })? as usize;
-                self.ensure_whole()?;
-            }
-            put(&strip[..rows * line], channels);
+    /// The rows of a JPEG file of which these columns are expected.
+    fn rows(bytes: &[u8], expected: Option<Range<u32>>) -> (Vec<u8>, Result<Vec<String>, Reason>) {
+        let mut jpeg = Box::new(Jpeg::open(bytes).unwrap());
+        if let Some(columns) = expected {
+            jpeg.expect(columns);
         }
-        // Pillow does not ask for what follows the last row, such as the end marker: it may be missing.
-        // SAFETY: decompression has been started, and all rows have been read.
-        guarded(|| unsafe { ffi::jpeg_finish_decompress(self.info_mut()) }).map(drop)
+        let mut rows = Vec::new();
+        let warnings = jpeg.read(&mut |strip| rows.extend_from_slice(strip));
+        (rows, warnings)
     }
 
-    /// libjpeg fills up with grey where the data end. Pillow does not.
-    fn ensure_whole(&self) -> Result<(), Reason> {
-        ensure!(!self.warnings().ended, "{CUT_SHORT}");
-        Ok(())
-    }
-
-    /// EXIF and XMP, as Pillow puts them together.
-    fn metadata(&self) -> (Option<Vec<u8>>, Option<Vec<u8>>) {
-        // The orientation is at the beginning of EXIF data, so what comes after this many bytes is left out.
-        const MOST: usize = 1 << 20;
-        let (mut exif, mut xmp): (Option<Vec<u8>>, _) = (None, None);
-        let mut marker = self.info().marker_list;
-        // SAFETY: the list ends with null, and it and its elements live as long as `info`, which is borrowed.
-        while let Some(segment) = unsafe { marker.as_ref() } {
-            if !segment.data.is_null() {
-                // SAFETY: libjpeg allocated `data` with this length and filled it, and it lives as long as `info`.
-                let data = unsafe { std::slice::from_raw_parts(segment.data, segment.data_length as usize) };
-                if let Some(more) = data.strip_prefix(b"Exif\0\0") {
-                    let exif = exif.get_or_insert_default();
-                    exif.extend_from_slice(&more[..more.len().min(MOST.saturating_sub(exif.len()))]);
-                } else if let Some(packet) = data.strip_prefix(b"http://ns.adobe.com/xap/1.0/\0") {
-                    xmp = Some(packet.to_vec());
+    #[test]
+    fn columns_that_are_left_out_change_nothing_in_the_others() {
+        let names = [
+            "rgb",
+            "subsampled",
+            "subsampled-4x1",
+            "restarts",
+            "arithmetic",
+            "grey",
+            "cmyk-subsampled",
+            "rgb-inside",
+            "progressive-subsampled",
+            "damaged-codes",
+            "damaged-scan",
+            "16-bit-quantisation",
+        ];
+        for name in names {
+            let path = format!("{}/tests/fixtures/decode/{name}.jpg", env!("CARGO_MANIFEST_DIR"));
+            let bytes = std::fs::read(path).unwrap();
+            let (width, _) = Jpeg::open(&bytes).unwrap().dimensions();
+            let (whole, warnings) = rows(&bytes, None);
+            for start in 0..width {
+                for end in start + 1..=width {
+                    let (part, of_part) = rows(&bytes, Some(start..end));
+                    assert_eq!((part.len(), &of_part), (whole.len(), &warnings), "{name}, {start} to {end}");
+                    let inside = 3 * start as usize..3 * end as usize;
+                    let lines = part.chunks_exact(3 * width as usize).zip(whole.chunks_exact(3 * width as usize));
+                    let same = lines.into_iter().all(|(part, whole)| part[inside.clone()] == whole[inside.clone()]);
+                    assert!(same, "{name}, {start} to {end}");
                 }
             }
-            marker = segment.next;
         }
-        (exif, xmp)
-    }
-}
-
-impl Drop for Decompressor<'_> {
-    fn drop(&mut self) {
-        // SAFETY: `state` comes from `Box::into_raw` and is freed only here. `jpeg_destroy_decompress` may be called
-        // in any state, also that of zeros, and never calls `error_exit`; afterwards no C code points to `state`.
-        unsafe {
-            ffi::jpeg_destroy_decompress(&mut (*self.state).info);
-            drop(Box::from_raw(self.state));
-        }
-    }
-}
-
-/// The marker of EXIF's and XMP's segments.
-const APP1: c_int = 0xe1;
-
-/// `JPEG_HEADER_TABLES_ONLY` of jpeglib.h.
-const TABLES_ONLY: c_int = 2;
-
-/// `JMSG_LENGTH_MAX` of jpeglib.h.
-const MESSAGE_LENGTH: usize = 200;
-
-/// More scans than any encoder writes. Each scan goes through the whole picture: a small file with very many of them
-/// would take for ever.
-const MOST_SCANS: c_int = 100;
-
-/// Runs C code, and makes an error of the panic by which [`error_exit`] and [`limit_scans`] leave it.
-fn guarded<T>(work: impl FnOnce() -> T) -> Result<T, Reason> {
-    catch_unwind(AssertUnwindSafe(work)).map_err(|payload: Box<dyn Any + Send>| match payload.downcast::<Fatal>() {
-        Ok(fatal) => Reason::new(fatal.0),
-        Err(other) => resume_unwind(other),
-    })
-}
-
-/// The text of libjpeg's last message.
-///
-/// # Safety
-/// `common` must be the beginning of the `info` of a [`State`] that [`Decompressor::open`] has set up.
-unsafe fn last_message(common: &mut ffi::jpeg_common_struct) -> String {
-    let mut buffer = [0u8; MESSAGE_LENGTH];
-    // SAFETY: `open` has set `err`. `format_message` takes a pointer to `MESSAGE_LENGTH` bytes, and ends the text with
-    // a zero. Only the type of that pointer is changed, to a mutable one: the binding's is to a shorter and
-    // constant buffer.
-    unsafe {
-        if let Some(format) = (*common.err).format_message {
-            let format: unsafe extern "C-unwind" fn(&mut ffi::jpeg_common_struct, *mut u8) =
-                std::mem::transmute(format);
-            format(common, buffer.as_mut_ptr());
-        }
-    }
-    let end = buffer.iter().position(|byte| *byte == 0).unwrap_or(buffer.len());
-    String::from_utf8_lossy(&buffer[..end]).into_owned()
-}
-
-/// libjpeg calls it when it cannot go on. It must not return.
-///
-/// # Safety
-/// As [`last_message`].
-unsafe extern "C-unwind" fn error_exit(common: &mut ffi::jpeg_common_struct) {
-    const LOSSLESS: c_int = 0xc3;
-    // SAFETY: `open` has set `err`. With this code, the first parameter is a number: the marker of the frame.
-    let lossless = unsafe {
-        let errors = &mut *common.err;
-        errors.msg_code == ffi::JERR_SOF_UNSUPPORTED as c_int && (*errors.msg_parm.i())[0] == LOSSLESS
-    };
-    // SAFETY: the caller's promise.
-    let text = if lossless { "lossless JPEG is not decoded".into() } else { unsafe { last_message(common) } };
-    // Not `panic!`, which would print.
-    resume_unwind(Box::new(Fatal(text)));
-}
-
-/// libjpeg calls it with a warning (level -1) or to trace what it does (0 and up).
-///
-/// # Safety
-/// As [`last_message`]; and no reference to the state's `warnings` may live.
-unsafe extern "C-unwind" fn emit_message(common: &mut ffi::jpeg_common_struct, level: c_int) {
-    if level >= 0 {
-        return;
-    }
-    // SAFETY: `open` has set `client_data` to the state, and `err`. `warnings` is another field than `common`, and
-    // there is no other reference to it.
-    let (warnings, code) = unsafe { (&mut (*common.client_data.cast::<State>()).warnings, (*common.err).msg_code) };
-    warnings.ended |= code == ffi::JWRN_JPEG_EOF as c_int;
-    warnings.count += 1;
-    // SAFETY: the caller's promise.
-    warnings.first.get_or_insert_with(|| unsafe { last_message(common) });
-}
-
-/// libjpeg calls it now and then, to report its progress.
-///
-/// # Safety
-/// As [`last_message`].
-unsafe extern "C-unwind" fn limit_scans(common: &mut ffi::jpeg_common_struct) {
-    // SAFETY: `open` has set `client_data` to the state, of which `common` is another part than what is read.
-    let scan = unsafe { (*common.client_data.cast::<State>()).info.input_scan_number };
-    if scan > MOST_SCANS {
-        resume_unwind(Box::new(Fatal(format!("it has more than {MOST_SCANS} scans"))));
     }
 }

@@ -11,7 +11,8 @@
 //!
 //! ```text
 //! format          which format a file has
-//! jpeg            libjpeg-turbo's C code
+//! jpeg            JPEG, by libjpeg
+//! libjpeg         libjpeg-turbo's C code
 //! png             the crate png
 //! gif, bmp, dds, ico, tiff/
 //!                 own code, where the crates refuse files that Pillow reads, or decode them to other pixels
@@ -29,6 +30,7 @@ mod format;
 mod gif;
 mod ico;
 mod jpeg;
+mod libjpeg;
 mod little_endian;
 mod memory;
 mod orientation;
@@ -36,6 +38,7 @@ mod other;
 mod png;
 mod tiff;
 
+use std::ops::Range;
 use std::path::Path;
 
 use image::RgbImage;
@@ -94,6 +97,9 @@ trait Decoder {
     /// The number of bytes, besides the file's, that [`Self::read`] holds at most at a time.
     fn memory(&self) -> u64;
 
+    /// Only these columns will be looked at: [`Self::read`] may hand over anything in the others.
+    fn expect(&mut self, _columns: Range<u32>) {}
+
     /// Decodes the picture, and hands its rows to `put` from the top to the bottom, any number of whole rows at a
     /// time: `[rows, width, 3]`, RGB of 8 bits, as the picture is stored. Returns a warning for each fault in the
     /// file that did not stop it.
@@ -136,6 +142,14 @@ impl<'a> Picture<'a> {
     pub fn dimensions(&self) -> (u32, u32) {
         let (width, height) = self.decoder.dimensions();
         if orientation::swaps_sides(self.orientation) { (height, width) } else { (width, height) }
+    }
+
+    /// Only these columns will be looked at: [`Self::read`] may hand over anything in the others, and be faster.
+    pub fn expect(&mut self, columns: Range<u32>) {
+        // Of a picture that is turned, columns are rows, or begin on the other side.
+        if self.orientation == 1 {
+            self.decoder.expect(columns);
+        }
     }
 
     /// Decodes the picture, and hands its rows to `put` from the top to the bottom, any number of whole rows at a

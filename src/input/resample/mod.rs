@@ -113,6 +113,11 @@ impl Resize {
         }
     }
 
+    /// The columns of the image that are looked at.
+    pub(super) fn columns(&self) -> Range<u32> {
+        (self.read.start / 3) as u32..(self.read.end / 3) as u32
+    }
+
     /// Takes the next rows of the image, any number of whole ones: `[rows, width, 3]`.
     pub(super) fn put(&mut self, rows: &[u8]) {
         let (top, bottom) = self.rows.reach();
