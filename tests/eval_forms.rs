@@ -123,6 +123,27 @@ fn images_are_read_in_any_order() {
     }
 }
 
+#[test]
+fn a_list_of_labels_goes_by_rows_where_it_has_no_names() {
+    let qlnet = Qlnet::new();
+    let broken = |name: &str| set("broken").join(format!("{name}.parquet"));
+    let (expected, _) = predictions(&qlnet, &broken("good"), &[]);
+    let list: String = rows(&qlnet.path("predictions.csv")).iter().map(|row| format!("{}\n", row["label"])).collect();
+    let list = qlnet.file("labels.txt", list.as_bytes());
+    for name in ["test-split", "no-label", "null-label", "label-string"] {
+        let (numbers, _) = predictions(&qlnet, &broken(name), &["--labels", list.to_str().unwrap()]);
+        assert_eq!(numbers, expected, "{name}");
+    }
+    // By the names in the column of paths.
+    let named: Vec<String> = rows(&qlnet.path("predictions.csv"))
+        .iter()
+        .map(|row| format!("{},{}\n", row["path"].rsplit('/').next().unwrap(), row["label"]))
+        .collect();
+    let list = qlnet.file("names.csv", named.into_iter().rev().collect::<String>().as_bytes());
+    let (numbers, _) = predictions(&qlnet, &broken("test-split"), &["--labels", list.to_str().unwrap()]);
+    assert_eq!(numbers, expected);
+}
+
 /// Asserts that a set is refused with one line.
 fn refused(qlnet: &Qlnet, data: &Path, parts: &[&str]) {
     assert_error(&qlnet.eval(data, &[]), parts);
@@ -159,7 +180,7 @@ fn tables_that_cannot_be_used_are_explained() {
     refused(
         &qlnet,
         &set("parquet-hf/data/validation-{00000..00004}-of-00003.parquet"),
-        &["2 of 5 files are not there", "there is train-00000-of-00001.parquet"],
+        &["2 of 5 files are not there", "there is validation-0000"],
     );
     refused(&qlnet, &set("wds-timm/imagenet1k-{validation.tar"), &["a brace is not closed"]);
     let output = qlnet.eval(&set("parquet-hf"), &["--split", "nowhere"]);
@@ -244,11 +265,51 @@ fn shards_are_told_apart_and_wrong_ones_explained() {
     let output = qlnet.eval(&named, &["--json"]);
     assert_eq!(json(&output)["top1"], 1.0);
     assert!(messages(&output).starts_with("note: its labels are not the model's"), "{}", messages(&output));
+    // Names with dots are no samples where nothing says a class.
+    let dotted = [("3/img.1.png", three), ("3/img.5.png", three), ("7/img.1.png", seven)];
+    assert_eq!(json(&qlnet.eval(&shard(&qlnet, "dots.tar", &dotted), &["--json"]))["images"], 3);
+    // Archives that count different classes.
+    for folder in ["one", "other"] {
+        fs::create_dir(qlnet.path(folder)).unwrap();
+        fs::copy(&named, qlnet.path(folder).join("x.tar")).unwrap();
+    }
+    fs::write(qlnet.path("one/classnames.txt"), "7\n3\n").unwrap();
+    refused(&qlnet, &qlnet.path("{other,one}/x.tar"), &["one/x.tar: its classes have other names than those of"]);
+    fs::write(qlnet.path("one/classnames.txt"), "7\n\n3\n").unwrap();
+    refused(&qlnet, &qlnet.path("one/x.tar"), &["classnames.txt: a line is blank"]);
+    refused(&qlnet, &qlnet.path("{one,other}"), &["stands for the folder", "several sets"]);
+    refused(&qlnet, &qlnet.path("{x,x}.tar"), &["stands for a file twice"]);
+    refused(&qlnet, &qlnet.path("*.tar"), &["*.tar is not there", "braces"]);
     // Several archives are shards, or nothing that goes together.
     let plain = shard(&qlnet, "plain.tar", &[("3/a.png", three)]);
     assert!(Listing::of_files("x".as_ref(), vec![plain.clone()], &Layout::default()).is_ok());
     let mixed = Listing::of_files("x".as_ref(), vec![named.clone(), plain], &Layout::default());
-    assert!(mixed.err().unwrap().to_string().contains("plain.tar: of several archives each is a WebDataset shard"));
+    assert!(mixed.err().unwrap().to_string().contains("plain.tar: no WebDataset shard: no image has a file `cls`"));
     let kinds = Listing::of_files("x".as_ref(), vec![named, set("broken/good.parquet")], &Layout::default());
     assert!(kinds.err().unwrap().to_string().contains("files of two kinds"));
+}
+
+#[test]
+fn what_lies_beside_images_and_shards_is_passed_over() {
+    let qlnet = Qlnet::new();
+    // As img2dataset leaves its folders, and as people keep tables about images.
+    let shards = qlnet.path("shards");
+    fs::create_dir(&shards).unwrap();
+    for number in ["00", "01", "02"] {
+        let name = format!("imagenet1k-validation-{number}.tar");
+        fs::copy(set("wds-timm").join(&name), shards.join(&name)).unwrap();
+        fs::copy(set("broken/no-image.parquet"), shards.join(format!("{number}.parquet"))).unwrap();
+    }
+    let (expected, _) = predictions(&qlnet, &set("wds-timm"), &[]);
+    assert_eq!(predictions(&qlnet, &shards, &[]).0, expected);
+    let folders = originals(&qlnet);
+    fs::copy(set("broken/no-image.parquet"), folders.join("features.parquet")).unwrap();
+    assert_eq!(predictions(&qlnet, &folders, &[]).0, expected);
+    // Options that say nothing of a folder are not passed over.
+    let output = qlnet.eval(&folders, &["--split", "train", "--json"]);
+    assert!(
+        messages(&output).contains("--split, --input-key and --target-key do nothing here"),
+        "{}",
+        messages(&output)
+    );
 }

@@ -7,6 +7,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 
 use super::loading;
+use crate::eval::dataset::Layout;
 use crate::input::decode::{MAX_PIXELS, Options};
 use crate::input::preprocess::Preprocess;
 use crate::input::resample::Interpolation;
@@ -68,6 +69,15 @@ impl ModelArgs {
         self.weights.as_ref().map_or_else(|| self.registered().name.to_string(), |file| file.display().to_string())
     }
 
+    /// Finds out whether the file of weights is there, if one is named, before anything takes long.
+    ///
+    /// # Errors
+    /// If it is not.
+    pub fn ensure_weights_are_there(&self) -> Result<()> {
+        let Some(file) = &self.weights else { return Ok(()) };
+        file.metadata().map(drop).map_err(|error| crate::Error::io("read", file)(error).into())
+    }
+
     /// Loads the weights and puts the network on its device. With it comes the SHA-256 of the checkpoint.
     ///
     /// # Errors
@@ -104,6 +114,30 @@ impl ModelArgs {
             WeightsSource::Embedded(_) => 0,
         };
         loading::shown(model.name, size, |report| Ok(load(Source::Model(model), report)?))
+    }
+}
+
+/// Which files and columns are taken of Parquet files and WebDataset shards.
+#[derive(Args, Clone)]
+#[command(next_help_heading = "Parquet and WebDataset")]
+pub struct LayoutArgs {
+    /// The split of a folder that has several; validation unless set.
+    #[arg(long, value_name = "NAME")]
+    pub split: Option<String>,
+    /// The column of images, `image` unless set; or the extension of images in shards.
+    #[arg(long, value_name = "NAME")]
+    pub input_key: Option<String>,
+    /// The column of labels, `label` unless set; or the extension, or the field of the JSON, that says the
+    /// class in shards, `cls` or `label` unless set.
+    #[arg(long, value_name = "NAME")]
+    pub target_key: Option<String>,
+}
+
+impl LayoutArgs {
+    /// As the library takes them.
+    pub fn layout(&self) -> Layout {
+        let Self { split, input_key, target_key } = self.clone();
+        Layout { input_key, target_key, split }
     }
 }
 

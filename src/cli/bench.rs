@@ -9,10 +9,9 @@ use anyhow::{Result, bail};
 use clap::Args;
 use serde::Serialize;
 
-use super::arguments::{ModelArgs, positive, seconds};
+use super::arguments::{LayoutArgs, ModelArgs, positive, seconds};
 use super::data_sets;
 use super::print::{print, to_json};
-use crate::eval::dataset::Layout;
 use crate::eval::{Pipeline, prepare};
 use crate::input::preprocess::Preprocess;
 use crate::network::bench::{Effort, StepTiming, time, time_steps};
@@ -53,6 +52,8 @@ pub struct Bench {
     /// "threads", "images_per_second", "repetitions"}.
     #[arg(long)]
     pub json: bool,
+    #[command(flatten)]
+    pub layout: LayoutArgs,
     #[command(flatten)]
     pub model: ModelArgs,
 }
@@ -131,7 +132,7 @@ struct Reading {
 fn reading(args: &Bench, data: &Path) -> Result<()> {
     let model = args.model.registered();
     let preprocess = Preprocess::timm(model.input_size, model.crop_pct, model.interpolation);
-    let listing = data_sets::listing(data, &Layout::default())?;
+    let listing = data_sets::listing(data, &args.layout.layout())?;
     let pipeline = Pipeline::default();
     let (images, threads) = (listing.images(), pipeline.workers);
     let pass = || -> Result<Duration> {

@@ -13,13 +13,23 @@ use crate::text::{bytes, printable};
 /// The images that a path stands for, or a name such as `hf:OWNER/NAME[@REVISION][:SPLIT]`: of these, the files are
 /// downloaded as far as they are not here.
 pub fn listing(images: &Path, layout: &Layout) -> Result<Listing> {
-    let Some(text) = images.to_str().filter(|text| text.starts_with(PREFIX)) else {
-        return Ok(Listing::open(images, layout)?);
-    };
-    let name: DatasetName = text.parse()?;
-    let split = name.split.clone().or_else(|| layout.split.clone());
-    let found = fetched(&name, split.as_deref())?;
+    let Some(name) = name_on_hub(images)? else { return Ok(Listing::open(images, layout)?) };
+    let found = fetched(&name, layout.split.as_deref())?;
     Ok(Listing::of_files(images, found.files, layout)?)
+}
+
+/// Whether a data set is named as on the hub.
+pub fn is_on_hub(images: &Path) -> bool {
+    images.to_str().is_some_and(|text| text.starts_with(PREFIX))
+}
+
+/// The data set that is named as on the hub, if one is.
+///
+/// # Errors
+/// If it cannot be the name of one.
+pub fn name_on_hub(images: &Path) -> Result<Option<DatasetName>> {
+    let text = images.to_str().filter(|_| is_on_hub(images));
+    Ok(text.map(str::parse).transpose()?)
 }
 
 /// Downloads the files of a split, as far as they are not here.

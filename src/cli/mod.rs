@@ -27,6 +27,7 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use anyhow::Result;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Parser, Subcommand};
 use glob::{MatchOptions, glob_with};
 
@@ -84,7 +85,20 @@ pub fn main() -> ExitCode {
         true => expanded(argument),
         false => vec![argument],
     });
-    let cli = Cli::parse_from(arguments);
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // As clap's own `exit`, which says nothing of shells.
+            let _ = error.print();
+            if is_unquoted_pattern(&error) {
+                print::say(
+                    "tip",
+                    "quote the names of several files, so that the shell leaves the braces: 'x-{00..63}.tar'",
+                );
+            }
+            return ExitCode::from(error.exit_code() as u8);
+        }
+    };
     if let Some(words) = crate::simd::unmet_wish() {
         print::say("note", &crate::text::printable(&words));
     }
@@ -98,6 +112,12 @@ pub fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Whether a shell has made several arguments of one, and the second is the name of a file that can be a part of a set.
+fn is_unquoted_pattern(error: &clap::Error) -> bool {
+    let Some(ContextValue::String(argument)) = error.get(ContextKind::InvalidArg) else { return false };
+    error.kind() == ErrorKind::UnknownArgument && [".tar", ".parquet"].iter().any(|ending| argument.ends_with(ending))
 }
 
 /// The files that an argument with `*` or `?` stands for, in order; without any, or if there are none, the argument

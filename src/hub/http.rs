@@ -5,7 +5,7 @@
 
 use std::cell::Cell;
 use std::io::Read;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ureq::config::IpFamily;
 use ureq::http::uri::{PathAndQuery, Scheme};
@@ -20,6 +20,8 @@ use super::request_error::{CONNECT_TIMEOUT, Peer, RESOLVE_TIMEOUT, RequestError,
 /// How long the first attempt waits for a server to begin its response; each further one waits twice as long,
 /// up to the read timeout. A proxy that looks for viruses may take its time.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
+/// A list that comes more slowly than this, in bytes a second, is given up.
+const SLOWEST: f64 = 1024.0;
 /// Redirects in a row that are followed; browsers stop at 20.
 const MAX_REDIRECTS: usize = 10;
 
@@ -79,11 +81,23 @@ impl Client {
     pub fn listing(&self, url: &str, limit: u64, attempt: u32) -> Result<Vec<u8>, RequestError> {
         let (peer, response) = self.follow(Asked::Listing, url, None, attempt)?;
         let expected = content_length(&response);
-        let mut text = Vec::new();
-        let mut body = response.into_body().into_reader().take(limit + 1);
-        let count = body.read_to_end(&mut text);
-        let count = count.map_err(|e| RequestError::new(&ureq::Error::from(e), &peer, self.read_timeout))? as u64;
         let host = &peer.host;
+        let (mut text, mut buffer, start) = (Vec::new(), vec![0; 1 << 16], Instant::now());
+        let mut body = response.into_body().into_reader().take(limit + 1);
+        loop {
+            let count = body.read(&mut buffer);
+            match count.map_err(|e| RequestError::new(&ureq::Error::from(e), &peer, self.read_timeout))? {
+                0 => break,
+                count => text.extend_from_slice(&buffer[..count]),
+            }
+            // Byte after byte, a list could take for ever.
+            let elapsed = start.elapsed();
+            if elapsed > self.read_timeout && (text.len() as f64) < SLOWEST * elapsed.as_secs_f64() {
+                let problem = format!("{host} sent {} bytes of the list in {} s", text.len(), elapsed.as_secs());
+                return Err(RequestError::Transient { problem, retry_after: None });
+            }
+        }
+        let count = text.len() as u64;
         if count > limit {
             return Err(RequestError::Permanent(format!("{host} answers with more than {limit} bytes")));
         }

@@ -100,6 +100,12 @@ impl Listing {
     }
 }
 
+/// Whether a list ends in the middle, as where a connection broke of which nobody knew how long it would be.
+fn is_cut(text: &[u8]) -> bool {
+    let parsed: Result<serde::de::IgnoredAny, serde_json::Error> = serde_json::from_slice(text);
+    !text.is_empty() && parsed.is_err_and(|error| error.is_eof())
+}
+
 /// Whether a name is that of a file below a folder, on this system too.
 pub fn is_below(name: &str) -> bool {
     let plain = name.split('/').all(|part| !matches!(part, "" | "." | "..")) && !name.contains('\0');
@@ -119,6 +125,7 @@ impl Hub {
         let mut attempts = Attempts::new(0);
         loop {
             let (problem, retry_after) = match client.listing(&url, LONGEST, attempts.number) {
+                Ok(text) if is_cut(&text) => (format!("{endpoint} broke off in the list of files"), None),
                 Ok(text) => return Listing::parse(&text).with_context(|| format!("{endpoint} answers wrongly")),
                 Err(RequestError::Permanent(problem)) => bail!("{problem}"),
                 Err(RequestError::Unreachable { host, problem }) => bail!("cannot reach {host} ({problem})"),

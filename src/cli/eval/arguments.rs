@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::cli::arguments::{ModelArgs, PictureArgs, PreprocessArgs, count, positive};
+use crate::cli::arguments::{LayoutArgs, ModelArgs, PictureArgs, PreprocessArgs, count, positive};
 use crate::eval::Shard;
-use crate::eval::dataset::{Layout, Selection};
+use crate::eval::dataset::Selection;
 
 /// Measure accuracy on a folder or an archive of labelled images.
 ///
@@ -49,22 +49,6 @@ pub struct Eval {
     pub preprocess: PreprocessArgs,
     #[command(flatten)]
     pub model: ModelArgs,
-}
-
-/// Which files and columns are taken of Parquet files and WebDataset shards.
-#[derive(Args, Clone)]
-#[command(next_help_heading = "Parquet and WebDataset")]
-pub struct LayoutArgs {
-    /// The split of a folder that has several; validation unless set.
-    #[arg(long, value_name = "NAME")]
-    pub split: Option<String>,
-    /// The column of images, `image` unless set; or the extension of images in shards.
-    #[arg(long, value_name = "NAME")]
-    pub input_key: Option<String>,
-    /// The column of labels, `label` unless set; or the extension, or the field of the JSON, that says the
-    /// class in shards, `cls` or `label` unless set.
-    #[arg(long, value_name = "NAME")]
-    pub target_key: Option<String>,
 }
 
 /// What the images show.
@@ -153,14 +137,6 @@ pub struct ResultArgs {
         "resume", "merge", "per_class", "skip_errors",
     ])]
     pub compare: Vec<PathBuf>,
-}
-
-impl LayoutArgs {
-    /// As the library takes them.
-    pub fn layout(&self) -> Layout {
-        let Self { split, input_key, target_key } = self.clone();
-        Layout { input_key, target_key, split }
-    }
 }
 
 impl PartArgs {

@@ -37,7 +37,9 @@ use self::sets::{Set, are_several, open, sets};
 use self::table::{Collection, Line};
 use self::verdict::Verdict;
 use super::print::{print_and_go_on, say, to_json};
+use crate::cli::data_sets;
 use crate::eval::Summary;
+use crate::eval::dataset::Listing;
 use crate::text::thousands;
 
 /// Evaluates images, or puts together what was evaluated before, or compares it.
@@ -51,10 +53,18 @@ pub fn run(args: &Eval) -> Result<ExitCode> {
 /// Evaluates the sets that were named, one after the other.
 fn evaluate_sets(args: &Eval) -> Result<ExitCode> {
     let sets = sets(args)?;
-    // Parts of ImageNet-C are searched only when their turn comes: all together they have millions of images.
-    let open_now = |set: &Set| set.corrupted.is_none().then(|| open(args, &set.path)).transpose();
-    let listings = sets.iter().map(open_now).collect::<Result<Vec<_>>>()?;
     let outputs = Outputs::create(args, &sets.iter().map(|set| &set.files).collect::<Vec<_>>())?;
+    args.model.ensure_weights_are_there()?;
+    // Parts of ImageNet-C are searched only when their turn comes: all together they have millions of images. What is
+    // on the hub comes last: it may have to be downloaded.
+    let mut listings: Vec<Option<Listing>> = sets.iter().map(|_| None).collect();
+    for on_hub in [false, true] {
+        for (set, listing) in sets.iter().zip(&mut listings) {
+            if set.corrupted.is_none() && data_sets::is_on_hub(&set.path) == on_hub {
+                *listing = Some(open(args, &set.path)?);
+            }
+        }
+    }
     let model = args.model.registered();
     let (classifier, sha256) = args.model.load(args.preprocess.resolve(model)?)?;
     let (several, interrupted) = (are_several(&sets), Arc::default());

@@ -1,5 +1,6 @@
 //! What `--imagenet-val` names: sets of images, each with a name and files of its own.
 
+use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Result, bail, ensure};
@@ -83,7 +84,7 @@ pub fn sets(args: &Eval) -> Result<Vec<Set>> {
     let paths = &args.imagenet_val;
     for (place, path) in paths.iter().enumerate() {
         ensure!(!paths[..place].contains(path), "{} is named twice; name every set once", path.display());
-        if !is_pattern(path) {
+        if data_sets::name_on_hub(path)?.is_none() && !is_pattern(path) {
             path.metadata().map_err(Error::io("read", path))?;
         }
     }
@@ -110,6 +111,7 @@ pub fn sets(args: &Eval) -> Result<Vec<Set>> {
         }
     }
     let several = are_several(&sets);
+    ensure_distinct_names(&mut sets);
     for set in &mut sets {
         set.files = if several { Files::of_set(&args.results, &set.name) } else { Files::named(&args.results) };
     }
@@ -119,13 +121,26 @@ pub fn sets(args: &Eval) -> Result<Vec<Set>> {
     Ok(sets)
 }
 
+/// Parts of ImageNet-C may have got the name of another set: what is named later gets a number.
+fn ensure_distinct_names(sets: &mut [Set]) {
+    let mut taken = BTreeSet::new();
+    for set in sets {
+        let own = set.name.clone();
+        let mut number = 1;
+        while !taken.insert(set.name.to_lowercase()) {
+            number += 1;
+            set.name = format!("{own}-{number}");
+        }
+    }
+}
+
 fn set(name: String, path: &Path, preprocess: Preprocess, corrupted: Option<(String, Corrupted)>) -> Set {
     Set { name, path: path.to_path_buf(), preprocess, corrupted, files: Files::default() }
 }
 
 /// Whether it may stand for files of other names, or for some that are not here yet.
 fn is_pattern(path: &Path) -> bool {
-    path.to_str().is_some_and(|text| text.starts_with("hf:") || text.contains(['{', '*', '?']))
+    path.to_str().is_some_and(|text| text.contains(['{', '*', '?']))
 }
 
 /// There may be ninety-five of these, with fifty thousand images each: all are searched only when their turn comes.

@@ -1,6 +1,5 @@
 //! The results of evaluations, as tables.
 
-use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::time::Duration;
 
@@ -44,7 +43,7 @@ pub fn table(args: &Eval, summary: &Summary) -> String {
     if let Some(speed) = summary.images_per_second {
         row("images per second", &format!("{speed:.1}"));
     }
-    text + &facts(args, summary.run, &[summary.run], summary.images_per_second.is_some())
+    text + &facts(args, summary.run, &summary.run.preprocess.to_string(), summary.images_per_second.is_some())
 }
 
 fn from_to([low, high]: [f64; 2]) -> String {
@@ -61,9 +60,9 @@ fn outputs(args: &Eval, run: &Run) -> Option<String> {
     Some(run.part_of_outputs()? + &why)
 }
 
-/// What was evaluated, and how. Runs that belong together may differ in their preprocessing. Whether it was `here`:
+/// What was evaluated, and how. Sets may differ in their preprocessing. Whether it was `here`:
 /// threads and instructions are known only of what has just been computed.
-fn facts(args: &Eval, run: &Run, all: &[&Run], here: bool) -> String {
+fn facts(args: &Eval, run: &Run, preprocessing: &str, here: bool) -> String {
     let mut text = String::new();
     let mut row = |name: &str, value: &str| {
         let _ = writeln!(text, "{name:<18} {value}");
@@ -72,9 +71,7 @@ fn facts(args: &Eval, run: &Run, all: &[&Run], here: bool) -> String {
     row("model", model);
     let file = args.model.weights.as_ref().map_or(String::new(), |file| format!("{}, ", file.display()));
     row("weights", &printable(&format!("{file}SHA-256 {weights_sha256}")));
-    let ways: BTreeSet<String> = all.iter().map(|run| run.preprocess.to_string()).collect();
-    let ways = ways.into_iter().rev().collect::<Vec<_>>().join("; ImageNet-C ");
-    row("preprocessing", &format!("{ways}, JPEG by {jpeg_decoder}"));
+    row("preprocessing", &format!("{preprocessing}, JPEG by {jpeg_decoder}"));
     let threads = if here { format!(", {} threads", rayon::current_num_threads()) } else { String::new() };
     row("device", &format!("{device}{threads}"));
     let instructions = if here { args.model.dtype.instructions(&Device::Cpu) } else { None };
@@ -142,8 +139,15 @@ pub fn of_sets(args: &Eval, lines: &[Line]) -> String {
     if images > 0 {
         let _ = writeln!(text, "{:<18} {:.1}", "images per second", images as f64 / seconds);
     }
-    let runs: Vec<&Run> = lines.iter().map(|line| &line.run).collect();
-    text + &facts(args, runs[0], &runs, images > 0)
+    let ways = |corrupted: bool| {
+        let lines = lines.iter().filter(move |line| line.corrupted.is_some() == corrupted);
+        lines.map(|line| line.run.preprocess.to_string()).next()
+    };
+    let preprocessing = match (ways(false), ways(true)) {
+        (Some(whole), Some(crops)) if whole != crops => format!("{whole}; ImageNet-C {crops}"),
+        (whole, crops) => whole.or(crops).unwrap_or_default(),
+    };
+    text + &facts(args, &lines[0].run, &preprocessing, images > 0)
 }
 
 fn rows_of_sets(sets: &[&Line]) -> Vec<Vec<String>> {

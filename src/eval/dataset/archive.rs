@@ -31,6 +31,8 @@ pub fn members(path: &Path) -> Result<Vec<Member>, Reason> {
         !compressed.iter().any(|magic| start.starts_with(magic)),
         "this is compressed; only a plain tar archive can be read in place: unpack it first"
     );
+    let pointer = start.starts_with(b"version https://git-lfs");
+    ensure!(!pointer, "a pointer of Git LFS in place of the file: fetch it with `git lfs pull`");
     ensure!(start.len() == 512, "neither a directory nor a tar archive");
     file.seek(SeekFrom::Start(0))?;
 

@@ -1,14 +1,16 @@
 //! What a path means: a folder of images, archives, or tables.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use super::Layout;
 use super::braces::expand;
+use super::parquet::may_hold_images;
 use crate::error::{Context, DatasetProblem, Error, Reason, Result, ensure};
 use crate::hub::{FilesKind, files_of_split};
-use crate::input::files::is_image_name;
+use crate::input::files::{Links, images_below};
 
 /// The files that hold images.
 #[derive(Debug, PartialEq, Eq)]
@@ -31,17 +33,25 @@ impl Form {
     pub fn of(path: &Path, layout: &Layout) -> Result<(Self, Option<String>)> {
         let metadata = match path.metadata() {
             Ok(metadata) => metadata,
-            Err(error) => match path.to_str().filter(|name| name.contains('{')) {
-                Some(pattern) => return Ok((Self::of_pattern(pattern)?, None)),
-                None => return Err(Error::io("read", path)(error)),
+            Err(error) => match path.to_str().unwrap_or_default() {
+                pattern if pattern.contains('{') => return Ok((Self::of_pattern(pattern)?, None)),
+                pattern if pattern.contains(['*', '?']) => {
+                    let words = "is not there; of several files name the folder, or use braces, as in 'x-{00..63}.tar'";
+                    return Err(DatasetProblem::Split.error(format!("{pattern} {words}")));
+                }
+                _ => return Err(Error::io("read", path)(error)),
             },
         };
         if !metadata.is_dir() {
             return Ok((Self::of_files(vec![path.to_path_buf()])?, None));
         }
-        let files = tables_and_shards(path);
+        let mut files = tables_and_shards(path);
         let is_table = |name: &String| name.to_lowercase().ends_with(".parquet");
-        // Pictures beside shards: the shards may be anything. Beside tables: the pictures are a README's.
+        // Tables about images lie beside their shards, or beside folders of them.
+        if !files.iter().filter(|name| is_table(name)).all(|name| may_hold_images(&path.join(name), layout)) {
+            files.retain(|name| !is_table(name));
+        }
+        // Pictures beside archives: the archives may be anything. Beside tables: the pictures are a README's.
         if files.is_empty() || (!files.iter().any(is_table) && has_images(path)) {
             return Ok((Self::Folder, None));
         }
@@ -80,6 +90,15 @@ impl Form {
     fn of_pattern(pattern: &str) -> Result<Self> {
         let names = expand(pattern).map_err(DatasetProblem::Split.because())?;
         let files: Vec<PathBuf> = names.into_iter().map(PathBuf::from).collect();
+        let distinct: BTreeSet<&PathBuf> = files.iter().collect();
+        if distinct.len() < files.len() {
+            return Err(DatasetProblem::Split.error(format!("{pattern} stands for a file twice")));
+        }
+        if let Some(folder) = files.iter().find(|file| file.is_dir()) {
+            let words =
+                format!("{pattern} stands for the folder {}, and several folders are several sets", folder.display());
+            return Err(DatasetProblem::Split.error(words));
+        }
         let missing = files.iter().filter(|file| !file.exists()).collect::<Vec<_>>();
         if let Some(first) = missing.first() {
             let words = format!(
@@ -98,10 +117,11 @@ impl Form {
 /// A file beside a missing one that is of the same kind: its number may have other digits.
 fn neighbour(missing: &Path) -> String {
     let folder = missing.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."));
-    let mut files = children(folder).0;
-    files.sort();
-    let alike = files.into_iter().find(|file| Path::new(file).extension() == missing.extension());
-    alike.map_or(String::new(), |name| format!("; there is {name}"))
+    let name = missing.file_name().unwrap_or_default().to_string_lossy();
+    let alike = |file: &String| Path::new(file).extension() == missing.extension();
+    let common = |file: &String| file.chars().zip(name.chars()).take_while(|(one, other)| one == other).count();
+    let nearest = children(folder).0.into_iter().filter(alike).max_by_key(common);
+    nearest.map_or(String::new(), |name| format!("; there is {name}"))
 }
 
 /// Whether a file is a table: by its name, or by what it begins with.
@@ -153,9 +173,21 @@ fn children(folder: &Path) -> (Vec<String>, Vec<String>) {
     (files, folders)
 }
 
-/// Whether there are images in a folder or in one of its folders.
+/// Whether there are images in a folder, or in one of its folders or theirs.
 fn has_images(root: &Path) -> bool {
-    let any = |names: Vec<String>| names.iter().any(|name| is_image_name(name.as_ref()));
-    let (files, folders) = children(root);
-    any(files) || folders.iter().any(|folder| any(children(&root.join(folder)).0))
+    let images = images_below(root, Links::Followed).take(1);
+    let depth = |image: Result<PathBuf>| image.ok().and_then(|path| Some(path.strip_prefix(root).ok()?.iter().count()));
+    images.filter_map(depth).any(|depth| depth <= DEPTH + 1)
+}
+
+/// What a path holds that could have been images, for a message.
+pub fn what_else(path: &Path) -> String {
+    let (files, _) = if path.is_dir() { children(path) } else { Default::default() };
+    let found = |endings: &[&str]| files.iter().find(|name| endings.iter().any(|ending| name.ends_with(ending)));
+    if let Some(name) = found(&[".tar.gz", ".tgz", ".tar.xz", ".tar.bz2", ".tar.zst", ".zip"]) {
+        return format!("; unpack archives that are compressed, such as {name}");
+    }
+    let arrow =
+        found(&[".arrow"]).map(|name| format!("; {name} is Arrow's: write Parquet, with to_parquet of `datasets`"));
+    arrow.unwrap_or_default()
 }

@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use super::form::Form;
-use super::parquet::Table;
+use super::form::{self, Form};
+use super::parquet::{Listed, Table};
 use super::{Layout, archive, folder, webdataset};
 use crate::error::{Context, DatasetProblem, Reason, Result, ensure};
 
@@ -18,6 +18,8 @@ pub struct Listing {
     pub(super) labelled: bool,
     /// The names of the classes, by the labels, where the files tell them.
     pub(super) class_names: Option<Vec<String>>,
+    /// Why they say nothing of that, although they could.
+    pub(super) unlabelled: Option<Reason>,
     note: Option<String>,
 }
 
@@ -108,10 +110,15 @@ impl Listing {
             }
             Form::Tables(files) => Self::of_tables(path, &files, layout)?,
         };
-        listing.note = note;
+        let reads_layout = listing.labelled || *layout == Layout::default();
+        listing.note = note.or_else(|| {
+            let words = "it has no splits, columns or keys: --split, --input-key and --target-key do nothing here";
+            (!reads_layout).then(|| words.to_string())
+        });
         if listing.entries.is_empty() {
             let known = if listing.labelled { "" } else { " (known by their extension, such as .JPEG or .png)" };
-            return Err(DatasetProblem::NoImages.error(format!("{shown}: no images here{known}")));
+            let others = form::what_else(path);
+            return Err(DatasetProblem::NoImages.error(format!("{shown}: no images here{known}{others}")));
         }
         listing.entries.sort_by(|a, b| a.path.cmp(&b.path));
         let entries = &listing.entries;
@@ -137,12 +144,20 @@ impl Listing {
             if webdataset::is_shard(archive, &members, layout).with_context(|| shown.to_string())? {
                 entries.extend(webdataset::entries(archive, number, name, members, layout).context(&shown)?);
                 labelled = true;
-                class_names = webdataset::class_names(archive);
+                let names = webdataset::class_names(archive)?;
+                let first = archives[0].display();
+                ensure!(
+                    number == 0 || names == class_names,
+                    "{shown}: its classes have other names than those of {first}"
+                );
+                class_names = names;
             } else {
                 ensure!(
-                    archives.len() == 1,
-                    "{shown}: of several archives each is a WebDataset shard, and in this one no image has a .cls or \
-                     .json beside it that says its class"
+                    archives.len() == 1 && layout.target_key.is_none(),
+                    "{shown}: no WebDataset shard: no image has a file `{}` or a field of JSON beside it that says its \
+                     class; {} (--target-key, --input-key)",
+                    layout.target_key.as_deref().unwrap_or("cls"),
+                    webdataset::beside_images(&members, layout)
                 );
                 entries = archive::images(members);
             }
@@ -151,13 +166,23 @@ impl Listing {
     }
 
     fn of_tables(path: &Path, files: &[PathBuf], layout: &Layout) -> Result<Self> {
-        let (table, listed) = Table::open(files, &names_of(files), layout)?;
-        let listing = Self::unlabelled(path, Source::Table(Box::new(table)), listed.entries);
-        Ok(Self { labelled: true, class_names: listed.class_names, ..listing })
+        let (table, mut listed) = Table::open(files, &names_of(files), layout)?;
+        let entries = std::mem::take(&mut listed.entries);
+        let listing = Self::unlabelled(path, Source::Table(Box::new(table)), entries);
+        let Listed { class_names, unlabelled, .. } = listed;
+        Ok(Self { labelled: true, class_names, unlabelled, ..listing })
     }
 
     fn unlabelled(path: &Path, source: Source, entries: Vec<Entry>) -> Self {
-        Self { path: path.to_path_buf(), source, entries, labelled: false, class_names: None, note: None }
+        Self {
+            path: path.to_path_buf(),
+            source,
+            entries,
+            labelled: false,
+            class_names: None,
+            unlabelled: None,
+            note: None,
+        }
     }
 
     /// The number of images.

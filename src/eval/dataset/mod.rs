@@ -138,6 +138,9 @@ impl Dataset {
     /// cannot be read.
     pub fn new(listing: Listing, classes: &Classes, labels: Option<&Path>, class_map: Option<&Path>) -> Result<Self> {
         let Listing { path, entries, .. } = &listing;
+        if let Some(reason) = listing.unlabelled.clone().filter(|_| labels.is_none()) {
+            return Err(DatasetProblem::Columns.because()(reason));
+        }
         if listing.labelled && labels.is_none() {
             let names = listing.class_names.as_deref();
             let OwnLabels { labels, note } = labels::own(path, entries, names, classes, class_map)?;
@@ -170,7 +173,7 @@ impl Dataset {
                      of labels beside them"
                 ))
             })?;
-            (labels::by_file(path, entries, classes, &file)?, Some(file))
+            (labels::by_file(path, entries, classes, &file, listing.labelled)?, Some(file))
         };
         Ok(Self { listing, labels, labels_from, note, outputs: None })
     }

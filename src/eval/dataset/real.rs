@@ -56,6 +56,10 @@ impl RealLabels {
         let images = paths.len();
         ensure!(count == images, "{shown} has {count} lists for {images} images");
         paths.sort_by_key(|path| (path.rsplit('/').next(), *path));
+        let name = |path: &str| path.rsplit('/').next().unwrap_or_default().to_string();
+        if let Some(pair) = paths.windows(2).find(|pair| name(pair[0]) == name(pair[1])) {
+            bail!("{} and {} have one name, and {shown} goes by names", pair[0], pair[1]);
+        }
         let positions = paths.iter().enumerate().map(|(position, path)| (path.to_string(), position)).collect();
         Ok(Self { lists, order: Order::Positions(positions) })
     }

@@ -9,7 +9,7 @@
 //! [arXiv 2001.01858](https://arxiv.org/abs/2001.01858), and the library `webdataset`, whose names of keys and
 //! extensions these are.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
@@ -45,15 +45,50 @@ struct Sample {
 /// Whether the files of an archive are samples, and not images whose folders or a list say what they show: whether
 /// an image has a file beside it that says its class.
 pub fn is_shard(archive: &Path, members: &[Member], layout: &Layout) -> Result<bool, Reason> {
-    let Ok(samples) = samples_of(members, layout) else { return Ok(true) };
-    let mut whole = samples.values().filter(|sample| sample.image.is_some());
-    if whole.clone().any(|sample| sample.class.is_some()) {
+    let images = members.iter().filter(|member| is_image(member, layout));
+    let keys: HashSet<&str> = images.filter_map(|image| Some(key_and_extension(&image.path)?.0)).collect();
+    let beside = |wanted: &str| {
+        let of_image = members.iter().filter(|member| match key_and_extension(&member.path) {
+            Some((key, extension)) => extension == wanted && keys.contains(key),
+            None => false,
+        });
+        of_image.collect::<Vec<_>>()
+    };
+    if !beside(class_extension(layout)).is_empty() {
         return Ok(true);
     }
-    // JSON beside an image can say anything.
-    let Some(json) = whole.find_map(|sample| sample.json) else { return Ok(false) };
-    let label = label_in_json(&mut File::open(archive)?, &members[json], layout);
-    Ok(label.is_ok_and(|label| label.is_some()))
+    // JSON beside an image can say anything: a few will show whether it says a class.
+    const LOOKED_AT: usize = 100;
+    let mut file = File::open(archive)?;
+    let mut labels = beside("json").into_iter().take(LOOKED_AT).map(|json| label_in_json(&mut file, json, layout));
+    Ok(labels.any(|label| label.is_ok_and(|label| label.is_some())))
+}
+
+/// What lies beside the images of an archive that is no shard, for a message.
+pub fn beside_images(members: &[Member], layout: &Layout) -> String {
+    let images = members.iter().filter(|member| is_image(member, layout));
+    let keys: HashSet<&str> = images.filter_map(|image| Some(key_and_extension(&image.path)?.0)).collect();
+    let parts = members.iter().filter_map(|member| key_and_extension(&member.path));
+    let endings: BTreeSet<String> =
+        parts.filter(|(key, _)| keys.contains(key)).map(|(_, extension)| format!("`{extension}`")).collect();
+    match endings.is_empty() {
+        true => "there are no images in it".into(),
+        false => format!("its samples have {}", endings.into_iter().take(8).collect::<Vec<_>>().join(", ")),
+    }
+}
+
+/// Whether a file in an archive is the image of its sample.
+fn is_image(member: &Member, layout: &Layout) -> bool {
+    let extension = key_and_extension(&member.path).map_or("", |(_, extension)| extension);
+    match &layout.input_key {
+        Some(wanted) => wanted.split(';').any(|wanted| wanted.trim_start_matches('.').eq_ignore_ascii_case(extension)),
+        None => is_image_name(member.path.as_ref()),
+    }
+}
+
+/// Extension of the file with a sample's class.
+fn class_extension(layout: &Layout) -> &str {
+    layout.target_key.as_deref().map_or(CLASS, |key| key.trim_start_matches('.'))
 }
 
 /// The images of a shard with their labels: of the archive of that number, whose samples' paths begin with `name`.
@@ -88,26 +123,32 @@ pub fn entries(
 
 /// The names of the classes that clip-benchmark writes beside shards, or beside their folder: a line each. Labels
 /// of its subsets of ImageNet count these, and not the thousand.
-pub fn class_names(archive: &Path) -> Option<Vec<String>> {
-    let folders = archive.ancestors().skip(1).take(2);
-    let text = folders.into_iter().find_map(|folder| std::fs::read_to_string(folder.join("classnames.txt")).ok())?;
-    Some(text.lines().map(|line| line.trim().to_string()).filter(|line| !line.is_empty()).collect())
+pub fn class_names(archive: &Path) -> Result<Option<Vec<String>>, Reason> {
+    // Of links, as the hub's cache consists of, the folder counts in which they are.
+    let folder = archive.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."));
+    let folder = folder.canonicalize()?;
+    for file in folder.ancestors().take(2).map(|folder| folder.join("classnames.txt")) {
+        let text = match std::fs::read(&file) {
+            Ok(bytes) => String::from_utf8(bytes).with_context(|| file.display())?,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            Err(error) => bail!("{}: {error}", file.display()),
+        };
+        let names: Vec<String> = text.trim_end().lines().map(|line| line.trim().to_string()).collect();
+        ensure!(!names.contains(&String::new()), "{}: a line is blank, and lines are counted", file.display());
+        return Ok(Some(names));
+    }
+    Ok(None)
 }
 
 /// The samples of an archive by their keys.
 fn samples_of<'a>(members: &'a [Member], layout: &Layout) -> Result<HashMap<&'a str, Sample>, Reason> {
     let mut samples: HashMap<&str, Sample> = HashMap::new();
-    let class_extension = layout.target_key.as_deref().unwrap_or(CLASS);
     for (index, member) in members.iter().enumerate() {
         let Some((key, extension)) = key_and_extension(&member.path) else { continue };
-        let is_image = match &layout.input_key {
-            Some(wanted) => wanted.split(';').any(|wanted| wanted == extension),
-            None => is_image_name(member.path.as_ref()),
-        };
         let sample = samples.entry(key).or_default();
-        let place = if is_image {
+        let place = if is_image(member, layout) {
             &mut sample.image
-        } else if extension == class_extension {
+        } else if extension == class_extension(layout) {
             &mut sample.class
         } else if extension == "json" {
             &mut sample.json
@@ -137,7 +178,7 @@ fn label_in_json(archive: &mut File, member: &Member, layout: &Layout) -> Result
     let bytes = read(archive, member)?;
     let json: serde_json::Value =
         serde_json::from_slice(&bytes).with_context(|| format!("{} is no JSON", member.path))?;
-    let field = layout.target_key.as_deref().filter(|key| *key != "json").unwrap_or(LABEL);
+    let field = layout.target_key.as_deref().filter(|key| !["json", ".json"].contains(key)).unwrap_or(LABEL);
     let Some(value) = json.get(field).filter(|value| !value.is_null()) else { return Ok(None) };
     let label = value.as_i64().and_then(|label| i32::try_from(label).ok());
     label.map(Some).with_context(|| format!("{}: {field} is no class index: {value}", member.path))

@@ -135,6 +135,7 @@ fn complete(files: &[usize], names: &[&str]) -> Result<(), Reason> {
     let mut series: BTreeMap<(&str, usize), BTreeSet<usize>> = BTreeMap::new();
     for name in files.iter().map(|index| names[*index]) {
         if let Some((part, total, end)) = number(name) {
+            ensure!(part < total, "{} is one of more than it says there are", printable(name));
             let new = series.entry((&name[..end], total)).or_default().insert(part);
             ensure!(new, "number {part} of {}-*-of-{total:05} is there twice", printable(&name[..end]));
         }

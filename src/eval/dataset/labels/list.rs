@@ -28,18 +28,18 @@ pub fn find_beside(images: &Path) -> Option<PathBuf> {
     files.into_iter().find(|file| file.is_file())
 }
 
-/// The class of each image, by a file of labels.
-pub fn by_file(root: &Path, entries: &[Entry], classes: &Classes, file: &Path) -> Result<Vec<u32>> {
+/// The class of each image, by a file of labels. Labels without names are in the order of the images' file names,
+/// or if these are rows of tables or samples of shards, in their order.
+pub fn by_file(root: &Path, entries: &[Entry], classes: &Classes, file: &Path, are_rows: bool) -> Result<Vec<u32>> {
     let (shown, root) = (file.display().to_string(), root.display().to_string());
-    let names = Names::new(entries);
-    if let Some([one, other]) = names.twice() {
-        return Err(
-            DatasetProblem::Labels.error(format!("{root}: {one} and {other} have one name, and {shown} goes by names"))
-        );
-    }
+    let names = Names::new(entries, are_rows);
     let lines = read_lines(file)?;
     let labels = || {
         let found = FoundLabels::read(&shown, lines, classes, &names)?;
+        let by_names = !are_rows || !found.by_image.is_empty();
+        if let Some([one, other]) = names.twice().filter(|_| by_names) {
+            bail!("{root}: {one} and {other} have one name, and {shown} goes by names");
+        }
         if found.in_order.is_empty() { found.by_image(&shown, &names) } else { found.in_order(&shown, &root, &names) }
     };
     labels().map_err(DatasetProblem::Labels.because())
@@ -52,10 +52,12 @@ struct Names<'a> {
     order: Vec<usize>,
     /// With and without extension.
     by_name: HashMap<&'a str, usize>,
+    /// Rows come in their own order.
+    are_rows: bool,
 }
 
 impl<'a> Names<'a> {
-    fn new(entries: &'a [Entry]) -> Self {
+    fn new(entries: &'a [Entry], are_rows: bool) -> Self {
         let mut order: Vec<usize> = (0..entries.len()).collect();
         order.sort_by_key(|index| entries[*index].name());
         let mut by_name: HashMap<&str, usize> = HashMap::new();
@@ -64,7 +66,7 @@ impl<'a> Names<'a> {
             by_name.entry(name.rsplit_once('.').map_or(name, |(stem, _)| stem)).or_insert(index);
         }
         by_name.extend(order.iter().map(|index| (entries[*index].name(), *index)));
-        Self { entries, order, by_name }
+        Self { entries, order, by_name, are_rows }
     }
 
     /// The image of that name. Caffe's lists have `val/ILSVRC2012_val_00000001.JPEG`.
@@ -87,6 +89,9 @@ impl<'a> Names<'a> {
 
     /// Two names that a person would put in another order, by the numbers in them.
     fn unclear(&self) -> Option<[&'a str; 2]> {
+        if self.are_rows {
+            return None;
+        }
         let mut pairs = self.neighbours().map(|pair| pair.map(Entry::name));
         pairs.find(|[one, other]| numbers_padded(one) > numbers_padded(other))
     }
@@ -152,6 +157,9 @@ impl FoundLabels {
             );
         }
         let mut by_entry = vec![0; images];
+        if names.are_rows {
+            return Ok(self.in_order);
+        }
         for (index, label) in names.order.iter().zip(self.in_order) {
             by_entry[*index] = label;
         }
@@ -242,7 +250,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("labels.txt");
         std::fs::write(&file, text).unwrap();
-        by_file("DIR".as_ref(), &entries(paths), classes, &file).map_err(|error| error.to_string())
+        by_file("DIR".as_ref(), &entries(paths), classes, &file, false).map_err(|error| error.to_string())
     }
 
     const THREE: [&str; 3] = ["val_1.JPEG", "val_2.JPEG", "val_3.JPEG"];

@@ -46,6 +46,15 @@ pub fn own(
         }
         (None, None) => {
             let index = |label: i32| u32::try_from(label).ok().filter(|index| (*index as usize) < classes.count);
+            let last = used.last().copied().unwrap_or_default();
+            // As many as a subset would have that counts its own classes.
+            if used.len() > 1 && used.len() < classes.count && last as usize == used.len() - 1 {
+                note = Some(format!(
+                    "its labels, 0 to {last}, are taken as the model's first {} classes; if they count others, \
+                     --class-map says which",
+                    used.len()
+                ));
+            }
             used.iter().map(|label| index(*label)).collect()
         }
     };
@@ -86,8 +95,9 @@ fn used_labels(root: &Path, entries: &[Entry], names: Option<&[String]>) -> Resu
     Ok(used)
 }
 
-/// Of a set with as many classes as the model, so many in a hundred may have the name of another class of the model,
-/// and the order still be the same: `sunglasses` is the name of two classes, or of either, depending on whom one asks.
+/// Of a set with as many classes as the model, so many in a hundred of the names that the model knows may be those of
+/// other classes, and the order still be the same: `sunglasses` is the name of two classes, or of either, depending on
+/// whom one asks. Of WordNet ids and numbers, none may.
 const MISNAMED: usize = 5;
 
 /// The class of each name, and what to say of how it was found.
@@ -96,7 +106,10 @@ fn by_names(names: &[String], classes: &Classes) -> (Vec<Option<u32>>, Option<St
     let first = |name: &str| name.split_once(',').and_then(|(first, _)| classes.named(first));
     let found: Vec<Option<u32>> = names.iter().map(|name| classes.named(name).or_else(|| first(name))).collect();
     let others = || (0..).zip(&found).filter(|(index, class)| class.is_some_and(|class| class != *index));
-    if names.len() != classes.count || others().count() * 100 > MISNAMED * classes.count {
+    let exact = |name: &String| classes.by_wnid.contains_key(name) || name.bytes().all(|byte| byte.is_ascii_digit());
+    let other_ids = others().any(|(index, _)| exact(&names[index as usize]));
+    let known = found.iter().flatten().count();
+    if names.len() != classes.count || other_ids || others().count() * 100 > MISNAMED * known {
         let note = "its labels are not the model's; each image is taken for the class that has the name of its label";
         return (found, Some(note.into()));
     }

@@ -15,6 +15,9 @@ use crate::input::files::LARGEST_FILE;
 /// than these, and so many are kept: threads ask in order, but each for its own image. Beyond, they are skipped.
 const WINDOW: u64 = 256;
 
+/// Images that were passed over are no larger than this together.
+const MOST_PASSED: usize = 64 << 20;
+
 /// A thread that reads images, and ends when this is dropped. Pages are large, and each thread that reads some keeps
 /// room for them: with one, memory does not grow with the number of threads that decode pictures.
 pub struct Images {
@@ -59,9 +62,11 @@ struct Reader {
 impl Reader {
     /// The bytes of the image in a row.
     fn read(&mut self, rows: &Rows, row: u64) -> Result<Vec<u8>, Reason> {
-        let value = guarded(|| self.get(rows, row))
-            .context("damaged Parquet data")?
-            .context("the row has no bytes of an image")?;
+        let value = guarded(|| self.get(rows, row)).context("damaged Parquet data")?;
+        let value = value.with_context(|| match rows.files[0].has_paths {
+            true => "the row has no bytes of an image, at most its path: the file was written without embedding images",
+            false => "the row has no bytes of an image",
+        })?;
         ensure!(value.len() as u64 <= LARGEST_FILE, "larger than 256 MiB, which no image should be");
         Ok(value.data().to_vec())
     }
@@ -80,11 +85,18 @@ impl Reader {
             let passed = self.next;
             let value = self.value(rows, passed);
             self.passed.push_back((passed, value));
-            if self.passed.len() as u64 > WINDOW {
+            while self.passed.len() as u64 > WINDOW || self.passed_bytes() > MOST_PASSED {
                 self.passed.pop_front();
             }
         }
         self.value(rows, row)
+    }
+
+    /// Of all images that were passed over.
+    fn passed_bytes(&self) -> usize {
+        let bytes =
+            |value: &Result<Option<ByteArray>, Reason>| value.iter().flatten().map(ByteArray::len).sum::<usize>();
+        self.passed.iter().map(|(_, value)| bytes(value)).sum()
     }
 
     /// The value in the next row, which is that one.

@@ -30,6 +30,7 @@ use super::Layout;
 use super::listing::{Entry, Kind};
 use crate::error::{Context, DatasetProblem, Reason, Result, ensure};
 use crate::panics::without_panic;
+use crate::text::thousands;
 
 /// The rows of several files, one after the other.
 pub struct Table {
@@ -49,6 +50,8 @@ struct TableFile {
     metadata: ParquetMetaData,
     /// Number of the column with the images' bytes.
     bytes: usize,
+    /// Whether images have paths too.
+    has_paths: bool,
 }
 
 /// A row group.
@@ -70,7 +73,13 @@ pub struct Listed {
     pub entries: Vec<Entry>,
     /// The names of the classes, where the files tell them.
     pub class_names: Option<Vec<String>>,
+    /// Why there are no labels, where there are none.
+    pub unlabelled: Option<Reason>,
 }
+
+/// More rows than this are in no set of images: ImageNet-21k has 14 million. A file of a few bytes can say that it has
+/// more.
+const MOST_ROWS: u64 = 20_000_000;
 
 /// What `work` returns, or an error where the crate panics.
 fn guarded<T>(work: impl FnOnce() -> Result<T, Reason>) -> Result<T, Reason> {
@@ -87,8 +96,7 @@ impl Table {
         let mut listed = Listed::default();
         for (path, name) in files.iter().zip(names) {
             let shown = path.display();
-            let metadata = guarded(|| Ok(SerializedFileReader::new(File::open(path)?)?.metadata().clone()));
-            let metadata = metadata.with_context(|| what_else(path)).context(&shown);
+            let metadata = metadata(path).with_context(|| what_else(path)).context(&shown);
             let metadata = metadata.map_err(DatasetProblem::Table.because())?;
             let columns = guarded(|| Columns::of(&metadata, layout));
             let columns = columns.context(&shown).map_err(DatasetProblem::Columns.because())?;
@@ -98,6 +106,15 @@ impl Table {
                 return Err(DatasetProblem::Table.error(words));
             }
             listed.class_names.clone_from(&columns.class_names);
+            let rows = listed.entries.len() as u64 + metadata.file_metadata().num_rows().max(0) as u64;
+            if rows > MOST_ROWS {
+                let words = format!("{shown}: more than {} rows, with those before", thousands(MOST_ROWS));
+                return Err(DatasetProblem::Table.error(words));
+            }
+            columns.ensure_codecs(&metadata).context(&shown).map_err(DatasetProblem::Table.because())?;
+            if let Err(reason) = &columns.label {
+                listed.unlabelled.get_or_insert_with(|| Reason::new(format!("{shown}: {reason}")));
+            }
             let added = guarded(|| table.add(path, name, metadata, columns, &mut listed));
             added.context("damaged Parquet data").context(&shown).map_err(DatasetProblem::Table.because())?;
         }
@@ -123,13 +140,16 @@ impl Rows {
         let width = metadata.file_metadata().num_rows().saturating_sub(1).max(0).to_string().len();
         let mut row_of_file = 0;
         for (index, group) in metadata.row_groups().iter().enumerate() {
-            let labels = Values::open(path, &metadata, index, columns.label)?.integers()?;
+            let expected = group.num_rows();
+            let labels = match columns.label {
+                Ok(column) => Values::open(path, &metadata, index, column)?.integers()?,
+                Err(_) => vec![None; usize::try_from(expected)?],
+            };
             let names = match columns.path {
                 Some(column) => Values::open(path, &metadata, index, column)?.texts()?,
                 None => Vec::new(),
             };
             let (start, rows) = (listed.entries.len() as u64, labels.len() as u64);
-            let expected = group.num_rows();
             ensure!(rows as i64 == expected, "row group {index} has {expected} rows and {rows} labels");
             let size = group.column(columns.bytes).compressed_size().max(0) as u64 / rows.max(1);
             for (row, label) in labels.into_iter().enumerate() {
@@ -142,7 +162,12 @@ impl Rows {
             }
             self.groups.push(Group { file, index, start, rows });
         }
-        self.files.push(TableFile { path: path.to_path_buf(), metadata, bytes: columns.bytes });
+        self.files.push(TableFile {
+            path: path.to_path_buf(),
+            metadata,
+            bytes: columns.bytes,
+            has_paths: columns.path.is_some(),
+        });
         Ok(())
     }
 
@@ -155,9 +180,18 @@ impl Rows {
 
     /// The images of a group.
     fn open_group(&self, group: Group) -> Result<Values, Reason> {
-        let TableFile { path, metadata, bytes } = &self.files[group.file];
+        let TableFile { path, metadata, bytes, .. } = &self.files[group.file];
         Values::open(path, metadata, group.index, *bytes).with_context(|| path.display())
     }
+}
+
+fn metadata(path: &Path) -> Result<ParquetMetaData, Reason> {
+    guarded(|| Ok(SerializedFileReader::new(File::open(path)?)?.metadata().clone()))
+}
+
+/// Whether a file has a column of images, or cannot be read, which is to be said.
+pub fn may_hold_images(path: &Path, layout: &Layout) -> bool {
+    metadata(path).map_or(true, |metadata| guarded(|| Columns::of(&metadata, layout)).is_ok())
 }
 
 /// What a file is that is no Parquet file.
@@ -169,7 +203,8 @@ fn what_else(path: &Path) -> &'static str {
             "a pointer of Git LFS in place of the file: fetch it with `git lfs pull`"
         }
         Ok(_) if start.starts_with(b"<") => "a web page in place of a Parquet file: download it again",
-        _ => "not a Parquet file, or cut short",
+        Err(_) => "cannot be read",
+        Ok(_) => "not a Parquet file, or cut short",
     }
 }
 

@@ -1,6 +1,6 @@
 //! Which columns of a Parquet file hold images and labels.
 
-use ::parquet::basic::Type;
+use ::parquet::basic::{Compression, Type};
 use ::parquet::file::metadata::ParquetMetaData;
 use ::parquet::schema::types::SchemaDescriptor;
 use serde_json::Value;
@@ -20,8 +20,8 @@ pub struct Columns {
     pub bytes: usize,
     /// The names of their files, if there are any.
     pub path: Option<usize>,
-    /// The classes' indices.
-    pub label: usize,
+    /// The classes' indices, or why there are none.
+    pub label: Result<usize, Reason>,
     /// What the classes are called, where `datasets` wrote that into the file.
     pub class_names: Option<Vec<String>>,
 }
@@ -42,7 +42,26 @@ impl Columns {
         };
         let names = features.get(label).and_then(|feature| feature.get("names")).and_then(Value::as_array);
         let names = names.map(|names| names.iter().map(|name| Some(name.as_str()?.to_string())).collect());
-        Ok(Self { bytes, path, label: labels(schema, label)?, class_names: names.flatten() })
+        Ok(Self { bytes, path, label: labels(schema, label), class_names: names.flatten() })
+    }
+}
+
+impl Columns {
+    /// Refuses files whose columns are compressed in a way that is not read.
+    pub fn ensure_codecs(&self, metadata: &ParquetMetaData) -> Result<(), Reason> {
+        let columns = [Some(self.bytes), self.path, self.label.as_ref().ok().copied()];
+        for group in metadata.row_groups() {
+            for column in columns.into_iter().flatten().map(|column| group.column(column)) {
+                let codec = column.compression();
+                let read = matches!(
+                    codec,
+                    Compression::UNCOMPRESSED | Compression::SNAPPY | Compression::GZIP(_) | Compression::ZSTD(_)
+                );
+                let name = column.column_path();
+                ensure!(read, "the column {name} is compressed by {codec}; zstd, snappy, gzip and none are read");
+            }
+        }
+        Ok(())
     }
 }
 
