@@ -301,6 +301,15 @@ fn what_lies_beside_images_and_shards_is_passed_over() {
         fs::copy(set("broken/no-image.parquet"), shards.join(format!("{number}.parquet"))).unwrap();
     }
     let (expected, _) = predictions(&qlnet, &set("wds-timm"), &[]);
+    // A shard is missing of those that a file counts.
+    fs::copy(set("wds-timm/_info.json"), shards.join("_info.json")).unwrap();
+    fs::write(shards.join("nshards.txt"), "3").unwrap();
+    let last = shards.join("imagenet1k-validation-02.tar");
+    fs::rename(&last, qlnet.path("away")).unwrap();
+    refused(&qlnet, &shards, &["nshards.txt says that there are 3 shards, and there are 2"]);
+    fs::remove_file(shards.join("nshards.txt")).unwrap();
+    refused(&qlnet, &shards, &["_info.json lists imagenet1k-validation-02.tar, which is not there"]);
+    fs::rename(qlnet.path("away"), &last).unwrap();
     assert_eq!(predictions(&qlnet, &shards, &[]).0, expected);
     let folders = originals(&qlnet);
     fs::copy(set("broken/no-image.parquet"), folders.join("features.parquet")).unwrap();

@@ -216,8 +216,8 @@ impl Session {
 fn load(path: &Path, options: Options, preprocess: &Preprocess) -> Result<Crop> {
     let load = || {
         let bytes = match path.as_os_str() == "-" {
-            true => read_bounded(std::io::stdin().lock())?,
-            false => read_bounded(File::open(path)?)?,
+            true => read_bounded(std::io::stdin().lock(), 0)?,
+            false => read_bounded(File::open(path)?, 0)?,
         };
         anyhow::Ok(preprocess.crop_of(&bytes, path, options)?)
     };

@@ -78,12 +78,13 @@ fn search_error(error: walkdir::Error, directory: &Path) -> Error {
 pub const LARGEST_FILE: u64 = 1 << 28;
 
 /// Reads a whole image file, or what else holds one, such as standard input. The limit is for devices and pipes,
-/// which may have no end.
+/// which may have no end. Room is made for `expected` bytes, where the size is known.
 ///
 /// # Errors
 /// If it cannot be read, or has more than 256 MiB. The error does not name the file.
-pub fn read_bounded(file: impl Read) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
+pub fn read_bounded(file: impl Read, expected: u64) -> io::Result<Vec<u8>> {
+    // One byte more, so that the end is found without growing.
+    let mut bytes = Vec::with_capacity(expected.min(LARGEST_FILE) as usize + 1);
     file.take(LARGEST_FILE + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > LARGEST_FILE {
         return Err(io::Error::other("larger than 256 MiB, which no image should be"));
@@ -245,8 +246,8 @@ mod tests {
 
     #[test]
     fn endless_files_are_not_read_to_the_end() {
-        assert_eq!(read_bounded(&b"abc"[..]).unwrap(), b"abc");
-        let error = read_bounded(io::repeat(0)).unwrap_err().to_string();
+        assert_eq!(read_bounded(&b"abc"[..], 0).unwrap(), b"abc");
+        let error = read_bounded(io::repeat(0), 0).unwrap_err().to_string();
         assert_eq!(error, "larger than 256 MiB, which no image should be");
     }
 }

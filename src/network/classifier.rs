@@ -146,7 +146,7 @@ impl Classifier {
     /// [`Error::Io`] if the file cannot be read; otherwise as [`Self::classify`].
     pub fn classify_file(&self, path: impl AsRef<Path>) -> Result<Vec<Prediction>> {
         let path = path.as_ref();
-        let bytes = File::open(path).and_then(read_bounded).map_err(Error::io("read", path))?;
+        let bytes = File::open(path).and_then(|file| read_bounded(file, 0)).map_err(Error::io("read", path))?;
         self.classify_crop(self.preprocess.crop_of(&bytes, path, Options::default()).at(path.display())?.pixels)
     }
 

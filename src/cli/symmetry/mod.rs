@@ -140,7 +140,7 @@ fn images(args: &Symmetry, preprocess: Preprocess) -> Result<Tensor> {
         return Ok(Tensor::cat(&[to_tensor(&digits)?, noise(NOISE, preprocess.crop as usize, args.seed)?], 0)?);
     }
     let load = |path: &PathBuf| {
-        let load = || crop(&read_bounded(File::open(path)?)?, path);
+        let load = || crop(&read_bounded(File::open(path)?, 0)?, path);
         load().with_context(|| path.display().to_string())
     };
     Ok(to_tensor(&args.image.iter().map(load).collect::<Result<Vec<_>>>()?)?)

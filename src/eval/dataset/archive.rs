@@ -98,7 +98,7 @@ pub fn read(archives: &[PathBuf], entry: &Entry) -> Result<Vec<u8>, Reason> {
 pub fn read_at(archive: &Path, offset: u64, size: u64) -> Result<Vec<u8>, Reason> {
     let mut file = File::open(archive)?;
     file.seek(SeekFrom::Start(offset))?;
-    let bytes = read_bounded(file.take(size))?;
+    let bytes = read_bounded(file.take(size), size)?;
     ensure!(bytes.len() as u64 == size, "the archive has become shorter");
     Ok(bytes)
 }

@@ -32,7 +32,7 @@ pub fn read(root: &Path, entry: &Entry) -> Result<Vec<u8>, Reason> {
     };
     ensure!(!metadata.is_dir(), "a directory, not an image");
     ensure!(metadata.is_file(), "not a regular file");
-    Ok(read_bounded(File::open(path)?)?)
+    Ok(read_bounded(File::open(path)?, metadata.len())?)
 }
 
 /// A link that leads nowhere, or in a circle, may stand for a class: that is an error, with words of its own.

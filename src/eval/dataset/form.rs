@@ -59,7 +59,10 @@ impl Form {
         let chosen = files_of_split(&names, layout.split.as_deref())
             .context(path.display())
             .map_err(DatasetProblem::Split.because())?;
-        let paths = chosen.files.iter().map(|index| path.join(&files[*index])).collect();
+        let paths: Vec<PathBuf> = chosen.files.iter().map(|index| path.join(&files[*index])).collect();
+        if chosen.kind == FilesKind::Tar {
+            ensure_all_shards(&paths).context(path.display()).map_err(DatasetProblem::Split.because())?;
+        }
         let form = match chosen.kind {
             FilesKind::Parquet => Self::Tables(paths),
             FilesKind::Tar => Self::Archives(paths),
@@ -112,6 +115,34 @@ impl Form {
         }
         Self::of_files(files)
     }
+}
+
+/// Refuses shards of which some are missing, where a file beside them says how many there are: clip-benchmark's
+/// `nshards.txt`, or the list of timm's `_info.json`.
+fn ensure_all_shards(shards: &[PathBuf]) -> Result<(), Reason> {
+    let Some(folder) = shards.first().and_then(|shard| shard.parent()) else { return Ok(()) };
+    let text = |name: &str| fs::read_to_string(folder.join(name)).unwrap_or_default();
+    if let Ok(count) = text("nshards.txt").trim().parse::<usize>() {
+        let here = shards.iter().filter(|shard| shard.parent() == Some(folder)).count();
+        ensure!(count == here, "nshards.txt says that there are {count} shards, and there are {here}");
+    }
+    let info: serde_json::Value = serde_json::from_str(&text("_info.json")).unwrap_or_default();
+    let splits = info["splits"].as_object().into_iter().flatten();
+    for names in splits.filter_map(|(_, split)| split["filenames"].as_array()) {
+        let here = |name: &str| shards.contains(&folder.join(name));
+        let names: Vec<&str> = names.iter().filter_map(|name| name.as_str()).collect();
+        let missing: Vec<&str> = names.iter().copied().filter(|name| !here(name)).collect();
+        // Another split's are all elsewhere.
+        let some = !missing.is_empty() && missing.len() < names.len();
+        let first = missing.first().unwrap_or(&"");
+        ensure!(
+            !some,
+            "_info.json lists {first}, which is not there: {} of {} shards are missing",
+            missing.len(),
+            names.len()
+        );
+    }
+    Ok(())
 }
 
 /// A file beside a missing one that is of the same kind: its number may have other digits.

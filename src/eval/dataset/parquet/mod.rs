@@ -8,11 +8,13 @@
 //! ```text
 //! schema     which columns hold images and labels, and what the classes are called
 //! column     the values of a column
+//! nesting    refuses files whose columns are nested so deeply that reading them is not safe
 //! images     the images of a table, for threads that ask in order, or nearly so
 //! ```
 
 mod column;
 mod images;
+mod nesting;
 mod schema;
 
 use std::fs::File;
@@ -186,7 +188,9 @@ impl Rows {
 }
 
 fn metadata(path: &Path) -> Result<ParquetMetaData, Reason> {
-    guarded(|| Ok(SerializedFileReader::new(File::open(path)?)?.metadata().clone()))
+    let mut file = File::open(path)?;
+    nesting::ensure_shallow(&mut file)?;
+    guarded(|| Ok(SerializedFileReader::new(file)?.metadata().clone()))
 }
 
 /// Whether a file has a column of images, or cannot be read, which is to be said.
