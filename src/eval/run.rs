@@ -3,13 +3,13 @@
 use serde::{Deserialize, Serialize};
 
 use super::Shard;
+use crate::digest::sha256_of;
 use crate::eval::dataset::{Dataset, Fingerprint, Selection};
 use crate::input::decode::{JPEG_DECODER, Options};
 use crate::input::preprocess::Preprocess;
 use crate::network::classifier::Classifier;
 use crate::network::device;
 use crate::text::thousands;
-use crate::weights::digest::sha256_of;
 use crate::weights::registry::Model;
 
 /// The fact that shards of one run need not share.

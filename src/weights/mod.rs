@@ -32,7 +32,6 @@ mod load;
 mod random;
 pub(crate) mod registry;
 
-pub(crate) use crate::digest;
 pub use crate::hub::{ContentHash, Event as DownloadEvent, HubFile, Repository};
 pub use checkpoint::Checkpoint;
 pub use config::{BlockConfig, Config, Conv, Skip};

@@ -120,8 +120,9 @@ impl Session<'_> {
             None if args.restrict_to_present => present,
             None => {
                 let new = set.corrupted.as_ref().is_none_or(|(all, _)| self.noted.insert(all.clone()));
-                // Where something was said of the labels already, those may not be what they seem.
-                if present.len() < classes && new && dataset.note().is_none() {
+                // Where something was said of labels that came with the images, they may not be what they seem.
+                let doubtful = dataset.note().is_some() && dataset.listing().is_labelled();
+                if present.len() < classes && new && !doubtful {
                     let [few, all] = [present.len(), classes].map(|count| thousands(count as u64));
                     let way = "--restrict-to-present scores them among those alone, as ImageNet-A and ImageNet-R are";
                     self.note(set, &format!("images of {few} classes, scored among the model's {all}; {way}"));

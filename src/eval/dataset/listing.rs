@@ -190,6 +190,11 @@ impl Listing {
         self.entries.len()
     }
 
+    /// Whether the files say what the images show, as Parquet files and WebDataset shards do.
+    pub fn is_labelled(&self) -> bool {
+        self.labelled
+    }
+
     /// The paths of all images, in order.
     pub fn paths(&self) -> impl Iterator<Item = &str> {
         self.entries.iter().map(|entry| &*entry.path)

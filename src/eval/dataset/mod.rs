@@ -43,9 +43,9 @@ pub use listing::Listing;
 pub use outputs::read_outputs;
 pub use real::RealLabels;
 
+use crate::digest::sha256_of;
 use crate::error::{DatasetProblem, Error, Reason, Result};
 use crate::random;
-use crate::weights::digest::sha256_of;
 
 /// What the parts of a data set are called, where there is a choice.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

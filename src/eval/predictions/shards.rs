@@ -10,10 +10,10 @@ use sha2::{Digest, Sha256};
 use super::partial;
 use super::reader::{Position, Reader};
 use super::writer::Writer;
+use crate::digest::hexadecimal;
 use crate::error::{Error, PredictionsProblem, Reason, Result, bail, ensure};
 use crate::eval::dataset::{Fingerprint, RealLabels};
 use crate::eval::{Row, Run, Shard, Tally};
-use crate::weights::digest::hexadecimal;
 
 /// The files of all shards of a run.
 pub struct Shards {
