@@ -36,7 +36,7 @@ impl Qlnet {
         let run = rows[place].as_object_mut().unwrap().remove("run").unwrap();
         let mut run: Value = serde_json::from_str(run.as_str().unwrap()).unwrap();
         let line = |row: &Value| {
-            Fingerprint::line(row["path"].as_str().unwrap(), row["label"].as_u64().unwrap().try_into().unwrap())
+            Fingerprint::line(row["path"].as_str().unwrap(), row["label"].as_u64().map(|label| label as u32))
         };
         let hash = Sha256::digest(rows.iter().map(line).collect::<String>());
         run["data"]["sha256"] = hash.iter().map(|byte| format!("{byte:02x}")).collect::<String>().into();

@@ -154,8 +154,7 @@ fn tables_that_cannot_be_used_are_explained() {
     let qlnet = Qlnet::new();
     let broken = |name: &str| set("broken").join(format!("{name}.parquet"));
     for (name, parts) in [
-        ("null-label", &["1 of 24 images have no label: `null-label.parquet/12/", "--labels"][..]),
-        ("label-too-large", &["label-too-large.parquet/12/", "has the label 10", "0 to 9"]),
+        ("label-too-large", &["label-too-large.parquet/12/", "has the label 10", "0 to 9"][..]),
         ("test-split", &["every label is -1", "--labels"]),
         ("label-string", &["the column `label` holds no integers", "--target-key"]),
         ("label-float", &["the column `label` holds no integers"]),
@@ -197,6 +196,7 @@ fn rows_without_a_picture_are_errors_of_one_image() {
         ("null-image", "null-image.parquet/12: the row has no bytes of an image"),
         ("empty-bytes", "the file is empty"),
         ("not-a-picture", "not an image of a known format"),
+        ("null-label", "null-label.parquet/12/0078_0.png: it has no label, so it is not scored"),
     ] {
         let output = qlnet.eval(&set("broken").join(format!("{name}.parquet")), &[]);
         assert_eq!(output.status.code(), Some(1));
@@ -244,12 +244,17 @@ fn shards_are_told_apart_and_wrong_ones_explained() {
     with("field.tar", &[("c.json", b"{\"label\": 1.5}")], &["c.json: label is no class index: 1.5"]);
     with("large.tar", &[("c.cls", b"10")], &["0 to 9: `10`", "--class-map"]);
     with("negative.tar", &[("c.cls", b"-3")], &["has the label -3"]);
-    let unlabelled = [&good[..], &[("c.png", three)]].concat();
-    refused(
-        &qlnet,
-        &shard(&qlnet, "unlabelled.tar", &unlabelled),
-        &["1 of 3 images have no label: `unlabelled.tar/c.png`"],
-    );
+    let unlabelled = shard(&qlnet, "unlabelled.tar", &[&good[..], &[("c.png", three)]].concat());
+    let file = qlnet.path("rows.csv");
+    let output = qlnet.eval(&unlabelled, &["--skip-errors", "--json", "--predictions", file.to_str().unwrap()]);
+    assert_eq!((&json(&output)["images"], &json(&output)["errors"]), (&2.into(), &1.into()));
+    let whole = fs::read(&file).unwrap();
+    assert_eq!((rows(&file)[2]["label"].as_str(), &rows(&file)[2]["error"][..15]), ("", "it has no label"));
+    // What is read back is what was written.
+    let merged = qlnet.path("merged.csv");
+    let args = ["eval", "--merge", file.to_str().unwrap(), "--skip-errors", "--predictions", merged.to_str().unwrap()];
+    assert!(qlnet.run(&args).status.success());
+    assert!(fs::read(&merged).unwrap() == whole);
     let both = shard(&qlnet, "both.tar", &[&good[..], &[("a.jpg", three)]].concat());
     refused(&qlnet, &both, &["the sample a has both a.png and a.jpg"]);
     json(&qlnet.eval(&both, &["--input-key", "png", "--json"]));

@@ -12,6 +12,7 @@ use std::sync::mpsc;
 use image::RgbImage;
 use rayon::{Scope, ThreadPool, ThreadPoolBuilder};
 
+use super::scores::UNLABELLED;
 use super::{Row, Scores};
 use crate::error::{At, Context, Error, Reason, Result, ensure};
 use crate::eval::dataset::{Dataset, Listing};
@@ -186,6 +187,7 @@ fn rows(classifier: &Classifier, dataset: &Dataset, batch: Vec<(usize, CropResul
     let outcomes: Vec<_> = batch
         .into_iter()
         .map(|(image, crop)| {
+            let crop = if dataset.label(image).is_some() { crop } else { Err(UNLABELLED.into()) };
             let outcome = crop.map(|Crop { pixels, warning }| {
                 readable.push(image);
                 crops.push(pixels);
@@ -218,7 +220,8 @@ fn score(
     let logits = classifier.logits(&to_tensor(crops)?)?.to_vec2::<f32>()?;
     let scores = images.iter().zip(logits).map(|(image, logits)| match classifier.check_finite(&logits) {
         Ok(()) => {
-            let (label, classes) = (dataset.label(*image), logits.len());
+            let classes = logits.len();
+            let Some(label) = dataset.label(*image) else { return Ok(Err(UNLABELLED.into())) };
             if label as usize >= classes {
                 let words = format!("label {label} is none of the model's {classes} classes");
                 return Err(Error::Compute(Reason::new(words)));

@@ -5,6 +5,9 @@ use crate::network::classifier::log_sum_exp;
 /// How many of the most likely classes are kept of an image.
 pub const TOP: usize = 5;
 
+/// What is said of an image of which nobody knows what it shows.
+pub const UNLABELLED: &str = "it has no label, so it is not scored";
+
 /// What the network says of an image.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Scores {
@@ -23,8 +26,8 @@ pub struct Scores {
 pub struct Row {
     /// As [`Dataset::path`](crate::eval::dataset::Dataset::path).
     pub path: String,
-    /// Index of the class that the image shows.
-    pub label: u32,
+    /// Index of the class that the image shows; `None` if that is not known, and then there are no scores.
+    pub label: Option<u32>,
     /// The scores, or why there are none.
     pub scores: Result<Scores, String>,
     /// What is wrong with the file, although it was scored.

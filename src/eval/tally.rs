@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::scores::UNLABELLED;
 use super::{Accuracy, Row, Scores, TOP};
 use crate::eval::dataset::RealLabels;
 
@@ -113,12 +114,13 @@ impl Tally {
     /// Adds an image, with its labels in ImageNet-ReaL if they are known. In another order of the images, the
     /// last bits of the loss may differ, and which of equally confident mistakes is kept.
     pub fn add(&mut self, row: &Row, real: Option<&RealLabels>) {
-        let scores = match &row.scores {
-            Ok(scores) => scores,
-            Err(error) => {
+        let (scores, label) = match (&row.scores, row.label) {
+            (Ok(scores), Some(label)) => (scores, label),
+            (scores, _) => {
                 self.errors += 1;
                 if self.failed.len() < NAMED {
-                    self.failed.push(Failed { path: row.path.clone(), error: error.clone() });
+                    let error = scores.as_ref().err().map_or(UNLABELLED, String::as_str);
+                    self.failed.push(Failed { path: row.path.clone(), error: error.into() });
                 }
                 return;
             }
@@ -130,7 +132,7 @@ impl Tally {
         self.top1 += right;
         self.top5 += near;
         self.loss += f64::from(scores.loss);
-        let class = self.classes.entry(row.label).or_default();
+        let class = self.classes.entry(label).or_default();
         class.images += 1;
         class.top1 += right;
         class.top5 += near;
@@ -142,13 +144,13 @@ impl Tally {
         self.real_images += u64::from(!real.is_empty());
         self.real += u64::from(real.contains(&predicted));
         if scores.rank > 1 {
-            self.add_mistake(row, scores);
+            self.add_mistake(row, label, scores);
         }
     }
 
-    fn add_mistake(&mut self, row: &Row, scores: &Scores) {
+    fn add_mistake(&mut self, row: &Row, label: u32, scores: &Scores) {
         let (predicted, confidence) = scores.prediction();
-        let confusion = self.confusions.entry((row.label, predicted)).or_default();
+        let confusion = self.confusions.entry((label, predicted)).or_default();
         confusion.count += 1;
         let place = confusion.examples.partition_point(|(other, _)| *other >= confidence);
         if place < EXAMPLES {
@@ -159,7 +161,7 @@ impl Tally {
         if place < MISTAKES {
             let label_probability = (-scores.loss).exp();
             let path = row.path.clone();
-            self.mistakes.insert(place, Mistake { path, label: row.label, predicted, confidence, label_probability });
+            self.mistakes.insert(place, Mistake { path, label, predicted, confidence, label_probability });
             self.mistakes.truncate(MISTAKES);
         }
     }
@@ -206,7 +208,12 @@ mod tests {
     use super::*;
 
     fn row(path: &str, label: u32, top: &[(u32, f32)], rank: u32, loss: f32) -> Row {
-        Row { path: path.into(), label, scores: Ok(Scores { top: top.to_vec(), rank, loss }), warning: None }
+        Row {
+            path: path.into(),
+            label: Some(label),
+            scores: Ok(Scores { top: top.to_vec(), rank, loss }),
+            warning: None,
+        }
     }
 
     #[test]
@@ -217,7 +224,7 @@ mod tests {
             row("b", 0, &[(1, 0.6), (0, 0.4)], 2, 0.9),
             row("c", 0, &[(1, 0.7), (2, 0.2)], 6, 3.0),
             row("d", 2, &[(1, 1.0), (2, 0.0)], 2, 9.0),
-            Row { path: "e".into(), label: 2, scores: Err("cut short".into()), warning: None },
+            Row { path: "e".into(), label: None, scores: Err("cut short".into()), warning: None },
         ] {
             tally.add(&row, None);
         }

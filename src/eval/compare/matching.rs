@@ -28,7 +28,8 @@ pub struct Named<'a> {
 pub fn each_pair(a: &Named, b: &Named, mut each: impl FnMut(&Row, &Row)) -> Result<()> {
     let mut pair = |ours: &Row, theirs: &Row| {
         if ours.label != theirs.label {
-            let labels = format!("label {} in {}, {} in {}", ours.label, shown(a), theirs.label, shown(b));
+            let label = |row: &Row| row.label.map_or("none".into(), |label| label.to_string());
+            let labels = format!("label {} in {}, {} in {}", label(ours), shown(a), label(theirs), shown(b));
             return Err(PredictionsProblem::Unlike.error(format!("{}: {labels}", ours.path)));
         }
         each(ours, theirs);

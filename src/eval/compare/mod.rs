@@ -172,7 +172,7 @@ impl Comparison {
     fn add(&mut self, a: &Row, b: &Row) {
         self.a.errors += u64::from(a.scores.is_err());
         self.b.errors += u64::from(b.scores.is_err());
-        let (Ok(ours), Ok(theirs)) = (&a.scores, &b.scores) else {
+        let (Ok(ours), Ok(theirs), Some(label)) = (&a.scores, &b.scores, a.label) else {
             self.left_out += 1;
             return;
         };
@@ -182,9 +182,9 @@ impl Comparison {
         let (right_a, right_b) = (right(ours, 1), right(theirs, 1));
         self.top1.add(right_a, right_b);
         self.top5.add(right(ours, TOP as u32), right(theirs, TOP as u32));
-        self.classes.entry(a.label).or_default().add(right_a, right_b);
+        self.classes.entry(label).or_default().add(right_a, right_b);
         self.same_prediction += u64::from(ours.prediction().0 == theirs.prediction().0);
-        if let Some(change) = change(a, ours, theirs)
+        if let Some(change) = change(&a.path, label, ours, theirs)
             && self.largest_change.as_ref().is_none_or(|largest| change.size() > largest.size())
         {
             self.largest_change = Some(change);
@@ -194,7 +194,7 @@ impl Comparison {
             let sure = |pair: &Pair| if right_a { pair.a.probability } else { pair.b.probability };
             let (guess_a, guess_b) = (Guess::of(ours), Guess::of(theirs));
             let paths = (a.path.clone(), b.path.clone());
-            let pair = Pair { path: paths.0, path_b: paths.1, label: a.label, a: guess_a, b: guess_b };
+            let pair = Pair { path: paths.0, path_b: paths.1, label, a: guess_a, b: guess_b };
             let place = kept.partition_point(|other| sure(other) >= sure(&pair));
             if place < KEPT {
                 kept.insert(place, pair);
@@ -233,10 +233,10 @@ impl Change {
 }
 
 /// The largest difference of a probability in an image; `None` if there is none.
-fn change(row: &Row, a: &Scores, b: &Scores) -> Option<Change> {
-    let classes = a.top.iter().chain(&b.top).map(|(class, _)| *class).chain([row.label]);
+fn change(path: &str, label: u32, a: &Scores, b: &Scores) -> Option<Change> {
+    let classes = a.top.iter().chain(&b.top).map(|(class, _)| *class).chain([label]);
     let change = |class| {
-        let [(a, known_a), (b, known_b)] = [a, b].map(|scores| probability(scores, class, row.label));
+        let [(a, known_a), (b, known_b)] = [a, b].map(|scores| probability(scores, class, label));
         // Of what is at most so likely, nothing is known if the other is no likelier.
         let differs = if !known_a {
             b > a
@@ -245,7 +245,7 @@ fn change(row: &Row, a: &Scores, b: &Scores) -> Option<Change> {
         } else {
             a != b
         };
-        differs.then(|| Change { path: row.path.clone(), class, a, b, exact: known_a && known_b })
+        differs.then(|| Change { path: path.into(), class, a, b, exact: known_a && known_b })
     };
     classes.filter_map(change).max_by(|one, other| one.size().total_cmp(&other.size()))
 }
@@ -271,15 +271,13 @@ mod tests {
         let scores = |top: &[(u32, f32)], rank, loss| Scores { top: top.to_vec(), rank, loss };
         let a = scores(&[(7, 0.9), (1, 0.04), (2, 0.03), (3, 0.01), (4, 0.01)], 9, 8.0);
         let b = scores(&[(0, 0.5), (1, 0.2), (2, 0.1), (3, 0.1), (4, 0.06)], 1, -(0.5f32.ln()));
-        let row = Row { path: "x".into(), label: 0, scores: Ok(a.clone()), warning: None };
         // Class 7 has at most what is left of B: 0.04. That is more than the label gained.
-        let found = change(&row, &a, &b).unwrap();
+        let found = change("x", 0, &a, &b).unwrap();
         assert!((found.class, found.a, found.exact) == (7, 0.9, false) && (found.b - 0.04).abs() < 1e-6, "{found:?}");
         // With the label in its place, both are known.
-        let label = Row { label: 7, ..row };
         let b = Scores { loss: 3.0, ..b };
-        let found = change(&label, &a, &b).unwrap();
+        let found = change("x", 7, &a, &b).unwrap();
         assert!(found.exact && found.b == (-3.0f32).exp(), "{found:?}");
-        assert_eq!(change(&label, &a, &a), None);
+        assert_eq!(change("x", 7, &a, &a), None);
     }
 }

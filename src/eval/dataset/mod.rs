@@ -64,7 +64,7 @@ pub struct Layout {
 pub struct Dataset {
     listing: Listing,
     /// As many as there are images.
-    labels: Vec<u32>,
+    labels: Vec<Option<u32>>,
     labels_from: Option<PathBuf>,
     note: Option<String>,
     /// See [`Self::restrict`].
@@ -112,8 +112,8 @@ pub struct Fingerprint {
 
 impl Fingerprint {
     /// What an image adds to the text that is hashed.
-    pub fn line(path: &str, label: u32) -> String {
-        format!("{path}\t{label}\n")
+    pub fn line(path: &str, label: Option<u32>) -> String {
+        format!("{path}\t{}\n", label.map_or("-".into(), |label| label.to_string()))
     }
 }
 
@@ -175,6 +175,7 @@ impl Dataset {
             })?;
             (labels::by_file(path, entries, classes, &file, listing.labelled)?, Some(file))
         };
+        let labels = labels.into_iter().map(Some).collect();
         Ok(Self { listing, labels, labels_from, note, outputs: None })
     }
 
@@ -191,11 +192,11 @@ impl Dataset {
         self.listing.path(image)
     }
 
-    /// Index of the class that an image shows.
+    /// Index of the class that an image shows; `None` if there is no label among those that came with the images.
     ///
     /// # Panics
     /// If there are not so many images.
-    pub fn label(&self, image: usize) -> u32 {
+    pub fn label(&self, image: usize) -> Option<u32> {
         self.labels[image]
     }
 

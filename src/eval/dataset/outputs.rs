@@ -38,7 +38,7 @@ fn parse(file: &Path, lines: &[Line], classes: &Classes) -> Result<Vec<u32>, Rea
 impl Dataset {
     /// The classes that its images show, in ascending order.
     pub fn classes_present(&self) -> Vec<u32> {
-        self.labels.iter().copied().collect::<BTreeSet<_>>().into_iter().collect()
+        self.labels.iter().flatten().copied().collect::<BTreeSet<_>>().into_iter().collect()
     }
 
     /// Has its images scored among these outputs alone, which must be in ascending order: most likely classes,
@@ -55,11 +55,11 @@ impl Dataset {
 
     fn check_outputs(&self, outputs: &[u32]) -> Result<(), Reason> {
         ensure!(outputs.is_sorted_by(|one, other| one < other), "outputs that are scored must be in ascending order");
-        let outside = |label: &u32| outputs.binary_search(label).is_err();
+        let outside = |label: &Option<u32>| label.is_some_and(|label| outputs.binary_search(&label).is_err());
         let Some(image) = self.labels.iter().position(outside) else { return Ok(()) };
         let images = self.labels.iter().filter(|label| outside(label)).count();
         let [images, all, outputs] = [images, self.images(), outputs.len()].map(|count| thousands(count as u64));
-        let (path, label) = (self.path(image), self.labels[image]);
+        let (path, label) = (self.path(image), self.labels[image].unwrap_or_default());
         bail!("{images} of {all} images show none of the {outputs} classes that are scored: {path} shows class {label}")
     }
 

@@ -12,7 +12,7 @@ use crate::eval::{Row, Run, Scores, TOP};
 #[derive(Serialize, Deserialize)]
 pub struct Record {
     path: String,
-    label: u32,
+    label: Option<u32>,
     top1: Option<u32>,
     top2: Option<u32>,
     top3: Option<u32>,
@@ -65,9 +65,11 @@ impl Record {
     pub fn into_row(self, run: &Run) -> Result<Row, Reason> {
         let Self { path, label, error, warning, .. } = self;
         let (known, outputs) = (|class: u32| run.scores_output(class), run.scored_outputs());
-        match run.part_of_outputs() {
-            Some(part) => ensure!(known(label), "class {label} is none of the outputs that are scored, {part}"),
-            None => ensure!(known(label), "class {label} is none of the model's {outputs}"),
+        if let Some(label) = label.filter(|label| !known(*label)) {
+            match run.part_of_outputs() {
+                Some(part) => bail!("class {label} is none of the outputs that are scored, {part}"),
+                None => bail!("class {label} is none of the model's {outputs}"),
+            }
         }
         let scores = match (self.rank, self.loss, error) {
             (None, None, Some(error)) => Err(error),
@@ -75,10 +77,12 @@ impl Record {
                 let of = [self.top1, self.top2, self.top3, self.top4, self.top5];
                 let p = [self.p1, self.p2, self.p3, self.p4, self.p5];
                 let top: Vec<(u32, f32)> = of.into_iter().zip(p).filter_map(|(class, p)| Some((class?, p?))).collect();
-                let whole = top.len() == outputs.min(TOP)
+                let whole = label.is_some()
+                    && top.len() == outputs.min(TOP)
                     && top.iter().all(|(class, p)| known(*class) && (0.0..=1.0).contains(p))
                     && (1..=outputs as u32).contains(&rank)
-                    && (rank as usize > TOP || top.get(rank as usize - 1).is_some_and(|(class, _)| *class == label))
+                    && (rank as usize > TOP
+                        || top.get(rank as usize - 1).is_some_and(|(class, _)| Some(*class) == label))
                     && loss.is_finite();
                 ensure!(whole, "the numbers do not belong together");
                 Ok(Scores { top, rank, loss })

@@ -9,10 +9,13 @@ use super::first_of;
 use crate::error::{DatasetProblem, Error, Result};
 use crate::eval::dataset::listing::Entry;
 
+/// The label of an image that has none.
+const UNKNOWN: i32 = -1;
+
 /// What images show, and how that is known.
 pub struct OwnLabels {
-    /// The class of each image.
-    pub labels: Vec<u32>,
+    /// The class of each image, of which some may have no label.
+    pub labels: Vec<Option<u32>>,
     /// What a person should know of it.
     pub note: Option<String>,
 }
@@ -64,27 +67,25 @@ pub fn own(
         return Err(unknown_classes(root, &unknown, names.is_some(), classes, class_map));
     }
     let class_of: HashMap<i32, u32> = used.into_iter().zip(of_used.into_iter().flatten()).collect();
-    let labels = entries.iter().filter_map(|entry| class_of.get(&entry.label?).copied()).collect();
+    let labels = entries.iter().map(|entry| class_of.get(&entry.label?).copied()).collect();
     Ok(OwnLabels { labels, note })
 }
 
-/// The labels that images have, if all have one that can be meant.
+/// The labels that images have, if any has one and each can be meant. `datasets` writes -1 where there is none.
 fn used_labels(root: &Path, entries: &[Entry], names: Option<&[String]>) -> Result<BTreeSet<i32>> {
     let shown = root.display();
-    let without: Vec<&str> = entries.iter().filter(|entry| entry.label.is_none()).map(|entry| &*entry.path).collect();
-    let used: BTreeSet<i32> = entries.iter().filter_map(|entry| entry.label).collect();
-    let nothing = if !without.is_empty() {
-        format!("{shown}: {} of {} images have no label: {}", without.len(), entries.len(), first_of(&without))
-    } else if used.len() == 1 && used.contains(&-1) {
-        format!("{shown}: every label is -1: what the images of this split show is kept secret")
-    } else {
-        String::new()
-    };
-    if !nothing.is_empty() {
-        return Err(DatasetProblem::NoLabels.error(nothing));
+    let given = |entry: &Entry| entry.label.filter(|label| *label != UNKNOWN);
+    let used: BTreeSet<i32> = entries.iter().filter_map(given).collect();
+    if used.is_empty() {
+        let why = match entries.iter().any(|entry| entry.label.is_some()) {
+            true => "every label is -1: what the images of this split show is kept secret",
+            false => "no image has a label",
+        };
+        return Err(DatasetProblem::NoLabels.error(format!("{shown}: {why}")));
     }
     let last = names.map_or(i32::MAX, |names| names.len() as i32 - 1);
-    if let Some(odd) = entries.iter().find(|entry| !(0..=last).contains(&entry.label.unwrap_or_default())) {
+    let odd = |entry: &&Entry| given(entry).is_some_and(|label| !(0..=last).contains(&label));
+    if let Some(odd) = entries.iter().find(odd) {
         let (path, label) = (&odd.path, odd.label.unwrap_or_default());
         let range = match names {
             Some(_) => format!("and the classes of this set are 0 to {last}"),
@@ -176,9 +177,12 @@ mod tests {
     fn labels_are_indices_or_names() {
         let of = |given: &[i32], names: Option<&[&str]>, classes: &Classes, map| {
             let OwnLabels { labels, note } = labels(given, names, classes, map).unwrap();
-            (labels, note.is_some())
+            (labels.into_iter().flatten().collect::<Vec<_>>(), note.is_some())
         };
         assert_eq!(of(&[0, 999], None, &imagenet(), None), (vec![0, 999], false));
+        // Of some images nothing is known.
+        let labels = labels(&[5, -1, -9, 999], None, &imagenet(), None).unwrap().labels;
+        assert_eq!(labels, [Some(5), None, None, Some(999)]);
         let digit_names = ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"];
         assert_eq!(of(&[3, 7], Some(&digit_names), &digits(), None), (vec![3, 7], false));
         // Folders of indices, as `datasets` sorts their names.
@@ -206,9 +210,9 @@ mod tests {
             error(&[0, 1000], None)
                 .contains("SET: labels that are no classes of the model, which are 0 to 999: `1000`")
         );
-        assert!(error(&[0, -1], None).contains("x.parquet/1 has the label -1"));
+        assert!(error(&[0, -2], None).contains("x.parquet/1 has the label -2"));
         assert!(error(&[-1, -1], None).contains("kept secret"));
-        assert!(error(&[0, -9], None).contains("1 of 2 images have no label: `x.parquet/1`"));
+        assert!(error(&[-9, -9], None).contains("no image has a label"));
         assert!(
             error(&[0, 2], Some(&["tench", "goldfish"])).contains("label 2, and the classes of this set are 0 to 1")
         );
