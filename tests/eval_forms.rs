@@ -316,6 +316,13 @@ fn what_lies_beside_images_and_shards_is_passed_over() {
     refused(&qlnet, &shards, &["_info.json lists imagenet1k-validation-02.tar, which is not there"]);
     fs::rename(qlnet.path("away"), &last).unwrap();
     assert_eq!(predictions(&qlnet, &shards, &[]).0, expected);
+    // Beside tables of images too; alone, they are told what they lack.
+    let tables = qlnet.path("tables");
+    fs::create_dir(&tables).unwrap();
+    fs::copy(set("broken/no-image.parquet"), tables.join("stats-validation.parquet")).unwrap();
+    refused(&qlnet, &tables, &["there is no column `image`; there are `label`, `text`"]);
+    fs::copy(set("broken/good.parquet"), tables.join("images-validation.parquet")).unwrap();
+    assert_eq!(predictions(&qlnet, &tables, &[]).0.len(), 24);
     let folders = originals(&qlnet);
     fs::copy(set("broken/no-image.parquet"), folders.join("features.parquet")).unwrap();
     assert_eq!(predictions(&qlnet, &folders, &[]).0, expected);

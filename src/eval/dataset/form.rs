@@ -45,12 +45,16 @@ impl Form {
         if !metadata.is_dir() {
             return Ok((Self::of_files(vec![path.to_path_buf()])?, None));
         }
-        let mut files = tables_and_shards(path);
+        let files = tables_and_shards(path);
         let is_table = |name: &String| name.to_lowercase().ends_with(".parquet");
-        // Tables about images lie beside their shards, or beside folders of them.
-        if !files.iter().filter(|name| is_table(name)).all(|name| may_hold_images(&path.join(name), layout)) {
-            files.retain(|name| !is_table(name));
-        }
+        // Tables about images lie beside tables of them, beside their shards or beside folders of them. Where there is
+        // nothing else, what they lack is to be said.
+        let (tables, mut others): (Vec<String>, Vec<String>) = files.into_iter().partition(is_table);
+        let (images, about): (Vec<String>, Vec<String>) =
+            tables.into_iter().partition(|name| may_hold_images(&path.join(name), layout));
+        let nothing_else = images.is_empty() && others.is_empty() && !about.is_empty() && !has_images(path);
+        others.extend(if nothing_else { about } else { images });
+        let files = others;
         // Pictures beside archives: the archives may be anything. Beside tables: the pictures are a README's.
         if files.is_empty() || (!files.iter().any(is_table) && has_images(path)) {
             return Ok((Self::Folder, None));
