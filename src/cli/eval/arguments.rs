@@ -8,7 +8,7 @@ use crate::cli::arguments::{LayoutArgs, ModelArgs, PictureArgs, PreprocessArgs, 
 use crate::eval::Shard;
 use crate::eval::dataset::Selection;
 
-/// Measure accuracy on a folder or an archive of labelled images.
+/// Measure accuracy on labelled images, in folders, archives or tables, here or on the hub.
 ///
 /// Prints top-1 and top-5 accuracy as timm's validate.py computes them. Images are decoded while the
 /// network computes, and taken as they are stored: as in timm, and not as in classify, none is turned by
@@ -25,8 +25,9 @@ pub struct Eval {
     /// The images: a folder with a folder per class (named by WordNet id, by index as ImageNet-V2's, or
     /// for other models by label), or a folder of images with a file of labels; or a tar archive of
     /// either; or Parquet files or WebDataset shards, or the folder that they are in
-    /// ('val-{0000..0063}.tar' stands for all of them); or a folder of ImageNet-C, with a folder per
-    /// corruption and severity. May be given several times.
+    /// ('val-{00..63}.tar' stands for all of them); or hf:OWNER/NAME[@REVISION][:SPLIT], a data set on the
+    /// hub, which is downloaded; or a folder of ImageNet-C, with a folder per corruption and severity.
+    /// May be given several times.
     #[arg(long, visible_alias = "data", value_name = "PATH", required_unless_present_any = ["merge", "compare"])]
     pub imagenet_val: Vec<PathBuf>,
     #[command(flatten)]
