@@ -131,7 +131,7 @@ struct Reading {
 
 fn reading(args: &Bench, data: &Path) -> Result<()> {
     let model = args.model.registered();
-    let preprocess = Preprocess::timm(model.input_size, model.crop_pct, model.interpolation);
+    let preprocess = model.preprocess();
     let listing = data_sets::listing(data, &args.layout.layout())?;
     let pipeline = Pipeline::default();
     let (images, threads) = (listing.images(), pipeline.workers);

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use super::loading::{Download, say_if_it_takes_long};
+use super::loading::{Download, note_beside, say_if_it_takes_long};
 use super::print::say;
 use crate::eval::dataset::{Layout, Listing};
 use crate::hub::{DatasetEvent, DatasetFiles, DatasetName, Hub, PREFIX};
@@ -51,10 +51,7 @@ fn fetched(name: &DatasetName, split: Option<&str>) -> Result<DatasetFiles> {
         }
         DatasetEvent::Notice(text) => {
             checking = None;
-            match &download {
-                Some(download) => download.suspend(|| say("note", text)),
-                None => say("note", text),
-            }
+            note_beside(download.as_ref(), text);
         }
     });
     drop(checking);

@@ -27,10 +27,7 @@ pub fn shown<T>(name: &str, size: u64, work: impl FnOnce(&mut dyn FnMut(Event)) 
         Event::Hub(hub::Event::Progress(bytes)) => {
             download.get_or_insert_with(|| Download::new(name, size, bytes)).at(bytes);
         }
-        Event::Hub(hub::Event::Notice(text)) => match &download {
-            Some(download) => download.suspend(|| say("note", text)),
-            None => say("note", text),
-        },
+        Event::Hub(hub::Event::Notice(text)) => note_beside(download.as_ref(), text),
         Event::Hub(hub::Event::Stored(path)) => {
             if let Some(download) = download.take() {
                 download.finish();
@@ -97,11 +94,6 @@ impl Download {
         }
     }
 
-    /// Says something else beside it.
-    pub fn suspend(&self, say: impl FnOnce()) {
-        self.bar.suspend(say);
-    }
-
     /// Takes the bar away.
     pub fn finish(&self) {
         self.bar.finish_and_clear();
@@ -120,6 +112,14 @@ impl Download {
             say("note", &line(&self.name, bytes, self.size, bytes - before, time.elapsed()));
             self.last = (Instant::now(), bytes);
         }
+    }
+}
+
+/// Says something beside a download, if there is one.
+pub fn note_beside(download: Option<&Download>, text: &str) {
+    match download {
+        Some(download) => download.bar.suspend(|| say("note", text)),
+        None => say("note", text),
     }
 }
 

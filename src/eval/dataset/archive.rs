@@ -5,6 +5,7 @@ use std::io::{Read, Seek, SeekFrom};
 use std::path::{Component, Path, PathBuf};
 
 use super::listing::{Entry, Kind};
+use super::{IS_LFS_POINTER, LFS_POINTER};
 use crate::error::{Reason, Result, bail, ensure};
 use crate::input::files::{is_image_name, read_bounded};
 
@@ -31,8 +32,7 @@ pub fn members(path: &Path) -> Result<Vec<Member>, Reason> {
         !compressed.iter().any(|magic| start.starts_with(magic)),
         "this is compressed; only a plain tar archive can be read in place: unpack it first"
     );
-    let pointer = start.starts_with(b"version https://git-lfs");
-    ensure!(!pointer, "a pointer of Git LFS in place of the file: fetch it with `git lfs pull`");
+    ensure!(!start.starts_with(LFS_POINTER), "{IS_LFS_POINTER}");
     ensure!(start.len() == 512, "neither a directory nor a tar archive");
     file.seek(SeekFrom::Start(0))?;
 
@@ -71,16 +71,16 @@ pub fn members(path: &Path) -> Result<Vec<Member>, Reason> {
 /// The images among the members of an archive.
 pub fn images(members: Vec<Member>) -> Vec<Entry> {
     let images = members.into_iter().filter(|member| is_image_name(member.path.as_ref()));
-    let mut entries: Vec<_> = images.map(|member| member.into_entry(0)).collect();
+    let mut entries: Vec<_> = images.map(|member| member.entry(0)).collect();
     strip_common_folder(&mut entries);
     entries
 }
 
 impl Member {
     /// As an image in the archive of that number.
-    pub fn into_entry(self, archive: u32) -> Entry {
+    pub fn entry(&self, archive: u32) -> Entry {
         let kind = if self.regular { Kind::File } else { Kind::NoFile };
-        Entry { path: self.path.into(), size: self.size, place: self.offset, file: archive, kind, label: None }
+        Entry { path: (*self.path).into(), size: self.size, place: self.offset, file: archive, kind, label: None }
     }
 }
 
@@ -91,15 +91,10 @@ pub fn read(archives: &[PathBuf], entry: &Entry) -> Result<Vec<u8>, Reason> {
         Kind::NoFile => bail!("a directory or a link in the archive, not an image"),
         Kind::Missing => bail!("the sample has no image that can be decoded"),
     }
-    read_at(&archives[entry.file as usize], entry.place, entry.size)
-}
-
-/// The bytes of a member of an archive.
-pub fn read_at(archive: &Path, offset: u64, size: u64) -> Result<Vec<u8>, Reason> {
-    let mut file = File::open(archive)?;
-    file.seek(SeekFrom::Start(offset))?;
-    let bytes = read_bounded(file.take(size), size)?;
-    ensure!(bytes.len() as u64 == size, "the archive has become shorter");
+    let mut file = File::open(&archives[entry.file as usize])?;
+    file.seek(SeekFrom::Start(entry.place))?;
+    let bytes = read_bounded(file.take(entry.size), entry.size)?;
+    ensure!(bytes.len() as u64 == entry.size, "the archive has become shorter");
     Ok(bytes)
 }
 

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use super::Layout;
 use super::braces::expand;
 use super::parquet::may_hold_images;
-use crate::error::{Context, DatasetProblem, Error, Reason, Result, ensure};
+use crate::error::{Context, DatasetProblem, Error, Reason, Result, bail, ensure};
 use crate::hub::{FilesKind, files_of_split};
 use crate::input::files::{Links, images_below};
 
@@ -34,7 +34,10 @@ impl Form {
         let metadata = match path.metadata() {
             Ok(metadata) => metadata,
             Err(error) => match path.to_str().unwrap_or_default() {
-                pattern if pattern.contains('{') => return Ok((Self::of_pattern(pattern)?, None)),
+                pattern if pattern.contains('{') => {
+                    let files = files_of_pattern(pattern).map_err(DatasetProblem::Split.because())?;
+                    return Ok((Self::of_files(files)?, None));
+                }
                 pattern if pattern.contains(['*', '?']) => {
                     let words = "is not there; of several files name the folder, or use braces, as in 'x-{00..63}.tar'";
                     return Err(DatasetProblem::Split.error(format!("{pattern} {words}")));
@@ -49,12 +52,11 @@ impl Form {
         let is_table = |name: &String| name.to_lowercase().ends_with(".parquet");
         // Tables about images lie beside tables of them, beside their shards or beside folders of them. Where there is
         // nothing else, what they lack is to be said.
-        let (tables, mut others): (Vec<String>, Vec<String>) = files.into_iter().partition(is_table);
-        let (images, about): (Vec<String>, Vec<String>) =
-            tables.into_iter().partition(|name| may_hold_images(&path.join(name), layout));
-        let nothing_else = images.is_empty() && others.is_empty() && !about.is_empty() && !has_images(path);
-        others.extend(if nothing_else { about } else { images });
-        let files = others;
+        let (mut files, about): (Vec<String>, Vec<String>) =
+            files.into_iter().partition(|name| !is_table(name) || may_hold_images(&path.join(name), layout));
+        if files.is_empty() && !has_images(path) {
+            files = about;
+        }
         // Pictures beside archives: the archives may be anything. Beside tables: the pictures are a README's.
         if files.is_empty() || (!files.iter().any(is_table) && has_images(path)) {
             return Ok((Self::Folder, None));
@@ -76,49 +78,30 @@ impl Form {
 
     /// What files are that are named one by one.
     pub fn of_files(files: Vec<PathBuf>) -> Result<Self> {
-        let mut tables = Vec::new();
-        for path in &files {
-            tables.push(is_table(path).map_err(Error::io("read", path))?);
+        let tables = files.iter().map(|path| is_table(path).map_err(Error::io("read", path)));
+        let tables = tables.collect::<Result<Vec<_>>>()?;
+        if let Some(other) = tables.iter().position(|table| *table != tables[0]) {
+            let (one, other) = (files[0].display(), files[other].display());
+            return Err(DatasetProblem::Archive.error(format!("{one} and {other} are files of two kinds")));
         }
-        let mixed = || -> Result<(), Reason> {
-            let other = tables.iter().position(|table| *table != tables[0]);
-            ensure!(
-                other.is_none(),
-                "{} and {} are files of two kinds",
-                files[0].display(),
-                files[other.unwrap_or_default()].display()
-            );
-            Ok(())
-        };
-        mixed().map_err(DatasetProblem::Archive.because())?;
         Ok(if tables.first() == Some(&true) { Self::Tables(files) } else { Self::Archives(files) })
     }
+}
 
-    fn of_pattern(pattern: &str) -> Result<Self> {
-        let names = expand(pattern).map_err(DatasetProblem::Split.because())?;
-        let files: Vec<PathBuf> = names.into_iter().map(PathBuf::from).collect();
-        let distinct: BTreeSet<&PathBuf> = files.iter().collect();
-        if distinct.len() < files.len() {
-            return Err(DatasetProblem::Split.error(format!("{pattern} stands for a file twice")));
-        }
-        if let Some(folder) = files.iter().find(|file| file.is_dir()) {
-            let words =
-                format!("{pattern} stands for the folder {}, and several folders are several sets", folder.display());
-            return Err(DatasetProblem::Split.error(words));
-        }
-        let missing = files.iter().filter(|file| !file.exists()).collect::<Vec<_>>();
-        if let Some(first) = missing.first() {
-            let words = format!(
-                "{pattern}: {} of {} files are not there, the first is {}{}",
-                missing.len(),
-                files.len(),
-                first.display(),
-                neighbour(first)
-            );
-            return Err(DatasetProblem::Split.error(words));
-        }
-        Self::of_files(files)
+/// The files that a name with braces stands for, all of which are there.
+fn files_of_pattern(pattern: &str) -> Result<Vec<PathBuf>, Reason> {
+    let files: Vec<PathBuf> = expand(pattern)?.into_iter().map(PathBuf::from).collect();
+    let distinct: BTreeSet<&PathBuf> = files.iter().collect();
+    ensure!(distinct.len() == files.len(), "{pattern} stands for a file twice");
+    if let Some(folder) = files.iter().find(|file| file.is_dir()) {
+        bail!("{pattern} stands for the folder {}, and several folders are several sets", folder.display());
     }
+    let missing = files.iter().filter(|file| !file.exists()).collect::<Vec<_>>();
+    if let Some(first) = missing.first() {
+        let (some, all, beside) = (missing.len(), files.len(), neighbour(first));
+        bail!("{pattern}: {some} of {all} files are not there, the first is {}{beside}", first.display());
+    }
+    Ok(files)
 }
 
 /// Refuses shards of which some are missing, where a file beside them says how many there are: clip-benchmark's

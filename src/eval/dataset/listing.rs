@@ -140,8 +140,8 @@ impl Listing {
         let (mut entries, mut labelled, mut class_names) = (Vec::new(), false, None);
         for (number, (archive, name)) in (0..).zip(archives.iter().zip(&names)) {
             let shown = archive.display();
-            let members = archive::members(archive).with_context(|| shown.to_string())?;
-            if webdataset::is_shard(archive, &members, layout).with_context(|| shown.to_string())? {
+            let members = archive::members(archive).context(&shown)?;
+            if webdataset::is_shard(archive, &members, layout).context(&shown)? {
                 entries.extend(webdataset::entries(archive, number, name, members, layout).context(&shown)?);
                 labelled = true;
                 let names = webdataset::class_names(archive)?;
@@ -157,7 +157,7 @@ impl Listing {
                     "{shown}: no WebDataset shard: no image has a file `{}` or a field of JSON beside it that says its \
                      class; {} (--target-key, --input-key)",
                     layout.target_key.as_deref().unwrap_or("cls"),
-                    webdataset::beside_images(&members, layout)
+                    webdataset::what_samples_have(&members, layout)
                 );
                 entries = archive::images(members);
             }

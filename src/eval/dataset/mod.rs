@@ -60,6 +60,10 @@ pub struct Layout {
     pub split: Option<String>,
 }
 
+/// What stands in place of a file where Git LFS has not fetched it begins so, and this is said of it.
+const LFS_POINTER: &[u8] = b"version https://git-lfs";
+const IS_LFS_POINTER: &str = "a pointer of Git LFS in place of the file: fetch it with `git lfs pull`";
+
 /// Images with the class of each, in the order of their paths.
 pub struct Dataset {
     listing: Listing,

@@ -55,9 +55,8 @@ impl RealLabels {
         }
         let images = paths.len();
         ensure!(count == images, "{shown} has {count} lists for {images} images");
-        paths.sort_by_key(|path| (path.rsplit('/').next(), *path));
-        let name = |path: &str| path.rsplit('/').next().unwrap_or_default().to_string();
-        if let Some(pair) = paths.windows(2).find(|pair| name(pair[0]) == name(pair[1])) {
+        paths.sort_by_key(|path| (name_of(path), *path));
+        if let Some(pair) = paths.windows(2).find(|pair| name_of(pair[0]) == name_of(pair[1])) {
             bail!("{} and {} have one name, and {shown} goes by names", pair[0], pair[1]);
         }
         let positions = paths.iter().enumerate().map(|(position, path)| (path.to_string(), position)).collect();
@@ -72,6 +71,11 @@ impl RealLabels {
         };
         position.and_then(|position| self.lists.get(position)).map_or(&[], Vec::as_slice)
     }
+}
+
+/// The last part of a path.
+fn name_of(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or_default()
 }
 
 /// 7 for `ILSVRC2012_val_00000007.JPEG`, whatever is around it.

@@ -45,32 +45,30 @@ struct Sample {
 /// Whether the files of an archive are samples, and not images whose folders or a list say what they show: whether
 /// an image has a file beside it that says its class.
 pub fn is_shard(archive: &Path, members: &[Member], layout: &Layout) -> Result<bool, Reason> {
-    let images = members.iter().filter(|member| is_image(member, layout));
-    let keys: HashSet<&str> = images.filter_map(|image| Some(key_and_extension(&image.path)?.0)).collect();
-    let beside = |wanted: &str| {
-        let of_image = members.iter().filter(|member| match key_and_extension(&member.path) {
-            Some((key, extension)) => extension == wanted && keys.contains(key),
-            None => false,
-        });
-        of_image.collect::<Vec<_>>()
-    };
-    if !beside(class_extension(layout)).is_empty() {
+    let beside = beside_images(members, layout);
+    if beside.iter().any(|(_, extension)| *extension == class_extension(layout)) {
         return Ok(true);
     }
     // JSON beside an image can say anything: a few will show whether it says a class.
     const LOOKED_AT: usize = 100;
     let mut file = File::open(archive)?;
-    let mut labels = beside("json").into_iter().take(LOOKED_AT).map(|json| label_in_json(&mut file, json, layout));
+    let json = beside.into_iter().filter(|(_, extension)| *extension == "json").take(LOOKED_AT);
+    let mut labels = json.map(|(json, _)| label_in_json(&mut file, json, layout));
     Ok(labels.any(|label| label.is_ok_and(|label| label.is_some())))
 }
 
-/// What lies beside the images of an archive that is no shard, for a message.
-pub fn beside_images(members: &[Member], layout: &Layout) -> String {
+/// The files of the samples that have images, these too, with their extensions, in the order of the archive.
+fn beside_images<'a>(members: &'a [Member], layout: &Layout) -> Vec<(&'a Member, &'a str)> {
     let images = members.iter().filter(|member| is_image(member, layout));
     let keys: HashSet<&str> = images.filter_map(|image| Some(key_and_extension(&image.path)?.0)).collect();
-    let parts = members.iter().filter_map(|member| key_and_extension(&member.path));
+    let parts = members.iter().filter_map(|member| Some((member, key_and_extension(&member.path)?)));
+    parts.filter(|(_, (key, _))| keys.contains(key)).map(|(member, (_, extension))| (member, extension)).collect()
+}
+
+/// What the samples of an archive have that is no shard, for a message.
+pub fn what_samples_have(members: &[Member], layout: &Layout) -> String {
     let endings: BTreeSet<String> =
-        parts.filter(|(key, _)| keys.contains(key)).map(|(_, extension)| format!("`{extension}`")).collect();
+        beside_images(members, layout).iter().map(|(_, extension)| format!("`{extension}`")).collect();
     match endings.is_empty() {
         true => "there are no images in it".into(),
         false => format!("its samples have {}", endings.into_iter().take(8).collect::<Vec<_>>().join(", ")),
@@ -108,15 +106,13 @@ pub fn entries(
             (None, Some(json)) => label_in_json(&mut file, &members[json], layout)?,
             (None, None) => None,
         };
-        let (path, place, size, kind) = match image.map(|image| &members[image]) {
-            Some(Member { path, offset, size, regular }) => {
-                (&**path, *offset, *size, if *regular { Kind::File } else { Kind::NoFile })
-            }
+        let found = match image {
+            Some(image) => members[image].entry(number),
             // What has neither an image nor a label is no sample, but a file about the shard.
             None if label.is_none() => continue,
-            None => (key, 0, 0, Kind::Missing),
+            None => Entry { path: key.into(), size: 0, place: 0, file: number, kind: Kind::Missing, label },
         };
-        entries.push(Entry { path: format!("{name}/{path}").into(), size, place, file: number, kind, label });
+        entries.push(Entry { path: format!("{name}/{}", found.path).into(), label, ..found });
     }
     Ok(entries)
 }

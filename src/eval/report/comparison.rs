@@ -4,9 +4,9 @@ use std::fmt::Write;
 
 use image::RgbImage;
 
-use super::page::{class_name, escape, facts_table, page, thumbnail, tile};
+use super::page::{class_name, escape, facts_of, facts_table, page, thumbnail, tile};
 use crate::eval::compare::{Change, Comparison, Guess, Pair, Paired, Side};
-use crate::eval::{Accuracy, Run, Tally};
+use crate::eval::{Accuracy, Tally};
 use crate::text::{p_value, percent, points, thousands};
 use crate::weights::registry::Label;
 
@@ -214,25 +214,10 @@ impl ComparisonReport<'_> {
     fn facts(&self) -> String {
         let Comparison { a, b, .. } = self.comparison;
         let facts = |side: &Side| {
-            let Run { qlnet, model, weights_sha256, preprocess, jpeg_decoder, dtype, device, data, .. } = &side.run;
-            [
-                ("file", escape(&side.file.display().to_string())),
-                ("model", escape(model)),
-                ("weights", format!("SHA-256 <code>{}</code>", escape(weights_sha256))),
-                ("preprocessing", format!("{preprocess}; JPEG by {}", escape(jpeg_decoder))),
-                ("device, dtype", format!("{}, {}", escape(device), escape(dtype))),
-                (
-                    "data",
-                    format!(
-                        "{} images, {:.1} MB; paths and labels have SHA-256 <code>{}</code>",
-                        thousands(data.images as u64),
-                        data.bytes as f64 / 1e6,
-                        escape(&data.sha256)
-                    ),
-                ),
-                ("without scores", format!("{} images", thousands(side.errors))),
-                ("program", format!("qlnet {}", escape(qlnet))),
-            ]
+            let mut facts = facts_of(&side.run);
+            facts.insert(0, ("file", escape(&side.file.display().to_string())));
+            facts.insert(facts.len() - 1, ("without scores", format!("{} images", thousands(side.errors))));
+            facts
         };
         format!(
             "<section>\n<h2>How they were measured</h2>\n<div class=\"columns\"><div><h3>A</h3>\n{}</div>\

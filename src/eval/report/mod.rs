@@ -16,7 +16,7 @@ use image::RgbImage;
 
 use self::charts::{class_bars, class_curve, reliability};
 pub use self::comparison::ComparisonReport;
-use self::page::{class_name, escape, facts_table, first_synonym, page, thumbnail, tile};
+use self::page::{class_name, escape, facts_of, facts_table, first_synonym, page, thumbnail, tile};
 use super::per_class::class_rows;
 use super::{BINS, Mistake, Run, Tally};
 use crate::text::{percent, thousands};
@@ -226,23 +226,7 @@ impl Report<'_> {
     }
 
     fn facts(&self) -> String {
-        let Run { qlnet, model, weights_sha256, preprocess, jpeg_decoder, dtype, device, data, .. } = self.run;
-        let mut facts = vec![
-            ("model", escape(model)),
-            ("weights", format!("SHA-256 <code>{}</code>", escape(weights_sha256))),
-            ("preprocessing", format!("{preprocess}; JPEG by {}", escape(jpeg_decoder))),
-            ("device, dtype", format!("{}, {}", escape(device), escape(dtype))),
-            (
-                "data",
-                format!(
-                    "{} images, {:.1} MB; paths and labels have SHA-256 <code>{}</code>",
-                    thousands(data.images as u64),
-                    data.bytes as f64 / 1e6,
-                    escape(&data.sha256)
-                ),
-            ),
-            ("program", format!("qlnet {}", escape(qlnet))),
-        ];
+        let mut facts = facts_of(self.run);
         if let Some(part) = self.run.part_of_outputs() {
             facts.insert(1, ("outputs", format!("{part} were scored, as if the network had no others")));
         }

@@ -7,7 +7,9 @@ use base64::prelude::BASE64_STANDARD;
 use image::RgbImage;
 use image::codecs::jpeg::JpegEncoder;
 
+use crate::eval::Run;
 use crate::input::resample::{Interpolation, Rect, resize_crop};
+use crate::text::thousands;
 use crate::weights::registry::Label;
 
 /// Side of a thumbnail, in pixels.
@@ -35,6 +37,27 @@ pub fn facts_table(facts: &[(&str, String)]) -> String {
     let rows: String =
         facts.iter().map(|(name, value)| format!("<tr><th>{name}</th><td>{value}</td></tr>\n")).collect();
     format!("<div class=\"scroll\"><table class=\"facts\">\n{rows}</table></div>\n")
+}
+
+/// What was run: by their names, in HTML.
+pub fn facts_of(run: &Run) -> Vec<(&'static str, String)> {
+    let Run { qlnet, model, weights_sha256, preprocess, jpeg_decoder, dtype, device, data, .. } = run;
+    vec![
+        ("model", escape(model)),
+        ("weights", format!("SHA-256 <code>{}</code>", escape(weights_sha256))),
+        ("preprocessing", format!("{preprocess}; JPEG by {}", escape(jpeg_decoder))),
+        ("device, dtype", format!("{}, {}", escape(device), escape(dtype))),
+        (
+            "data",
+            format!(
+                "{} images, {:.1} MB; paths and labels have SHA-256 <code>{}</code>",
+                thousands(data.images as u64),
+                data.bytes as f64 / 1e6,
+                escape(&data.sha256)
+            ),
+        ),
+        ("program", format!("qlnet {}", escape(qlnet))),
+    ]
 }
 
 /// What a class is called, as HTML.

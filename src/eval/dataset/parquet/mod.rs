@@ -28,8 +28,8 @@ use ::parquet::file::reader::{FileReader, SerializedFileReader};
 use self::column::Values;
 use self::images::Images;
 use self::schema::Columns;
-use super::Layout;
 use super::listing::{Entry, Kind};
+use super::{IS_LFS_POINTER, LFS_POINTER, Layout};
 use crate::error::{Context, DatasetProblem, Reason, Result, ensure};
 use crate::panics::without_panic;
 use crate::text::thousands;
@@ -203,9 +203,7 @@ fn what_else(path: &Path) -> &'static str {
     let mut start = Vec::new();
     let read = File::open(path).and_then(|file| file.take(64).read_to_end(&mut start));
     match read {
-        Ok(_) if start.starts_with(b"version https://git-lfs") => {
-            "a pointer of Git LFS in place of the file: fetch it with `git lfs pull`"
-        }
+        Ok(_) if start.starts_with(LFS_POINTER) => IS_LFS_POINTER,
         Ok(_) if start.starts_with(b"<") => "a web page in place of a Parquet file: download it again",
         Err(_) => "cannot be read",
         Ok(_) => "not a Parquet file, or cut short",
