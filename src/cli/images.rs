@@ -2,22 +2,22 @@
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use base64::Engine;
-use base64::prelude::BASE64_STANDARD;
 use clap::Args;
 use image::RgbImage;
 use indicatif::ProgressBar;
 use rayon::prelude::*;
-use serde::Serialize;
 
 use super::arguments::{PictureArgs, positive};
 use super::hints::with_advice;
 use super::print::{bar_style, is_broken_pipe, print, say, say_warning};
+use crate::input::ahead::Ahead;
 use crate::input::decode::Options;
+pub use crate::input::files::ImageName;
 use crate::input::files::{Links, images_below, read_bounded};
 use crate::input::preprocess::{Crop, Preprocess};
 
@@ -47,7 +47,7 @@ pub struct ImageArgs {
     no_exif: bool,
     /// Images that run through the network together
     ///
-    /// By default 8, or as many as there are threads. They are decoded together too.
+    /// By default 8, or as many as there are threads. As many more are decoded meanwhile.
     #[arg(long, value_name = "N", value_parser = positive)]
     batch_size: Option<usize>,
     #[command(flatten)]
@@ -55,6 +55,11 @@ pub struct ImageArgs {
 }
 
 impl ImageArgs {
+    /// The file of the list, if one is named.
+    pub fn list(&self) -> Option<&Path> {
+        self.image_list.as_deref()
+    }
+
     /// Finds the images. What is missing is reported at once, before weights are downloaded for its sake. Nothing if
     /// there is no image to go on with, and all that is left is to fail.
     ///
@@ -124,7 +129,17 @@ pub struct Image<'a> {
 }
 
 impl Images {
-    /// Loads all images, in their order, and hands them to `each` a batch at a time, with what it needs to print
+    /// Their paths, those that cannot be read included.
+    pub fn paths(&self) -> &[PathBuf] {
+        &self.paths
+    }
+
+    /// How they are turned, in words.
+    pub fn orientation(&self) -> &'static str {
+        if self.options.exif { "turned upright" } else { "as stored" }
+    }
+
+    /// Loads all images, in their order and while the network computes, and hands them to `each` a batch at a time, with what it needs to print
     /// beside the progress bar. An image that cannot be read is reported, and left out of its batch. If a reader of
     /// standard output leaves, that ends the work without an error.
     ///
@@ -142,18 +157,21 @@ impl Images {
             let style = bar_style("{wide_bar} {pos}/{len} images {per_sec} {eta}");
             progress.bar = ProgressBar::new(paths.len() as u64).with_style(style);
         }
-        for paths in paths.chunks(batch_size) {
-            let crops: Vec<_> = paths.par_iter().map(|path| load(path, options, preprocess)).collect();
-            let batch = Batch::new(paths, crops, &mut progress);
+        let workers = rayon::current_num_threads().min(paths.len());
+        let load = |image: usize| load(&paths[image], options, preprocess);
+        Ahead { batch_size, workers }.load(0..paths.len(), load, |loaded| -> Result<_> {
+            let done = loaded.len();
+            let batch = Batch::new(&paths, loaded, &mut progress);
             if !batch.crops.is_empty() {
                 match each(&mut progress, batch) {
                     // The reader has seen enough, but what was wrong before stays wrong.
-                    Err(error) if is_broken_pipe(&error) => break,
+                    Err(error) if is_broken_pipe(&error) => return Ok(ControlFlow::Break(())),
                     done => done?,
                 }
             }
-            progress.bar.inc(paths.len() as u64);
-        }
+            progress.bar.inc(done as u64);
+            Ok(ControlFlow::Continue(()))
+        })?;
         progress.bar.finish_and_clear();
         Ok(if progress.failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
     }
@@ -161,9 +179,10 @@ impl Images {
 
 impl<'a> Batch<'a> {
     /// Those of the images that have crops; why others have none is reported.
-    fn new(paths: &'a [PathBuf], crops: Vec<Result<Crop>>, progress: &mut Progress) -> Self {
+    fn new(paths: &'a [PathBuf], loaded: Vec<(usize, Result<Crop>)>, progress: &mut Progress) -> Self {
         let mut batch = Self { images: Vec::new(), crops: Vec::new() };
-        for (path, crop) in paths.iter().zip(crops) {
+        for (image, crop) in loaded {
+            let path = &paths[image];
             match crop {
                 Ok(Crop { pixels, warning }) => {
                     if let Some(warning) = &warning {
@@ -196,6 +215,11 @@ impl Progress {
         self.bar.suspend(|| print(line))
     }
 
+    /// Lets something else be written to the terminal.
+    pub fn beside(&self, write: impl FnOnce()) {
+        self.bar.suspend(write);
+    }
+
     /// Says why there is no result for an image; the exit code will be 1.
     pub fn report_image(&mut self, path: &Path, error: impl Into<anyhow::Error>) {
         self.report(&error.into().context(path.display().to_string()));
@@ -205,24 +229,6 @@ impl Progress {
     fn report(&mut self, error: &anyhow::Error) {
         self.failed = true;
         self.bar.suspend(|| say("error", &with_advice(error)));
-    }
-}
-
-/// How an image is named in results for programs.
-#[derive(Serialize)]
-pub struct ImageName {
-    /// The path, as far as it is UTF-8.
-    pub image: String,
-    /// The very bytes of a path that is not UTF-8.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub image_base64: Option<String>,
-}
-
-impl From<&Path> for ImageName {
-    fn from(path: &Path) -> Self {
-        let bytes = path.as_os_str().as_encoded_bytes();
-        let image_base64 = path.to_str().is_none().then(|| BASE64_STANDARD.encode(bytes));
-        Self { image: path.display().to_string(), image_base64 }
     }
 }
 

@@ -6,19 +6,24 @@
 //!
 //! ```text
 //! arguments                          what several commands take
-//! classify, eval, symmetry, bench    a command each: its arguments, and what it does with them
+//! classify, features, eval,
+//! symmetry, bench, convert           a command each: its arguments, and what it does with them
 //! images                             which images are read, and their way to the network
 //! loading, data_sets                 what is shown while weights and data sets are made ready
-//! print, output, hints, threads      what they call besides
+//! print, output, hints, threads,
+//! interruption                       what they call besides
 //! ```
 
 mod arguments;
 mod bench;
 mod classify;
+mod convert;
 mod data_sets;
 mod eval;
+mod features;
 mod hints;
 mod images;
+mod interruption;
 mod loading;
 mod output;
 mod print;
@@ -53,9 +58,11 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Classify(classify::Classify),
+    Features(Box<features::Features>),
     Eval(Box<eval::Eval>),
     Symmetry(Box<symmetry::Symmetry>),
     Bench(bench::Bench),
+    Convert(convert::Convert),
 }
 
 impl Cli {
@@ -63,9 +70,11 @@ impl Cli {
     fn threads(&self) -> Option<usize> {
         match &self.command {
             Command::Classify(args) => args.model.threads,
+            Command::Features(args) => args.model.threads,
             Command::Eval(args) => args.model.threads,
             Command::Symmetry(args) => args.model.threads,
             Command::Bench(args) => args.model.threads,
+            Command::Convert(_) => None,
         }
         .map(usize::from)
     }
@@ -73,9 +82,11 @@ impl Cli {
     fn run(&self) -> Result<ExitCode> {
         match &self.command {
             Command::Classify(args) => classify::run(args),
+            Command::Features(args) => features::run(args),
             Command::Eval(args) => eval::run(args),
             Command::Symmetry(args) => symmetry::run(args),
             Command::Bench(args) => bench::run(args),
+            Command::Convert(args) => convert::run(args),
         }
     }
 }
