@@ -7,6 +7,7 @@
 //! ```text
 //! arguments                          what several commands take
 //! classify, eval, symmetry, bench    a command each: its arguments, and what it does with them
+//! images                             which images are read, and their way to the network
 //! loading, data_sets                 what is shown while weights and data sets are made ready
 //! print, output, hints, threads      what they call besides
 //! ```
@@ -17,6 +18,7 @@ mod classify;
 mod data_sets;
 mod eval;
 mod hints;
+mod images;
 mod loading;
 mod output;
 mod print;
