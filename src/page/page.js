@@ -1,6 +1,6 @@
 "use strict";
 const page = {
-  // What the page carries: <script type="application/json" id="...">.
+  // What the page carries in a script of type application/json with that id.
   data: id => JSON.parse(document.getElementById(id).textContent),
   // As the program writes them: 50,000 and 78.40 %.
   thousands: number => String(number).replace(/\B(?=(\d{3})+$)/g, ","),
