@@ -274,7 +274,7 @@ fn the_report_needs_nothing_else() {
     assert!(html.contains(&format!("{:.2} %", 100.0 * result["top1"].as_f64().unwrap())));
     let escaped = |text: &str| text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
     assert!(html.contains(&escaped(&format!("folders & {more}"))) && html.contains(&escaped(&format!("3/{bad}"))));
-    assert!(!html.contains(bad) && !html.contains("<script") && !html.contains("http"));
+    assert!(!html.contains(bad) && html.matches("<script").count() == 1 && !html.contains("http"));
     let pictures = html.matches("<img ").count();
     assert_eq!(pictures, html.matches("src=\"data:image/jpeg;base64,").count());
     assert!(pictures > 10, "{pictures}");
