@@ -15,7 +15,7 @@
 //! symmetry    folded weights -> other weights with the same output
 //! cli         the program: what it parses, prints and advises
 //!
-//! digest, error, kept, output, panics, random, simd, text    what all rooms may use
+//! digest, error, kept, output, page, panics, random, simd, text    what all rooms may use
 //! ```
 //!
 //! A classifier in two lines, and everything below it in the modules:
@@ -49,6 +49,7 @@ pub mod internals;
 mod kept;
 pub mod network;
 mod output;
+mod page;
 mod panics;
 mod random;
 mod simd;

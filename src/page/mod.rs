@@ -1,0 +1,3 @@
+//! What pages and pictures that people look at are made of.
+
+pub(crate) mod colour;
