@@ -9,6 +9,7 @@
 //! page.css      how pages look, in the light and in the dark
 //! page.js       what pages do alike: tables that are sorted, searched and filtered
 //! data          values for a page's scripts
+//! colour        colours for values with a sign
 //! thumbnail     small pictures in the page itself
 //! ```
 //!
@@ -35,6 +36,7 @@
 // Not every page uses all of it yet.
 #![allow(dead_code, unused_imports)]
 
+pub mod colour;
 mod data;
 mod thumbnail;
 
