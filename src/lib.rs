@@ -12,6 +12,7 @@
 //! weights     a model's name or a checkpoint file -> folded weights
 //! network     the network's input -> logits -> named predictions
 //! features    rows of numbers, one for each of many images -> a file for NumPy or a table
+//! page        what HTML pages are made of
 //! eval        many images with labels -> accuracy, predictions, report
 //! symmetry    folded weights -> other weights with the same output
 //! cli         the program: what it parses, prints and advises
@@ -51,6 +52,7 @@ pub mod internals;
 mod kept;
 pub mod network;
 mod output;
+mod page;
 mod panics;
 mod random;
 mod simd;

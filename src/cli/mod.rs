@@ -130,7 +130,12 @@ pub fn main() -> ExitCode {
 /// Whether a shell has made several arguments of one, and the second is the name of a file that can be a part of a set.
 fn is_unquoted_pattern(error: &clap::Error) -> bool {
     let Some(ContextValue::String(argument)) = error.get(ContextKind::InvalidArg) else { return false };
-    error.kind() == ErrorKind::UnknownArgument && [".tar", ".parquet"].iter().any(|ending| argument.ends_with(ending))
+    match error.kind() {
+        ErrorKind::UnknownArgument => [".tar", ".parquet"].iter().any(|ending| argument.ends_with(ending)),
+        // A second set beside the one that has a name.
+        ErrorKind::ArgumentConflict => argument == "[PATH]",
+        _ => false,
+    }
 }
 
 /// The files that an argument with `*` or `?` stands for, in order; without any, or if there are none, the argument
