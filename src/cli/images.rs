@@ -48,7 +48,7 @@ pub struct ImageArgs {
     /// Images that run through the network together
     ///
     /// By default 8, or as many as there are threads. As many more are decoded meanwhile.
-    #[arg(long, value_name = "N", value_parser = positive)]
+    #[arg(long, value_name = "N", value_parser = positive, hide_short_help = true)]
     batch_size: Option<usize>,
     #[command(flatten)]
     pictures: PictureArgs,

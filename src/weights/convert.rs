@@ -35,6 +35,8 @@ impl Checkpoint {
             (false, true) => (weights.state_dict(), Some(for_pytorch())),
             (false, false) => (Ok(self.all_tensors()), Some(for_pytorch())),
         };
+        // As large as what is written.
+        drop(weights);
         let write = |tensors: BTreeMap<String, Tensor>| -> Result<_, Reason> {
             let tensors = match dtype {
                 Some(dtype) => rounded_to(dtype, tensors)?,
