@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::slice;
 
 use anyhow::{Context, Result};
 use candle_core::DType;
@@ -65,7 +66,7 @@ impl From<Type> for DType {
 pub fn run(args: &Convert) -> Result<ExitCode> {
     let out = Some(args.output.clone());
     ensure_ending(&out, &["safetensors"], "the name of the file to write")?;
-    ensure_distinct(&[args.output.clone()], &[args.input.clone()])?;
+    ensure_distinct(slice::from_ref(&args.output), slice::from_ref(&args.input))?;
     let output = Output::create(&args.output)?;
     let shown = args.input.display();
     let converted = checkpoint(&args.input)?.convert(args.folded, args.dtype.map(DType::from));
