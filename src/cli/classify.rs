@@ -15,7 +15,8 @@ use serde::Serialize;
 
 use super::arguments::{ModelArgs, PictureArgs, PreprocessArgs, positive};
 use super::hints::with_advice;
-use super::print::{bar_style, is_broken_pipe, print, say, say_warning, to_json};
+use super::manner::has_blocks;
+use super::print::{is_broken_pipe, print, progress_bar, say, say_warning, strong, to_json};
 use crate::input::decode::Options;
 use crate::input::files::{Links, images_below, read_bounded};
 use crate::input::preprocess::{Crop, Preprocess};
@@ -93,8 +94,7 @@ pub fn run(args: &Classify) -> Result<ExitCode> {
     };
     let batch_size = args.batch_size.unwrap_or_else(|| rayon::current_num_threads().max(8));
     if images.len() > batch_size {
-        let style = bar_style("{wide_bar} {pos}/{len} images {per_sec} {eta}");
-        session.bar = ProgressBar::new(images.len() as u64).with_style(style);
+        session.bar = progress_bar(images.len() as u64, "{wide_bar} {pos}/{len} images {per_sec} {eta}");
     }
     for batch in images.chunks(batch_size) {
         match session.classify(batch) {
@@ -235,16 +235,26 @@ const BAR: usize = 20;
 /// ```
 fn table(image: &str, predictions: &[Prediction], first: bool) -> String {
     let mut text = if first { String::new() } else { "\n".to_string() };
-    text.push_str(&printable(image));
+    text.push_str(&strong(&printable(image)));
     for p in predictions {
         let wnid = p.wnid.as_ref().map_or(String::new(), |wnid| format!("{wnid}  "));
-        let _ = write!(text, "\n  {:6.2} %  {}  {wnid}{}", 100.0 * p.probability, bar(p.probability), p.label);
+        let _ = write!(
+            text,
+            "\n  {:6.2} %  {}  {wnid}{}",
+            100.0 * p.probability,
+            bar(p.probability, has_blocks()),
+            p.label
+        );
     }
     text
 }
 
-/// A bar of [`BAR`] cells, drawn in eighths.
-fn bar(probability: f64) -> String {
+/// A bar of [`BAR`] cells, drawn in eighths where there are blocks.
+fn bar(probability: f64, blocks: bool) -> String {
+    if !blocks {
+        let cells = (probability * BAR as f64).round() as usize;
+        return format!("{:BAR$}", "#".repeat(cells));
+    }
     let eighths = (probability * 8.0 * BAR as f64).round() as usize;
     let mut bar = "█".repeat(eighths / 8);
     bar.push_str(["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"][eighths % 8]);
@@ -259,8 +269,11 @@ mod tests {
     #[test]
     fn bars_have_one_width() {
         for i in 0..=1000 {
-            assert_eq!(bar(f64::from(i) / 1000.0).chars().count(), BAR);
+            for blocks in [true, false] {
+                assert_eq!(bar(f64::from(i) / 1000.0, blocks).chars().count(), BAR);
+            }
         }
-        assert_eq!(bar(0.5), format!("{}{}", "█".repeat(10), " ".repeat(10)));
+        assert_eq!(bar(0.5, true), format!("{}{}", "█".repeat(10), " ".repeat(10)));
+        assert_eq!(bar(0.52, false), format!("{}{}", "#".repeat(10), " ".repeat(10)));
     }
 }
