@@ -9,7 +9,8 @@ use serde::Serialize;
 
 use super::arguments::{ModelArgs, PreprocessArgs, positive};
 use super::images::{Image, ImageArgs, ImageName};
-use super::print::to_json;
+use super::manner::has_blocks;
+use super::print::{strong, to_json};
 use crate::network::classifier::Prediction;
 use crate::text::printable;
 
@@ -85,16 +86,26 @@ const BAR: usize = 20;
 /// ```
 fn table(image: &str, predictions: &[Prediction], first: bool) -> String {
     let mut text = if first { String::new() } else { "\n".to_string() };
-    text.push_str(&printable(image));
+    text.push_str(&strong(&printable(image)));
     for p in predictions {
         let wnid = p.wnid.as_ref().map_or(String::new(), |wnid| format!("{wnid}  "));
-        let _ = write!(text, "\n  {:6.2} %  {}  {wnid}{}", 100.0 * p.probability, bar(p.probability), p.label);
+        let _ = write!(
+            text,
+            "\n  {:6.2} %  {}  {wnid}{}",
+            100.0 * p.probability,
+            bar(p.probability, has_blocks()),
+            p.label
+        );
     }
     text
 }
 
-/// A bar of [`BAR`] cells, drawn in eighths.
-fn bar(probability: f64) -> String {
+/// A bar of [`BAR`] cells, drawn in eighths where there are blocks.
+fn bar(probability: f64, blocks: bool) -> String {
+    if !blocks {
+        let cells = (probability * BAR as f64).round() as usize;
+        return format!("{:BAR$}", "#".repeat(cells));
+    }
     let eighths = (probability * 8.0 * BAR as f64).round() as usize;
     let mut bar = "█".repeat(eighths / 8);
     bar.push_str(["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"][eighths % 8]);
@@ -109,8 +120,11 @@ mod tests {
     #[test]
     fn bars_have_one_width() {
         for i in 0..=1000 {
-            assert_eq!(bar(f64::from(i) / 1000.0).chars().count(), BAR);
+            for blocks in [true, false] {
+                assert_eq!(bar(f64::from(i) / 1000.0, blocks).chars().count(), BAR);
+            }
         }
-        assert_eq!(bar(0.5), format!("{}{}", "█".repeat(10), " ".repeat(10)));
+        assert_eq!(bar(0.5, true), format!("{}{}", "█".repeat(10), " ".repeat(10)));
+        assert_eq!(bar(0.52, false), format!("{}{}", "#".repeat(10), " ".repeat(10)));
     }
 }

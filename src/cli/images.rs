@@ -14,7 +14,7 @@ use rayon::prelude::*;
 
 use super::arguments::{PictureArgs, positive};
 use super::hints::with_advice;
-use super::print::{bar_style, is_broken_pipe, print, say, say_warning};
+use super::print::{is_broken_pipe, print, progress_bar, say, say_warning};
 use crate::input::ahead::Ahead;
 use crate::input::decode::Options;
 pub use crate::input::files::ImageName;
@@ -154,8 +154,7 @@ impl Images {
     ) -> Result<ExitCode> {
         let Self { paths, options, batch_size, mut progress } = self;
         if paths.len() > batch_size {
-            let style = bar_style("{wide_bar} {pos}/{len} images {per_sec} {eta}");
-            progress.bar = ProgressBar::new(paths.len() as u64).with_style(style);
+            progress.bar = progress_bar(paths.len() as u64, "{wide_bar} {pos}/{len} images {per_sec} {eta}");
         }
         let workers = rayon::current_num_threads().min(paths.len());
         let load = |image: usize| load(&paths[image], options, preprocess);
