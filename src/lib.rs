@@ -11,11 +11,12 @@
 //! hub         the name of a file or a data set on the Hugging Face hub -> files on this machine
 //! weights     a model's name or a checkpoint file -> folded weights
 //! network     the network's input -> logits -> named predictions
+//! page        what HTML pages are made of
 //! eval        many images with labels -> accuracy, predictions, report
 //! symmetry    folded weights -> other weights with the same output
 //! cli         the program: what it parses, prints and advises
 //!
-//! digest, error, kept, output, page, panics, random, simd, text    what all rooms may use
+//! digest, error, kept, output, panics, random, simd, text    what all rooms may use
 //! ```
 //!
 //! A classifier in two lines, and everything below it in the modules:
