@@ -10,7 +10,7 @@
 //! load          a checkpoint -> the network
 //! packed_file   keeps the network as it is packed, which makes the second time fast
 //! model         the network, block by block as in the paper
-//! batch         how many images run together
+//! batching      how many images run together
 //! ops           its operations, built from candle's, which every device runs
 //! cpu           fast versions of the operations for the CPU
 //! device        where it runs
@@ -18,7 +18,7 @@
 //! bench         how long it takes
 //! ```
 
-mod batch;
+mod batching;
 pub(crate) mod bench;
 pub(crate) mod class_map;
 pub(crate) mod classifier;

@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use candle_core::{Device, Result, Tensor};
 use candle_nn::VarBuilder;
 
-use super::batch::images_at_once;
+use crate::network::batching::images_at_once;
 use crate::network::cpu::operand::{Format, Products};
 use crate::network::cpu::packed::Sections;
 use crate::network::ops::{self, Depthwise};
@@ -278,23 +278,23 @@ impl QLNet {
     /// # Errors
     /// As [`Self::forward`].
     pub fn features(&self, images: &Tensor) -> Result<Tensor> {
-        self.in_parts(images, |images| self.features_observed(images, &mut |_, _| {}))
+        self.in_parts(images, |part| self.features_observed(part, &mut |_, _| {}))
     }
 
-    /// Logits of features `[n, num_features]`, or of what single places have instead.
-    pub(super) fn logits_of(&self, features: &Tensor) -> Result<Tensor> {
-        self.head.forward(features)
-    }
-
-    /// Runs images `[n, 3, h, w]`, as many together as suit the device.
+    /// What `run` makes of the images, of no more at a time than run well together.
     pub(super) fn in_parts(&self, images: &Tensor, run: impl Fn(&Tensor) -> Result<Tensor>) -> Result<Tensor> {
-        let n = images.dim(0)?;
-        let at_once = images_at_once(&self.config, images)?;
+        let (n, _, height, width) = images.dims4()?;
+        let at_once = images_at_once(&self.config, images.device(), height, width);
         if n <= at_once {
             return run(images);
         }
         let parts = (0..n).step_by(at_once).map(|start| run(&images.narrow(0, start, at_once.min(n - start))?));
         Tensor::cat(&parts.collect::<Result<Vec<_>>>()?, 0)
+    }
+
+    /// Logits of features `[n, num_features]`, or of what single places have instead.
+    pub(super) fn logits_of(&self, features: &Tensor) -> Result<Tensor> {
+        self.head.forward(features)
     }
 
     /// [`Self::forward`] that shows the output of every step, `stem`, `layer1.0`, ..., `act`, NHWC, of all images at once.

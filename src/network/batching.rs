@@ -1,19 +1,16 @@
 //! How many images run through the network together.
 
-use candle_core::{Result, Tensor};
+use candle_core::Device;
 
 use crate::weights::config::{BlockConfig, Config};
 
-/// How many images `[n, 3, h, w]` run together on the device that they are on.
-///
-/// # Errors
-/// If they are of another shape.
-pub fn images_at_once(config: &Config, images: &Tensor) -> Result<usize> {
-    let (_, _, height, width) = images.dims4()?;
-    Ok(match images.device().is_cpu() {
-        true => images_at_once_on_cpu(height, width, rayon::current_num_threads()),
-        false => images_at_once_on_gpu(config, height, width),
-    })
+/// How many images of this size run together on a device.
+pub(super) fn images_at_once(config: &Config, device: &Device, height: usize, width: usize) -> usize {
+    if device.is_cpu() {
+        images_at_once_on_cpu(height, width, rayon::current_num_threads())
+    } else {
+        images_at_once_on_gpu(config, height, width)
+    }
 }
 
 /// How many images of this size run together on a CPU: so many that every thread has work, and not many more,
