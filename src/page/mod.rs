@@ -11,6 +11,7 @@
 //! data          values for a page's scripts
 //! origin        the command that makes a page, and the date
 //! colour        colours for values with a sign
+//! link          addresses of files that a page names
 //! thumbnail     small pictures in the page itself
 //! ```
 //!
@@ -39,12 +40,14 @@
 
 pub mod colour;
 mod data;
+mod link;
 mod origin;
 mod thumbnail;
 
 use std::fmt::Display;
 
 pub use self::data::Json;
+pub use self::link::address;
 pub use self::origin::Origin;
 pub use self::thumbnail::Thumbnail;
 
