@@ -11,8 +11,6 @@
 //! (CVPR 2016, [arXiv 1512.04150](https://arxiv.org/abs/1512.04150)), with the bias. For a network that ends like this
 //! one it is no approximation: the numbers add up, and no gradient is needed.
 
-use std::ops::Range;
-
 use candle_core::{Result as TensorResult, Tensor};
 use image::RgbImage;
 use serde::Serialize;
@@ -29,7 +27,13 @@ pub struct Explanation {
     #[serde(flatten)]
     pub prediction: Prediction,
     /// What each place adds to the logit, in rows from the top: the logit is the mean of these numbers. Numbers above
-    /// zero speak for the class, numbers below against it. [`Classifier::place_pixels`] says where a place is.
+    /// zero speak for the class, numbers below against it.
+    ///
+    /// The places divide what the network sees into equal parts: so each has the same share of the picture as of the
+    /// logit. What a place sees is wider than its part, and not in the middle of it. All convolutions with a stride
+    /// begin at pixel 0, so the fields of the places are centred on the pixels 0, 32, 64, ... (with
+    /// [`Config::stride`](crate::weights::Config::stride) 32), at the upper left of their parts, and training may
+    /// move what a place minds most within its field. A map is no sharper than that.
     pub map: Vec<Vec<f32>>,
 }
 
@@ -104,18 +108,6 @@ impl Classifier {
             Ok(Explanation { prediction, map: values.chunks(columns).map(<[f32]>::to_vec).collect() })
         });
         explained.collect()
-    }
-
-    /// Where the places along an image's side of so many pixels are drawn, one after the other: in equal parts, so that
-    /// each place has the same share of the picture as of the logit, and the mean over the picture is the logit.
-    ///
-    /// What a place sees is wider than its part, and not in the middle of it. All convolutions with a stride begin at
-    /// pixel 0, so the fields of the places are centred on the pixels 0, 32, 64, ... (with
-    /// [`Config::stride`](crate::weights::Config::stride) 32), at the upper left of their parts, and training may
-    /// move what a place minds most within its field. A map is no sharper than that.
-    pub fn place_pixels(&self, side: usize) -> Vec<Range<usize>> {
-        let places = side.div_ceil(self.net().config().stride());
-        (0..places).map(|place| place * side / places..(place + 1) * side / places).collect()
     }
 }
 
@@ -209,18 +201,5 @@ mod tests {
         let images = normal((1, 3, 64, 64), &mut test_stream(3)).unwrap();
         let explained = classifier(model, &weights, Precision::F16).explain_tensor(&images, 3).unwrap().remove(0);
         assert!(matches!(explained, Err(crate::Error::Overflow { dtype: "f16" })));
-    }
-
-    #[test]
-    fn places_are_equal_parts() {
-        let classifier = Classifier::from_model("qlnet-digits").unwrap();
-        assert_eq!(classifier.place_pixels(64), [0..32, 32..64]);
-        assert_eq!(classifier.place_pixels(224)[6], 192..224);
-        assert_eq!(classifier.place_pixels(100), [0..25, 25..50, 50..75, 75..100]);
-        for side in 1..300 {
-            let places = classifier.place_pixels(side);
-            assert_eq!((places[0].start, places[places.len() - 1].end), (0, side));
-            assert!(places.windows(2).all(|pair| pair[0].end == pair[1].start));
-        }
     }
 }

@@ -1,7 +1,6 @@
 //! A picture of where the network looked: an image, and the maps of its first classes over it.
 
 use std::io::Cursor;
-use std::ops::Range;
 
 use image::{ImageFormat, Rgb, RgbImage};
 use plotters::coord::Shift;
@@ -39,8 +38,6 @@ pub struct MapPicture<'a> {
     pub model: &'a str,
     /// What the network sees of the image.
     pub crop: &'a RgbImage,
-    /// Which pixels of the crop belong to the places along a side.
-    pub places: &'a [Range<usize>],
     /// The first classes, of which [`MAPS`] are drawn.
     pub explanations: &'a [Explanation],
 }
@@ -103,11 +100,12 @@ impl MapPicture<'_> {
         Ok(png.into_inner())
     }
 
-    /// What the place says to which a pixel of the crop belongs.
+    /// What the place says to which a pixel of the crop belongs: the places are equal parts.
     fn value(&self, map: &[Vec<f32>], column: u32, row: u32) -> f32 {
-        let place = |pixel: u32| self.places.iter().position(|place| place.contains(&(pixel as usize)));
-        let value = || map.get(place(row)?)?.get(place(column)?).copied();
-        value().unwrap_or(f32::NAN)
+        let (width, height) = self.crop.dimensions();
+        let of = |pixel: u32, side: u32, places: usize| pixel as usize * places / side as usize;
+        let row = map.get(of(row, height, map.len()));
+        row.and_then(|values| values.get(of(column, width, values.len()))).copied().unwrap_or(f32::NAN)
     }
 
     /// What is written below the image itself, or below that of a class.
@@ -224,9 +222,8 @@ mod tests {
         let long = "a name that is so long that there is no room for all of it below such a small image, \u{e9}";
         let explanations =
             [explanation([[4.0, -4.0], [0.0, 2.0]], "one"), explanation([[-2.0, 0.0], [1.0, -1.0]], long)];
-        let places = [0..16, 16..64];
         let picture =
-            MapPicture { name: "a.png", model: "m", crop: &crop, places: &places, explanations: &explanations };
+            MapPicture { name: "a.png", model: "m", crop: &crop, explanations: &explanations };
         let png = image::load_from_memory(&picture.png().unwrap()).unwrap().into_rgb8();
         let side = 5 * 64;
         assert_eq!(png.width(), 2 * MARGIN + 3 * side + 2 * GAP);
@@ -236,7 +233,7 @@ mod tests {
         };
         assert_eq!(at(0, 3, 3), [100; 3], "the image itself");
         for (panel, values) in [(1, [1.0, -1.0, 0.0, 0.5]), (2, [-0.5, 0.0, 0.25, -0.25])] {
-            let corners = [(0, 0), (16, 15), (15, 16), (63, 63)];
+            let corners = [(0, 0), (32, 31), (31, 32), (63, 63)];
             for ((x, y), value) in corners.into_iter().zip(values) {
                 assert_eq!(at(panel, x, y), blend([100; 3], value), "panel {panel}, {x}, {y}");
             }
@@ -254,10 +251,9 @@ mod tests {
     fn not_more_maps_are_drawn_than_fit() {
         let crop = RgbImage::new(224, 224);
         let explanations = vec![explanation([[0.0; 2]; 2], "none"); 9];
-        let places = [0..112, 112..224];
         let picture = |count: usize| {
             let explanations = &explanations[..count];
-            let picture = MapPicture { name: "-", model: "m", crop: &crop, places: &places, explanations };
+            let picture = MapPicture { name: "-", model: "m", crop: &crop, explanations };
             image::load_from_memory(&picture.png().unwrap()).unwrap().into_rgb8().dimensions()
         };
         assert_eq!(picture(9), picture(MAPS));
