@@ -12,6 +12,7 @@
 //! weights     a model's name or a checkpoint file -> folded weights
 //! network     the network's input -> logits -> named predictions
 //! page        what HTML pages are made of
+//! sheet       images and their predictions -> pictures and pages to look at
 //! eval        many images with labels -> accuracy, predictions, report
 //! symmetry    folded weights -> other weights with the same output
 //! cli         the program: what it parses, prints and advises
@@ -53,6 +54,7 @@ mod output;
 mod page;
 mod panics;
 mod random;
+mod sheet;
 mod simd;
 pub mod symmetry;
 mod text;

@@ -62,9 +62,8 @@ impl MapPicture<'_> {
         let (columns, rows) = (panels.min(COLUMNS), panels.div_ceil(COLUMNS));
         let width = 2 * MARGIN + (columns * (side + GAP) - GAP).max(2 * PANEL);
         let height = 2 * MARGIN + TITLE + rows * (side + CAPTION) + LEGEND;
-        let corner = |panel: u32| {
-            (MARGIN + panel % COLUMNS * (side + GAP), MARGIN + TITLE + panel / COLUMNS * (side + CAPTION))
-        };
+        let corner =
+            |panel: u32| (MARGIN + panel % COLUMNS * (side + GAP), MARGIN + TITLE + panel / COLUMNS * (side + CAPTION));
         let mut canvas = RgbImage::from_pixel(width, height, Rgb([255; 3]));
         for panel in 0..panels {
             let (x, y) = corner(panel);
@@ -222,15 +221,13 @@ mod tests {
         let long = "a name that is so long that there is no room for all of it below such a small image, \u{e9}";
         let explanations =
             [explanation([[4.0, -4.0], [0.0, 2.0]], "one"), explanation([[-2.0, 0.0], [1.0, -1.0]], long)];
-        let picture =
-            MapPicture { name: "a.png", model: "m", crop: &crop, explanations: &explanations };
+        let picture = MapPicture { name: "a.png", model: "m", crop: &crop, explanations: &explanations };
         let png = image::load_from_memory(&picture.png().unwrap()).unwrap().into_rgb8();
         let side = 5 * 64;
         assert_eq!(png.width(), 2 * MARGIN + 3 * side + 2 * GAP);
         assert_eq!(png.height(), 2 * MARGIN + TITLE + side + CAPTION + LEGEND);
-        let at = |panel: u32, x: u32, y: u32| {
-            png.get_pixel(MARGIN + panel * (side + GAP) + 5 * x, MARGIN + TITLE + 5 * y).0
-        };
+        let at =
+            |panel: u32, x: u32, y: u32| png.get_pixel(MARGIN + panel * (side + GAP) + 5 * x, MARGIN + TITLE + 5 * y).0;
         assert_eq!(at(0, 3, 3), [100; 3], "the image itself");
         for (panel, values) in [(1, [1.0, -1.0, 0.0, 0.5]), (2, [-0.5, 0.0, 0.25, -0.25])] {
             let corners = [(0, 0), (32, 31), (31, 32), (63, 63)];
