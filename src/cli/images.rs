@@ -14,12 +14,16 @@ use rayon::prelude::*;
 
 use super::arguments::{PictureArgs, positive};
 use super::hints::with_advice;
-use super::print::{bar_style, is_broken_pipe, print, say, say_warning};
+use super::print::{is_broken_pipe, one_line, print, progress_bar, say, say_warning};
 use crate::input::ahead::Ahead;
 use crate::input::decode::Options;
 pub use crate::input::files::ImageName;
 use crate::input::files::{Links, images_below, read_bounded};
 use crate::input::preprocess::{Crop, Preprocess};
+use crate::sheet::Failures;
+
+/// So many of the images that cannot be read are listed in results.
+const LISTED: usize = 1000;
 
 /// Which images are read. Options of a command come before these, which end under a heading of their own.
 #[derive(Args)]
@@ -60,6 +64,11 @@ impl ImageArgs {
         self.image_list.as_deref()
     }
 
+    /// The name of the file or directory on the command line, if there is no more.
+    pub fn only(&self) -> Option<&Path> {
+        self.images.first().filter(|_| self.images.len() == 1 && self.image_list.is_none()).map(PathBuf::as_path)
+    }
+
     /// Finds the images. What is missing is reported at once, before weights are downloaded for its sake. Nothing if
     /// there is no image to go on with, and all that is left is to fail.
     ///
@@ -72,7 +81,7 @@ impl ImageArgs {
             list != Some(stdin) || !self.images.iter().any(|image| image == stdin),
             "standard input cannot be both an image and the list of images"
         );
-        let mut progress = Progress { bar: ProgressBar::hidden(), failed: false };
+        let mut progress = Progress { bar: ProgressBar::hidden(), failures: Failures::default() };
         let mut names = self.images.clone();
         if let Some(list) = list {
             let (before, shown) = (names.len(), list.display());
@@ -134,6 +143,11 @@ impl Images {
         &self.paths
     }
 
+    /// How they are decoded.
+    pub fn options(&self) -> Options {
+        self.options
+    }
+
     /// How they are turned, in words.
     pub fn orientation(&self) -> &'static str {
         if self.options.exif { "turned upright" } else { "as stored" }
@@ -150,12 +164,23 @@ impl Images {
     pub fn run(
         self,
         preprocess: &Preprocess,
-        mut each: impl FnMut(&mut Progress, Batch) -> Result<()>,
+        each: impl FnMut(&mut Progress, Batch) -> Result<()>,
     ) -> Result<ExitCode> {
+        Ok(exit_code(&self.run_to_failures(preprocess, each)?))
+    }
+
+    /// [`Self::run`] that returns what could not be read.
+    ///
+    /// # Errors
+    /// What `each` returns.
+    pub fn run_to_failures(
+        self,
+        preprocess: &Preprocess,
+        mut each: impl FnMut(&mut Progress, Batch) -> Result<()>,
+    ) -> Result<Failures> {
         let Self { paths, options, batch_size, mut progress } = self;
         if paths.len() > batch_size {
-            let style = bar_style("{wide_bar} {pos}/{len} images {per_sec} {eta}");
-            progress.bar = ProgressBar::new(paths.len() as u64).with_style(style);
+            progress.bar = progress_bar(paths.len() as u64, "{wide_bar} {pos}/{len} images {per_sec} {eta}");
         }
         let workers = rayon::current_num_threads().min(paths.len());
         let load = |image: usize| load(&paths[image], options, preprocess);
@@ -173,8 +198,13 @@ impl Images {
             Ok(ControlFlow::Continue(()))
         })?;
         progress.bar.finish_and_clear();
-        Ok(if progress.failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+        Ok(progress.failures)
     }
+}
+
+/// The exit code says whether every image could be read.
+pub fn exit_code(failures: &Failures) -> ExitCode {
+    if failures.count > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
 impl<'a> Batch<'a> {
@@ -202,8 +232,8 @@ impl<'a> Batch<'a> {
 pub struct Progress {
     /// Hidden where there are few.
     bar: ProgressBar,
-    /// Whether there is an image that could not be read.
-    failed: bool,
+    /// What could not be read.
+    failures: Failures,
 }
 
 impl Progress {
@@ -227,7 +257,10 @@ impl Progress {
 
     /// Says what is wrong, while the others are gone on with.
     fn report(&mut self, error: &anyhow::Error) {
-        self.failed = true;
+        self.failures.count += 1;
+        if self.failures.first.len() < LISTED {
+            self.failures.first.push(one_line(error));
+        }
         self.bar.suspend(|| say("error", &with_advice(error)));
     }
 }

@@ -9,7 +9,7 @@ use crate::error::{At, Error, Result};
 use crate::hub::{self, Hub, HubFile};
 use crate::kept::cache_dir;
 use crate::kept::remembered_hash::RememberedHash;
-use crate::weights::cache::{cached, find};
+use crate::weights::cache::{cache_path, cached, find};
 use crate::weights::checkpoint::{self, Checkpoint};
 use crate::weights::folded::Weights;
 use crate::weights::hashed_file::HashedFile;
@@ -23,6 +23,13 @@ pub enum Event<'a> {
     Hub(hub::Event<'a>),
     /// Batch norm is about to be folded, which is done once for each checkpoint.
     Folding,
+    /// The file that weights are taken from.
+    Reading {
+        /// What it holds: `the checkpoint`, or what was made of that and kept.
+        what: &'static str,
+        /// Where it is.
+        path: &'a Path,
+    },
 }
 
 /// Folded weights, and the checkpoint that they are made of.
@@ -42,6 +49,10 @@ pub(crate) enum Source<'a> {
     /// In the file of a registered model.
     Model(&'a Model),
 }
+
+/// What files are called that weights are taken from.
+const CHECKPOINT: &str = "the checkpoint";
+const FOLDED: &str = "the checkpoint's weights, folded and kept";
 
 /// What there is for a checkpoint.
 pub(crate) enum Found<T> {
@@ -115,6 +126,7 @@ fn load_through<T>(
             return Ok((Found::Kept(kept), sha256));
         }
         if let Some(weights) = find(dir, &sha256) {
+            report(Event::Reading { what: FOLDED, path: &cache_path(dir, &sha256) });
             return Ok((Found::Weights { weights, keep: true }, sha256));
         }
     }
@@ -123,7 +135,8 @@ fn load_through<T>(
     let found = match kept(&sha256) {
         Some(kept) => Found::Kept(kept),
         None => {
-            let weights = cached(cache, &sha256, || {
+            let weights = reported(cache, &sha256, report, |report| {
+                report(Event::Reading { what: CHECKPOINT, path });
                 report(Event::Folding);
                 let length = file.length();
                 Weights::from_checkpoint(&Checkpoint::read(file, length, path)?).at(path.display())
@@ -155,8 +168,9 @@ fn load_registered<T>(
     if let Some(kept) = kept(sha256) {
         return Ok((Found::Kept(kept), sha256.to_string()));
     }
-    let weights = cached(cache, sha256, || {
+    let weights = reported(cache, sha256, report, |report| {
         let path = fetched(file, report)?;
+        report(Event::Reading { what: CHECKPOINT, path: &path });
         report(Event::Folding);
         Weights::from_checkpoint(&Checkpoint::open(&path)?).at(path.display())
     })?;
@@ -182,6 +196,24 @@ pub fn checkpoint_of_model(model: &Model, report: &mut dyn FnMut(Event)) -> Resu
         WeightsSource::Embedded(bytes) => Checkpoint::from_bytes(bytes),
         WeightsSource::Hub(file) => Checkpoint::open(&fetched(file, report)?),
     }
+}
+
+/// [`cached`], where it is reported if there is a folded copy.
+fn reported(
+    cache: Option<&Path>,
+    sha256: &str,
+    report: &mut dyn FnMut(Event),
+    make: impl FnOnce(&mut dyn FnMut(Event)) -> Result<Weights>,
+) -> Result<Weights> {
+    let mut made = false;
+    let weights = cached(cache, sha256, || {
+        made = true;
+        make(report)
+    })?;
+    if let Some(dir) = cache.filter(|_| !made) {
+        report(Event::Reading { what: FOLDED, path: &cache_path(dir, sha256) });
+    }
+    Ok(weights)
 }
 
 impl Weights {
@@ -236,7 +268,8 @@ mod tests {
     /// Loads a file, and tells whether it was folded.
     fn load(cache: &Path, path: &Path, now: SystemTime) -> (Loaded, bool) {
         let mut folded = false;
-        let loaded = load_weights(Some(cache), path, now, &mut |_| folded = true).unwrap();
+        let report = &mut |event: Event| folded |= matches!(event, Event::Folding);
+        let loaded = load_weights(Some(cache), path, now, report).unwrap();
         (loaded, folded)
     }
 

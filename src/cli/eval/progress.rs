@@ -1,11 +1,11 @@
 //! What is shown while images are evaluated, and how the evaluation is stopped.
 
-use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
 use indicatif::{HumanDuration, ProgressBar};
 
-use crate::cli::print::{bar_style, say};
+use crate::cli::manner::bars_are_drawn;
+use crate::cli::print::{progress_bar, say};
 use crate::eval::{Accuracy, Row, Tally};
 use crate::text::{percent, thousands};
 
@@ -16,7 +16,7 @@ const NAMED: u64 = 20;
 pub struct Progress {
     bar: ProgressBar,
     start: Instant,
-    /// When a line was last written, where there is no terminal.
+    /// When a line was last written, where there is no bar.
     line: Option<Instant>,
     /// Images that were done before.
     before: u64,
@@ -27,14 +27,11 @@ impl Progress {
     const PERIOD: Duration = Duration::from_secs(30);
 
     pub fn new(images: u64, done: u64) -> Self {
-        let terminal = std::io::stderr().is_terminal();
-        let bar = if terminal { ProgressBar::new(images) } else { ProgressBar::hidden() };
-        bar.set_length(images);
-        bar.set_style(bar_style("{wide_bar} {human_pos}/{human_len} {msg} {eta} left"));
+        let bar = progress_bar(images, "{wide_bar} {human_pos}/{human_len} {msg} {eta} left");
         bar.set_position(done);
         bar.reset_eta();
         let now = Instant::now();
-        Self { bar, start: now, line: (!terminal).then_some(now), before: done }
+        Self { bar, start: now, line: (!bars_are_drawn()).then_some(now), before: done }
     }
 
     pub fn advance(&mut self, images: u64, tally: &Tally) {
