@@ -8,7 +8,7 @@
 //! arguments                          what several commands take
 //! classify, features, eval,
 //! symmetry, bench, convert           a command each: its arguments, and what it does with them
-//! images                             which images are read, and their way to the network
+//! images, image_list                 which images are read, and their way to the network
 //! loading, data_sets                 what is shown while weights and data sets are made ready
 //! print, output, hints, threads,
 //! interruption                       what they call besides
@@ -22,6 +22,7 @@ mod data_sets;
 mod eval;
 mod features;
 mod hints;
+mod image_list;
 mod images;
 mod interruption;
 mod loading;
