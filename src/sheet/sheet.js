@@ -89,7 +89,7 @@ one("path").addEventListener("keydown", event => {
 });
 
 // The grid holds the cells that are in view and few more, however many images there are.
-const GAP = 8, TEXT = 66, LEAST = 132;
+const GAP = 8, TEXT = 62, LEAST = 132;
 const cells = new Map();
 let columns = 1, side = LEAST, step = LEAST;
 const layOut = () => {
