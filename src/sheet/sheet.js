@@ -91,9 +91,9 @@ one("path").addEventListener("keydown", event => {
 // The grid holds the cells that are in view and few more, however many images there are.
 const GAP = 8, TEXT = 62, LEAST = 132;
 const cells = new Map();
-let columns = 1, side = LEAST, step = LEAST;
+let room = 0, columns = 1, side = LEAST, step = LEAST;
 const layOut = () => {
-  const room = grid.clientWidth;
+  room = grid.clientWidth;
   columns = Math.max(2, Math.floor((room + GAP) / (LEAST + GAP)));
   side = Math.floor((room + GAP) / columns) - GAP;
   step = side + TEXT + GAP;
@@ -144,7 +144,8 @@ const select = place => {
   draw();
 };
 window.addEventListener("scroll", draw, { passive: true });
-new ResizeObserver(layOut).observe(grid);
+// Later, and not for a change of height, which laying out makes itself.
+new ResizeObserver(() => requestAnimationFrame(() => { if (grid.clientWidth !== room) layOut(); })).observe(grid);
 grid.addEventListener("keydown", event => {
   const page = Math.max(1, Math.floor(window.innerHeight / step) - 1) * columns;
   const way = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -columns, ArrowDown: columns, PageUp: -page, PageDown: page, Home: -shown.length, End: shown.length }[event.key];
