@@ -222,10 +222,16 @@ const tell = () => {
   const mean = values.reduce((sum, value) => sum + value, 0) / values.length;
   one("sum").textContent = `The mean of these ${values.length} numbers, ${number(mean)}, is the logit.`;
 };
+const loaded = address => new Promise(done => {
+  if (!address) return done();
+  const picture = new Image();
+  // Without a picture, the map lies over nothing.
+  picture.onload = picture.onerror = () => done(picture);
+  picture.src = address;
+});
 const paint = async image => {
   const mine = ++drawing, context = canvas.getContext("2d"), { address } = pictureOf(image);
-  const picture = address && Object.assign(new Image(), { src: address });
-  try { await picture?.decode?.(); } catch { /* The canvas stays empty under the map. */ }
+  const picture = await loaded(address);
   if (mine !== drawing) return;
   const side = canvas.width;
   context.globalAlpha = 1;
