@@ -9,7 +9,7 @@ use candle_core::Tensor;
 use clap::Args;
 
 use super::arguments::{ModelArgs, PreprocessArgs};
-use super::images::{Batch, ImageArgs, Progress};
+use super::images::{Batch, ImageArgs, Progress, exit_code};
 use super::interruption::{INTERRUPTED, interruption};
 use super::output::ensure_distinct;
 use super::print::{say, say_warning};
@@ -96,7 +96,7 @@ pub fn run(args: &Features) -> Result<ExitCode> {
         say("interrupted", &format!("{} is not written, after {rows} of {of} images", args.out.display()));
         return Ok(ExitCode::from(INTERRUPTED));
     }
-    let code = outcome?;
+    let code = exit_code(&outcome?);
     let rows = thousands(writer.rows() as u64);
     let shape = writer.shape().unwrap_or_default().iter().map(usize::to_string).collect::<Vec<_>>().join("x");
     writer.finish()?;

@@ -154,27 +154,15 @@ impl Images {
         if self.options.exif { "turned upright" } else { "as stored" }
     }
 
-    /// Loads all images, in their order and while the network computes, and hands them to `each` a batch at a time, with what it needs to print
-    /// beside the progress bar. An image that cannot be read is reported, and left out of its batch. If a reader of
-    /// standard output leaves, that ends the work without an error.
+    /// Loads all images, in their order and while the network computes, and hands them to `each` a batch at a time, with
+    /// what it needs to print beside the progress bar. An image that cannot be read is reported, and left out of its
+    /// batch. If a reader of standard output leaves, that ends the work without an error.
     ///
-    /// Returns the exit code, which says whether every image could be read.
+    /// Returns what could not be read.
     ///
     /// # Errors
     /// What `each` returns.
     pub fn run(
-        self,
-        preprocess: &Preprocess,
-        each: impl FnMut(&mut Progress, Batch) -> Result<()>,
-    ) -> Result<ExitCode> {
-        Ok(exit_code(&self.run_to_failures(preprocess, each)?))
-    }
-
-    /// [`Self::run`] that returns what could not be read.
-    ///
-    /// # Errors
-    /// What `each` returns.
-    pub fn run_to_failures(
         self,
         preprocess: &Preprocess,
         mut each: impl FnMut(&mut Progress, Batch) -> Result<()>,
