@@ -1,11 +1,12 @@
 //! What several commands take, and what it means.
 
+use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::Result;
-use clap::builder::{PossibleValuesParser, TypedValueParser};
-use clap::{Args, ValueEnum};
+use clap::builder::{PossibleValue, PossibleValuesParser, StringValueParser, TypedValueParser};
+use clap::{Arg, Args, Command, ValueEnum};
 
 use super::loading;
 use super::print::info;
@@ -34,7 +35,7 @@ pub struct ModelArgs {
     #[arg(long, value_name = "FILE")]
     pub weights: Option<PathBuf>,
     /// auto, cpu, cuda, cuda:N or metal.
-    #[arg(long, default_value = "auto", value_name = "DEVICE")]
+    #[arg(long, default_value = "auto", value_name = "DEVICE", value_parser = DeviceName, hide_possible_values = true)]
     pub device: DeviceChoice,
     /// Element type to compute in. On a CPU f32 is faster than f16 and f64; bf16 and int8 round only what enters the
     /// products of 1x1 convolutions. int8 is the fastest (CPU only); its first run for a checkpoint takes some
@@ -52,8 +53,28 @@ fn registered_model() -> impl TypedValueParser<Value = &'static Model> {
     PossibleValuesParser::new(MODELS.iter().map(|model| model.name)).try_map(|name| registry::find(&name))
 }
 
+/// Takes the names of devices; shells complete those without a number.
+#[derive(Clone)]
+struct DeviceName;
+
+impl TypedValueParser for DeviceName {
+    type Value = DeviceChoice;
+
+    fn parse_ref(&self, command: &Command, arg: Option<&Arg>, value: &OsStr) -> Result<DeviceChoice, clap::Error> {
+        let parse = |text: &str| text.parse::<DeviceChoice>();
+        StringValueParser::new().try_map(move |text| parse(&text)).parse_ref(command, arg, value)
+    }
+
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+        Some(Box::new(["auto", "cpu", "cuda", "metal"].into_iter().map(PossibleValue::new)))
+    }
+}
+
 /// Weights are moved to where rounding to eight bits hurts least. The name changes with what the move gives.
 const INT8: Preparation = Preparation { name: "p1", prepare: prepare_for_int8 };
+
+/// The names of all that is done to weights before they are packed.
+pub const PREPARED: [&str; 1] = [INT8.name];
 
 /// Takes the names of element types.
 fn precision() -> impl TypedValueParser<Value = Precision> {

@@ -1,6 +1,10 @@
 //! What to do about an error on the command line. The library says what is wrong; here its variants become
 //! advice.
 
+use std::path::Path;
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+
 use super::print::one_line;
 use crate::error::{DatasetProblem, Error, PredictionsProblem};
 use crate::text::printable;
@@ -67,4 +71,27 @@ fn advice(error: &Error) -> Option<String> {
         _ => return None,
     };
     Some(format!("; {words}"))
+}
+
+/// What to do about arguments that clap refuses, where it does not say so itself.
+pub fn tip(error: &clap::Error) -> Option<String> {
+    let context = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => Some(text.as_str()),
+        _ => None,
+    };
+    match error.kind() {
+        // A shell has made several arguments of one, and the second is the name of a file that can be a part of a set.
+        ErrorKind::UnknownArgument => {
+            let part = context(ContextKind::InvalidArg)?;
+            [".tar", ".parquet"].iter().any(|ending| part.ends_with(ending)).then(|| {
+                "quote the names of several files, so that the shell leaves the braces: 'x-{00..63}.tar'".into()
+            })
+        }
+        ErrorKind::InvalidSubcommand => {
+            let path = context(ContextKind::InvalidSubcommand)?;
+            let shown = printable(path);
+            Path::new(path).exists().then(|| format!("what is in pictures, says `qlnet classify {shown}`"))
+        }
+        _ => None,
+    }
 }

@@ -8,6 +8,7 @@
 //! classifier    the network with its preprocessing and the names of its outputs: what most callers use
 //! load          a checkpoint -> the network
 //! packed_file   keeps the network as it is packed, which makes the second time fast
+//! packed_kind   what a file of those is made for, in its name
 //! model         the network, block by block as in the paper
 //! ops           its operations, built from candle's, which every device runs
 //! cpu           fast versions of the operations for the CPU
@@ -24,6 +25,7 @@ pub(crate) mod load;
 pub(crate) mod model;
 pub(crate) mod ops;
 mod packed_file;
+pub(crate) mod packed_kind;
 pub(crate) mod precision;
 
 pub use classifier::{Classifier, Prediction};

@@ -38,4 +38,4 @@ pub use config::{BlockConfig, Config, Conv, Skip};
 pub use folded::Weights;
 pub use load::{Event, Loaded, load_file, load_model};
 pub(crate) use load::{Found, Source, load_unless};
-pub use registry::{Label, MODELS, Model, WeightsSource, find};
+pub use registry::{Label, MODELS, Model, Published, WeightsSource, find};
