@@ -68,6 +68,12 @@ pub enum Error {
     #[error("{0}")]
     Export(Reason),
 
+    /// Weights with explicit skips cannot be written as a `state_dict`.
+    #[error(
+        "explicit skips, which the symmetry GL(n) makes, are not in PyTorch's class: there is no state_dict of them"
+    )]
+    ExplicitSkips,
+
     /// A file is no picture, a damaged one, or of a kind that is not decoded.
     #[error("{0}")]
     Image(Reason),
@@ -86,6 +92,19 @@ pub enum Error {
     /// Pictures cannot be resized and cropped in that way.
     #[error("{0}")]
     Preprocess(Reason),
+
+    /// A network has no layer of that name.
+    #[error("the network has no layer `{name}`; it has {}", layers.join(", "))]
+    UnknownLayer {
+        /// The name that was asked for.
+        name: String,
+        /// Those that it has.
+        layers: Vec<String>,
+    },
+
+    /// Features cannot be written: the file's name says no format, or the format cannot hold them.
+    #[error("{0}")]
+    Features(Reason),
 
     /// This build does not support a kind of device.
     #[error("this build has no {device} support")]
@@ -202,8 +221,8 @@ pub enum DatasetProblem {
     MixedForms,
     /// Images are not in class folders, and no file has their labels.
     NoLabels,
-    /// A class map is given for images that are not in class folders, and have no labels with them.
-    ClassMapWithoutFolders,
+    /// The numbers in a file of labels may be indices, or those of ILSVRC's development kit.
+    Numbers,
     /// A file of labels or classes cannot be understood, or does not fit the images or the model.
     Labels,
     /// Images show classes that are none of the outputs that are scored.

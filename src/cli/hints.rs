@@ -35,6 +35,7 @@ fn advice(error: &Error) -> Option<String> {
                 "; build a program that has it with `cargo install --locked --path . --features {feature}`"
             ));
         }
+        Error::ExplicitSkips => "write them with --folded",
         Error::UnsupportedDtype { .. } => "use --dtype f32, or --device cpu",
         Error::Overflow { dtype: "f32" | "f64" } => "the weights may be damaged",
         Error::Overflow { .. } => "use --dtype f32",
@@ -44,7 +45,9 @@ fn advice(error: &Error) -> Option<String> {
                  --labels"
             }
             DatasetProblem::MixedForms => "keep one form, or name the labels of all with --labels",
-            DatasetProblem::ClassMapWithoutFolders => "--class-map is for class folders",
+            DatasetProblem::Numbers => {
+                "say --zero-based if they are indices, or name the kit's map_clsloc.txt with --class-map"
+            }
             DatasetProblem::NoLabels => "name a list of labels with --labels",
             DatasetProblem::OwnLabels => {
                 "say which classes they are with --class-map, or name the label of each image with --labels"
@@ -79,14 +82,15 @@ pub fn tip(error: &clap::Error) -> Option<String> {
         Some(ContextValue::String(text)) => Some(text.as_str()),
         _ => None,
     };
+    let is_part = |name: &str| [".tar", ".parquet"].iter().any(|ending| name.ends_with(ending));
+    let several = "quote the names of several files, so that the shell leaves the braces: 'x-{00..63}.tar'";
     match error.kind() {
         // A shell has made several arguments of one, and the second is the name of a file that can be a part of a set.
         ErrorKind::UnknownArgument => {
-            let part = context(ContextKind::InvalidArg)?;
-            [".tar", ".parquet"].iter().any(|ending| part.ends_with(ending)).then(|| {
-                "quote the names of several files, so that the shell leaves the braces: 'x-{00..63}.tar'".into()
-            })
+            context(ContextKind::InvalidArg).filter(|name| is_part(name)).map(|_| several.into())
         }
+        // A second set beside the one that has a name.
+        ErrorKind::ArgumentConflict => (context(ContextKind::InvalidArg)? == "[PATH]").then(|| several.into()),
         ErrorKind::InvalidSubcommand => {
             let path = context(ContextKind::InvalidSubcommand)?;
             let shown = printable(path);

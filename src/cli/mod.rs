@@ -6,12 +6,15 @@
 //!
 //! ```text
 //! arguments                          what several commands take
-//! classify, eval, symmetry, bench    a command each: its arguments, and what it does with them
+//! classify, features, eval,
+//! symmetry, bench, convert           a command each: its arguments, and what it does with them
 //! models, devices, cache             what is known, what computes, what is kept
 //! completions, man                   what shells and `man` read of the arguments
+//! images                             which images are read, and their way to the network
 //! loading, data_sets                 what is shown while weights and data sets are made ready
 //! manner                             how much is said, and how it looks
-//! print, output, hints, threads      what they call besides
+//! print, output, hints, threads,
+//! interruption                       what they call besides
 //! machine                            what this build and this machine are
 //! ```
 
@@ -20,10 +23,14 @@ mod bench;
 mod cache;
 mod classify;
 mod completions;
+mod convert;
 mod data_sets;
 mod devices;
 mod eval;
+mod features;
 mod hints;
+mod images;
+mod interruption;
 mod loading;
 mod machine;
 mod man;
@@ -67,9 +74,11 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Classify(classify::Classify),
+    Features(Box<features::Features>),
     Eval(Box<eval::Eval>),
     Symmetry(Box<symmetry::Symmetry>),
     Bench(bench::Bench),
+    Convert(convert::Convert),
     Models(models::Models),
     Devices(devices::Devices),
     Cache(cache::Cache),
@@ -82,6 +91,7 @@ impl Cli {
     fn threads(&self) -> Option<usize> {
         match &self.command {
             Command::Classify(args) => args.model.threads,
+            Command::Features(args) => args.model.threads,
             Command::Eval(args) => args.model.threads,
             Command::Symmetry(args) => args.model.threads,
             Command::Bench(args) => args.model.threads,
@@ -93,9 +103,11 @@ impl Cli {
     fn run(&self) -> Result<ExitCode> {
         match &self.command {
             Command::Classify(args) => classify::run(args),
+            Command::Features(args) => features::run(args),
             Command::Eval(args) => eval::run(args),
             Command::Symmetry(args) => symmetry::run(args),
             Command::Bench(args) => bench::run(args),
+            Command::Convert(args) => convert::run(args),
             Command::Models(args) => models::run(args),
             Command::Devices(args) => devices::run(args),
             Command::Cache(args) => cache::run(args),

@@ -271,7 +271,7 @@ impl Classifier {
         Ok(self.preprocess.crop_of(bytes, Path::new(""), Options::default())?.pixels)
     }
 
-    fn on_device(
+    pub(super) fn on_device(
         &self,
         images: &Tensor,
         run: impl Fn(&QLNet, &Tensor) -> candle_core::Result<Tensor>,

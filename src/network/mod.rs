@@ -10,6 +10,8 @@
 //! packed_file   keeps the network as it is packed, which makes the second time fast
 //! packed_kind   what a file of those is made for, in its name
 //! model         the network, block by block as in the paper
+//! layer         its steps by name, and what they make of images
+//! batching      how many images run together
 //! ops           its operations, built from candle's, which every device runs
 //! cpu           fast versions of the operations for the CPU
 //! device        where it runs
@@ -17,10 +19,12 @@
 //! bench         how long it takes
 //! ```
 
+mod batching;
 pub(crate) mod bench;
 pub(crate) mod classifier;
 pub(crate) mod cpu;
 pub(crate) mod device;
+mod layer;
 pub(crate) mod load;
 pub(crate) mod model;
 pub(crate) mod ops;

@@ -1,12 +1,12 @@
 //! From a model's name or a file to folded weights, through a cache that makes the second time fast.
 
 use std::convert::Infallible;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use crate::digest::sha256_of;
 use crate::error::{At, Error, Result};
-use crate::hub::{self, Hub};
+use crate::hub::{self, Hub, HubFile};
 use crate::kept::cache_dir;
 use crate::kept::remembered_hash::RememberedHash;
 use crate::weights::cache::{cache_path, cached, find};
@@ -169,18 +169,33 @@ fn load_registered<T>(
         return Ok((Found::Kept(kept), sha256.to_string()));
     }
     let weights = reported(cache, sha256, report, |report| {
-        let hub = Hub::from_env();
-        let fetched = hub.fetch(file, &mut |event| report(Event::Hub(event)));
-        // Whatever the reason is, the file can be downloaded by hand.
-        let path = fetched.map_err(|error| match error {
-            Error::Download { .. } => error,
-            error => Error::Download { file: file.file.into(), url: hub.url(file), reason: error.into() },
-        })?;
+        let path = fetched(file, report)?;
         report(Event::Reading { what: CHECKPOINT, path: &path });
         report(Event::Folding);
         Weights::from_checkpoint(&Checkpoint::open(&path)?).at(path.display())
     })?;
     Ok((Found::Weights { weights, keep: true }, sha256.to_string()))
+}
+
+/// Where a file of the hub is on this machine, after its download if need be.
+fn fetched(file: &HubFile, report: &mut dyn FnMut(Event)) -> Result<PathBuf> {
+    let hub = Hub::from_env();
+    // Whatever the reason is, the file can be downloaded by hand.
+    hub.fetch(file, &mut |event| report(Event::Hub(event))).map_err(|error| match error {
+        Error::Download { .. } => error,
+        error => Error::Download { file: file.file.into(), url: hub.url(file), reason: error.into() },
+    })
+}
+
+/// The checkpoint of a registered model as it was published, downloaded if need be.
+///
+/// # Errors
+/// As [`load_model`].
+pub fn checkpoint_of_model(model: &Model, report: &mut dyn FnMut(Event)) -> Result<Checkpoint> {
+    match &model.source {
+        WeightsSource::Embedded(bytes) => Checkpoint::from_bytes(bytes),
+        WeightsSource::Hub(file) => Checkpoint::open(&fetched(file, report)?),
+    }
 }
 
 /// [`cached`], where it is reported if there is a folded copy.

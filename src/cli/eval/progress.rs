@@ -1,10 +1,7 @@
 //! What is shown while images are evaluated, and how the evaluation is stopped.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
 use indicatif::{HumanDuration, ProgressBar};
 
 use crate::cli::manner::bars_are_drawn;
@@ -14,20 +11,6 @@ use crate::text::{percent, thousands};
 
 /// Images without scores, and damaged ones, that are named on standard error; the others are counted.
 const NAMED: u64 = 20;
-
-/// A flag that is set when the program is asked to stop. Asked again, it stops at once.
-pub fn interruption() -> Result<Arc<AtomicBool>> {
-    let flag = Arc::new(AtomicBool::new(false));
-    let set = flag.clone();
-    let handler = move || {
-        if set.swap(true, Ordering::Relaxed) {
-            std::process::exit(130);
-        }
-        say("note", "stopping after this batch; once more to stop at once");
-    };
-    ctrlc::set_handler(handler).context("cannot listen for Ctrl-C")?;
-    Ok(flag)
-}
 
 /// Shows how far an evaluation is: by a bar on a terminal, by a line now and then elsewhere.
 pub struct Progress {
