@@ -13,6 +13,7 @@
 //! network     the network's input -> logits -> named predictions
 //! features    rows of numbers, one for each of many images -> a file for NumPy or a table
 //! page        what HTML pages are made of
+//! sheet       images and their predictions -> pictures and pages to look at
 //! eval        many images with labels -> accuracy, predictions, report
 //! symmetry    folded weights -> other weights with the same output
 //! cli         the program: what it parses, prints and advises
@@ -55,6 +56,7 @@ mod output;
 mod page;
 mod panics;
 mod random;
+mod sheet;
 mod simd;
 pub mod symmetry;
 mod text;

@@ -1,13 +1,13 @@
 //! The images that a command reads: which they are, and their way to the network, a batch at a time.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
+use std::io::BufReader;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use clap::Args;
 use image::RgbImage;
 use indicatif::ProgressBar;
@@ -15,13 +15,18 @@ use rayon::prelude::*;
 
 use super::arguments::{PictureArgs, positive};
 use super::hints::with_advice;
-use super::print::{info, is_broken_pipe, print, progress_bar, say, say_warning};
+use super::image_list::read_list;
+use super::print::{info, is_broken_pipe, one_line, print, progress_bar, say, say_warning};
 use crate::input::ahead::Ahead;
 use crate::input::decode::Options;
 pub use crate::input::files::ImageName;
 use crate::input::files::{Links, images_below, read_bounded};
 use crate::input::preprocess::{Crop, Preprocess};
+use crate::sheet::Failures;
 use crate::text::thousands;
+
+/// So many of the images that cannot be read are listed in results.
+const LISTED: usize = 1000;
 
 /// Which images are read. Options of a command come before these, which end under a heading of their own.
 #[derive(Args)]
@@ -62,6 +67,11 @@ impl ImageArgs {
         self.image_list.as_deref()
     }
 
+    /// The name of the file or directory on the command line, if there is no more.
+    pub fn only(&self) -> Option<&Path> {
+        self.images.first().filter(|_| self.images.len() == 1 && self.image_list.is_none()).map(PathBuf::as_path)
+    }
+
     /// Finds the images. What is missing is reported at once, before weights are downloaded for its sake. Nothing if
     /// there is no image to go on with, and all that is left is to fail.
     ///
@@ -74,7 +84,7 @@ impl ImageArgs {
             list != Some(stdin) || !self.images.iter().any(|image| image == stdin),
             "standard input cannot be both an image and the list of images"
         );
-        let mut progress = Progress { bar: ProgressBar::hidden(), failed: false };
+        let mut progress = Progress { bar: ProgressBar::hidden(), failures: Failures::default() };
         let mut names = self.images.clone();
         if let Some(list) = list {
             let (before, shown) = (names.len(), list.display());
@@ -136,6 +146,11 @@ impl Images {
         &self.paths
     }
 
+    /// How they are decoded.
+    pub fn options(&self) -> Options {
+        self.options
+    }
+
     /// How they are turned, in words.
     pub fn orientation(&self) -> &'static str {
         if self.options.exif { "turned upright" } else { "as stored" }
@@ -152,8 +167,20 @@ impl Images {
     pub fn run(
         self,
         preprocess: &Preprocess,
-        mut each: impl FnMut(&mut Progress, Batch) -> Result<()>,
+        each: impl FnMut(&mut Progress, Batch) -> Result<()>,
     ) -> Result<ExitCode> {
+        Ok(exit_code(&self.run_to_failures(preprocess, each)?))
+    }
+
+    /// [`Self::run`] that returns what could not be read.
+    ///
+    /// # Errors
+    /// What `each` returns.
+    pub fn run_to_failures(
+        self,
+        preprocess: &Preprocess,
+        mut each: impl FnMut(&mut Progress, Batch) -> Result<()>,
+    ) -> Result<Failures> {
         let Self { paths, options, batch_size, mut progress } = self;
         if paths.len() > batch_size {
             progress.bar = progress_bar(paths.len() as u64, "{wide_bar} {pos}/{len} images {per_sec} {eta}");
@@ -183,8 +210,13 @@ impl Images {
             let (images, waited) = (thousands(paths.len() as u64), all - used);
             format!("{images} images in {all:.3} s: network and output {used:.3} s, waiting for pictures {waited:.3} s")
         });
-        Ok(if progress.failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+        Ok(progress.failures)
     }
+}
+
+/// The exit code says whether every image could be read.
+pub fn exit_code(failures: &Failures) -> ExitCode {
+    if failures.count > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
 impl<'a> Batch<'a> {
@@ -212,8 +244,8 @@ impl<'a> Batch<'a> {
 pub struct Progress {
     /// Hidden where there are few.
     bar: ProgressBar,
-    /// Whether there is an image that could not be read.
-    failed: bool,
+    /// What could not be read.
+    failures: Failures,
 }
 
 impl Progress {
@@ -237,7 +269,10 @@ impl Progress {
 
     /// Says what is wrong, while the others are gone on with.
     fn report(&mut self, error: &anyhow::Error) {
-        self.failed = true;
+        self.failures.count += 1;
+        if self.failures.first.len() < LISTED {
+            self.failures.first.push(one_line(error));
+        }
         self.bar.suspend(|| say("error", &with_advice(error)));
     }
 }
@@ -264,63 +299,6 @@ fn add_directory(directory: &Path, images: &mut Vec<PathBuf>, progress: &mut Pro
     }
 }
 
-/// Adds the names of a list that each end with the byte `end`; the last may do without.
-///
-/// # Errors
-/// If the list cannot be read, or is no list of names with such an end.
-fn read_list(mut list: impl BufRead, end: u8, names: &mut Vec<PathBuf>) -> Result<()> {
-    /// More than any system allows a path.
-    const LONGEST: u64 = 1 << 16;
-    let mut line = Vec::new();
-    for number in 1.. {
-        line.clear();
-        // The limit is for files that are no lists, and devices that have no end.
-        if list.by_ref().take(LONGEST).read_until(end, &mut line)? == 0 {
-            break;
-        }
-        let ended = line.last() == Some(&end);
-        ensure!(
-            ended || (line.len() as u64) < LONGEST,
-            "name {number} is longer than a path can be: no list of images"
-        );
-        let name = if ended { &line[..line.len() - 1] } else { &line[..] };
-        let name = if end == b'\n' { text_line(name, number)? } else { name };
-        if end == 0 && !ended && number == 1 && name.contains(&b'\n') {
-            bail!("no name ends with NUL, which -0 expects; leave it out where each is a line");
-        }
-        if !name.is_empty() {
-            names.push(to_path(name).with_context(|| format!("name {number} is not UTF-8"))?);
-        }
-    }
-    Ok(())
-}
-
-/// A line of a list without what programs of Windows add: a mark before the first, and a carriage return after each.
-///
-/// # Errors
-/// If it cannot be a line of a list in UTF-8.
-fn text_line(line: &[u8], number: u64) -> Result<&[u8]> {
-    if number == 1 && (line.starts_with(&[0xff, 0xfe]) || line.starts_with(&[0xfe, 0xff])) {
-        bail!("a list in UTF-16; save it as UTF-8");
-    }
-    ensure!(!line.contains(&0), "line {number} contains NUL; where NUL ends the names, say so with -0");
-    let line = if number == 1 { line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line) } else { line };
-    Ok(line.strip_suffix(b"\r").unwrap_or(line))
-}
-
-/// A path of these very bytes.
-#[cfg(unix)]
-fn to_path(name: &[u8]) -> Option<PathBuf> {
-    use std::os::unix::ffi::OsStrExt;
-    Some(std::ffi::OsStr::from_bytes(name).into())
-}
-
-/// A path, which has no bytes here.
-#[cfg(not(unix))]
-fn to_path(name: &[u8]) -> Option<PathBuf> {
-    std::str::from_utf8(name).ok().map(PathBuf::from)
-}
-
 /// Reads, decodes, resizes and crops one image. The error does not name it.
 fn load(path: &Path, options: Options, preprocess: &Preprocess) -> Result<Crop> {
     let bytes = match path.as_os_str() == "-" {
@@ -328,57 +306,4 @@ fn load(path: &Path, options: Options, preprocess: &Preprocess) -> Result<Crop> 
         false => read_bounded(File::open(path)?, 0)?,
     };
     Ok(preprocess.crop_of(&bytes, path, options)?)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn list(bytes: &[u8], end: u8) -> Result<Vec<PathBuf>> {
-        let mut names = Vec::new();
-        read_list(bytes, end, &mut names).map(|()| names)
-    }
-
-    #[test]
-    fn names_of_a_list_are_lines() {
-        let names = ["a.png", " b c.png", "d"].map(PathBuf::from);
-        for text in ["a.png\n b c.png\nd\n", "a.png\r\n b c.png\r\nd", "\u{feff}a.png\n\n\r\n b c.png\nd\n\n"] {
-            assert_eq!(list(text.as_bytes(), b'\n').unwrap(), names, "{text:?}");
-        }
-        for text in ["", "\n", "\r\n\n"] {
-            assert!(list(text.as_bytes(), b'\n').unwrap().is_empty());
-        }
-    }
-
-    #[test]
-    fn names_that_end_with_nul_may_contain_anything_else() {
-        let names = ["a\nb.png", "\u{feff}c\r", "d"].map(PathBuf::from);
-        for text in ["a\nb.png\0\u{feff}c\r\0d\0", "a\nb.png\0\0\u{feff}c\r\0d"] {
-            assert_eq!(list(text.as_bytes(), 0).unwrap(), names, "{text:?}");
-        }
-    }
-
-    #[test]
-    #[cfg(unix)]
-    fn names_that_are_not_utf_8_keep_their_bytes() {
-        let names = list(b"\xe9.png\n\xe8.png\n", b'\n').unwrap();
-        assert_eq!(names[0].as_os_str().as_encoded_bytes(), b"\xe9.png");
-        assert_eq!(names[1].as_os_str().as_encoded_bytes(), b"\xe8.png");
-    }
-
-    #[test]
-    fn what_is_no_list_is_refused() {
-        let long = vec![b'a'; 1 << 17];
-        let cases = [
-            (&b"a.png\nb.png\0c.png\n"[..], b'\n', "line 2 contains NUL"),
-            (b"a.png\nb.png\n", 0, "no name ends with NUL"),
-            (b"\xff\xfea\0.\0p\0\n\0", b'\n', "UTF-16"),
-            (&long, b'\n', "longer than a path"),
-            (&long, 0, "longer than a path"),
-        ];
-        for (text, end, part) in cases {
-            let error = list(text, end).unwrap_err().to_string();
-            assert!(error.contains(part), "{error}");
-        }
-    }
 }

@@ -10,7 +10,7 @@
 //! symmetry, bench, convert           a command each: its arguments, and what it does with them
 //! models, devices, cache             what is known, what computes, what is kept
 //! completions, man                   what shells and `man` read of the arguments
-//! images                             which images are read, and their way to the network
+//! images, image_list                 which images are read, and their way to the network
 //! loading, data_sets                 what is shown while weights and data sets are made ready
 //! manner                             how much is said, and how it looks
 //! print, output, hints, threads,
@@ -29,6 +29,7 @@ mod devices;
 mod eval;
 mod features;
 mod hints;
+mod image_list;
 mod images;
 mod interruption;
 mod loading;

@@ -6,6 +6,7 @@
 //!
 //! ```text
 //! classifier    the network with its preprocessing and the names of its outputs: what most callers use
+//! class_map     where the network looked: the logit of a class, place by place
 //! load          a checkpoint -> the network
 //! packed_file   keeps the network as it is packed, which makes the second time fast
 //! packed_kind   what a file of those is made for, in its name
@@ -21,6 +22,7 @@
 
 mod batching;
 pub(crate) mod bench;
+pub(crate) mod class_map;
 pub(crate) mod classifier;
 pub(crate) mod cpu;
 pub(crate) mod device;
@@ -32,6 +34,7 @@ mod packed_file;
 pub(crate) mod packed_kind;
 pub(crate) mod precision;
 
+pub use class_map::Explanation;
 pub use classifier::{Classifier, Prediction};
 pub use device::DeviceChoice;
 pub use precision::Precision;

@@ -303,7 +303,7 @@ impl QLNet {
     }
 
     /// What `run` makes of the images, of no more at a time than run well together.
-    fn in_parts(&self, images: &Tensor, run: impl Fn(&Tensor) -> Result<Tensor>) -> Result<Tensor> {
+    pub(super) fn in_parts(&self, images: &Tensor, run: impl Fn(&Tensor) -> Result<Tensor>) -> Result<Tensor> {
         let (n, _, height, width) = images.dims4()?;
         let at_once = images_at_once(&self.config, images.device(), height, width);
         if n <= at_once {
@@ -311,6 +311,11 @@ impl QLNet {
         }
         let parts = (0..n).step_by(at_once).map(|start| run(&images.narrow(0, start, at_once.min(n - start))?));
         Tensor::cat(&parts.collect::<Result<Vec<_>>>()?, 0)
+    }
+
+    /// Logits of features `[n, num_features]`, or of what single places have instead.
+    pub(super) fn logits_of(&self, features: &Tensor) -> Result<Tensor> {
+        self.head.forward(features)
     }
 
     /// [`Self::forward`] that shows the output of every step, `stem`, `layer1.0`, ..., `act`, NHWC, of all images at once.
