@@ -336,3 +336,33 @@ fn help_and_version_are_where_they_are_looked_for() {
     assert!(error(&[DIGIT]).contains(&format!("tip: what is in pictures, says `qlnet classify {DIGIT}`")));
     assert!(!error(&["nowhere.png"]).contains("tip: "));
 }
+
+/// What `-h` says fits a screen, a line for each option; what `--help` says ends in examples.
+#[test]
+fn short_help_is_a_screen_and_long_help_has_everything() {
+    let qlnet = Qlnet::new();
+    for command in commands() {
+        let [short, long] = ["-h", "--help"].map(|help| stdout(&qlnet.run(&[&command, help])));
+        let most = if command == "eval" { 50 } else { 44 };
+        assert!(short.lines().count() <= most, "{command}: {} lines\n{short}", short.lines().count());
+        for line in short.lines() {
+            assert!(line.chars().count() <= 100, "{command}: {line}");
+            // A line that only goes on is indented further than options are.
+            assert!(!line.starts_with("          ") || line.trim_start().starts_with("--"), "{command}: {line}");
+        }
+        let examples = long.split("\nExamples:\n").nth(1).unwrap_or_else(|| panic!("{command}: {long}"));
+        assert!(examples.lines().all(|line| line.starts_with("  ") && line.len() <= 100), "{command}: {examples}");
+        assert!(examples.contains(&format!("qlnet {command}")), "{command}: {examples}");
+        let options = |help: &str| -> Vec<String> {
+            let names = help.lines().filter(|line| line.trim_start().starts_with('-'));
+            let name = |line: &str| Some(line.split("--").nth(1)?.split([' ', ',']).next()?.to_string());
+            names.filter_map(name).collect()
+        };
+        let (few, all) = (options(&short), options(&long));
+        assert!(few.iter().all(|option| all.contains(option)), "{command}");
+    }
+    let families = stdout(&qlnet.run(&["symmetry", "--help"]));
+    let wrong = stderr(&qlnet.run(&["symmetry", "--family", "x"]));
+    let list = wrong.split("[possible values: ").nth(1).unwrap().split(']').next().unwrap();
+    assert!(list.split(", ").all(|family| families.contains(family)), "{list}");
+}
