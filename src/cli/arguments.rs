@@ -169,7 +169,7 @@ pub struct LayoutArgs {
     /// The split of a folder that has several
     ///
     /// validation unless set.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", hide_short_help = true)]
     pub split: Option<String>,
     /// The column of images
     ///
