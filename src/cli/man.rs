@@ -12,6 +12,7 @@ use clap_mangen::roff::{Inline, Roff, bold, italic, roman};
 use super::print::say;
 use crate::error::Error;
 use crate::output::Output;
+use crate::page::date;
 
 /// Write the manual pages into a folder
 ///
@@ -65,9 +66,10 @@ pub fn run(args: &ManPages, mut program: Command) -> Result<ExitCode> {
     let pages: Vec<_> = std::iter::once(&program).chain(commands).collect();
     let names: Vec<_> = pages.iter().map(|page| name(page)).collect();
     let date = date(seconds());
+    let date = date.split(' ').next().unwrap_or_default();
     for (page, name) in pages.iter().zip(&names) {
         let others = names.iter().filter(|other| *other != name).map(String::as_str).collect::<Vec<_>>();
-        let text = render(page, &date, &others);
+        let text = render(page, date, &others);
         Output::create(&args.dir.join(format!("{name}.1")))?.write(text.as_bytes())?;
     }
     say("note", &format!("{} pages are in {}", pages.len(), args.dir.display()));
@@ -242,36 +244,4 @@ fn plain(text: &StyledStr) -> String {
 fn seconds() -> u64 {
     let named = std::env::var("SOURCE_DATE_EPOCH").ok().and_then(|seconds| seconds.parse().ok());
     named.unwrap_or_else(|| SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs()))
-}
-
-/// `2026-11-26`: the day in the Gregorian calendar, as Howard Hinnant's `civil_from_days` has it.
-fn date(seconds: u64) -> String {
-    let days = seconds / 86400 + 719_468;
-    let (era, day_of_era) = (days / 146_097, days % 146_097);
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted + 2) / 5 + 1;
-    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
-    let year = 400 * era + year_of_era + u64::from(month <= 2);
-    format!("{year:04}-{month:02}-{day:02}")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn days_have_dates() {
-        // date -u -d @951782400 +%F
-        let days = [
-            (0, "1970-01-01"),
-            (951_782_400, "2000-02-29"),
-            (1_735_689_599, "2024-12-31"),
-            (4_107_542_400, "2100-03-01"),
-        ];
-        for (seconds, day) in days {
-            assert_eq!(date(seconds), day);
-        }
-    }
 }

@@ -63,9 +63,9 @@ struct Entry {
 /// Lists the models.
 pub fn run(args: &Models) -> Result<ExitCode> {
     let (hub, mut kept) = (Hub::from_env(), kept());
-    let entries = MODELS.iter().map(|model| entry(model, &hub, &mut kept));
+    let mut entries = MODELS.iter().map(|model| entry(model, &hub, &mut kept));
     if args.json {
-        entries.map(|entry| print(&to_json(&entry)?)).collect::<Result<()>>()?;
+        entries.try_for_each(|entry| print(&to_json(&entry)?))?;
     } else {
         print(&table(&entries.collect::<Vec<_>>()))?;
     }

@@ -2,8 +2,8 @@
 
 use std::collections::HashSet;
 use std::fmt;
-use std::fs::{self, File, Metadata};
-use std::io::{self, ErrorKind, Read};
+use std::fs::{self, Metadata};
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -14,9 +14,6 @@ use crate::digest::is_sha256;
 
 /// What is made for other CPUs is let be until nobody has used it for so long.
 const FORGOTTEN: Duration = Duration::from_secs(30 * 24 * 3600);
-
-/// What a packed network begins with.
-pub(crate) const PACKED_MAGIC: &[u8; 8] = b"QLNETPKD";
 
 /// A file that this program keeps.
 pub(crate) struct KeptFile {
@@ -114,7 +111,7 @@ fn kind(path: &Path) -> Option<Kind> {
     let sha256 = sha256.to_string();
     match rest.rsplit_once('.') {
         Some((version, "safetensors")) if is_version(version) => Some(Kind::Folded { sha256, version: version.into() }),
-        Some((kind, PACKED)) if is_packed(path) => Some(Kind::Packed { sha256, kind: kind.into() }),
+        Some((kind, PACKED)) if is_packed(kind) => Some(Kind::Packed { sha256, kind: kind.into() }),
         None if rest == EXTENSION => Recorded::read(path).ok().map(Kind::Hash),
         _ => None,
     }
@@ -125,9 +122,10 @@ fn is_version(text: &str) -> bool {
     text.strip_prefix('v').is_some_and(|digits| !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()))
 }
 
-fn is_packed(path: &Path) -> bool {
-    let mut start = [0; PACKED_MAGIC.len()];
-    File::open(path).and_then(|mut file| file.read_exact(&mut start)).is_ok() && start == *PACKED_MAGIC
+/// `v1-folded-v1-`, and more words: by the name alone, because to look into a file is to use it.
+fn is_packed(kind: &str) -> bool {
+    let words: Vec<&str> = kind.split('-').collect();
+    matches!(words.as_slice(), [version, "folded", folded, _, ..] if is_version(version) && is_version(folded))
 }
 
 /// Why each of the files is of no use, if it is not. What was written in the last minutes is let be: the process that
@@ -170,14 +168,15 @@ pub(crate) fn useless(files: &[KeptFile], uses: &Uses, now: SystemTime) -> Vec<O
 mod tests {
     use super::*;
     use crate::kept::remembered_hash::RememberedHash;
+    use std::fs::File;
 
     const OTHER: &str = "1123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
     const KNOWN: &str = "2123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
     fn uses() -> Uses<'static> {
         let packed = |kind: &str| match kind {
-            "here" => None,
-            "elsewhere" => Some(Useless::OtherCpu),
+            "v1-folded-v7-here" => None,
+            "v1-folded-v7-elsewhere" => Some(Useless::OtherCpu),
             _ => Some(Useless::OldFormat),
         };
         Uses { folded: "v7", packed, registered: vec![KNOWN] }
@@ -206,25 +205,27 @@ mod tests {
 
     #[test]
     fn what_is_of_no_use_is_found() {
-        let magic: &[u8] = PACKED_MAGIC;
         let old_hash = format!("v1 {OTHER} 1 2 3 4 5 0a1b2c3d\n");
         let files = [
             (format!(".{KNOWN}.v7.safetensors.AbC123.tmp"), &b"half"[..], Some(Useless::Abandoned)),
-            (format!("{OTHER}.here.packed"), magic, Some(Useless::NoCheckpoint)),
+            (format!("{OTHER}.v1-folded-v7-here.packed"), b"network", Some(Useless::NoCheckpoint)),
             (format!("{OTHER}.hash"), old_hash.as_bytes(), Some(Useless::OldFormat)),
             (format!("{OTHER}.v7.safetensors"), b"weights", Some(Useless::NoCheckpoint)),
-            (format!("{KNOWN}.elsewhere.packed"), magic, None),
-            (format!("{KNOWN}.here.packed"), magic, None),
-            (format!("{KNOWN}.old.packed"), magic, Some(Useless::OldFormat)),
+            (format!("{KNOWN}.v1-folded-v7-elsewhere.packed"), b"network", None),
+            (format!("{KNOWN}.v1-folded-v7-here.packed"), b"network", None),
+            (format!("{KNOWN}.v0-folded-v7-here.packed"), b"network", Some(Useless::OldFormat)),
             (format!("{KNOWN}.v6.safetensors"), b"weights", Some(Useless::OldFormat)),
             (format!("{KNOWN}.v7.safetensors"), b"weights", None),
         ];
         let all: Vec<_> = files.iter().map(|(name, content, _)| (name.clone(), *content)).collect();
-        let expected: Vec<_> =
+        let mut expected: Vec<_> =
             files.iter().filter_map(|(name, _, useless)| Some((name.clone(), (*useless)?))).collect();
+        expected.sort_by(|a, b| a.0.cmp(&b.0));
         assert_eq!(found(directory(&all, 1).path()), expected);
         let later = found(directory(&all, 31).path());
-        assert!(later.contains(&(format!("{KNOWN}.elsewhere.packed"), Useless::OtherCpu)) && later.len() == 7);
+        assert!(
+            later.contains(&(format!("{KNOWN}.v1-folded-v7-elsewhere.packed"), Useless::OtherCpu)) && later.len() == 7
+        );
         let fresh = tempfile::tempdir().unwrap();
         all.iter().for_each(|(name, content)| fs::write(fresh.path().join(name), content).unwrap());
         assert_eq!(found(fresh.path()), [], "whoever wrote this may not be done");
@@ -234,7 +235,7 @@ mod tests {
     fn other_programs_files_are_not_listed() {
         let foreign: [(String, &[u8]); 6] = [
             ("notes.txt".into(), b""),
-            (format!("{OTHER}.here.packed"), b"not a network"),
+            (format!("{OTHER}.here.packed"), b""),
             (format!("{OTHER}.hash"), b"0123  file.txt\n"),
             (format!("{OTHER}.safetensors"), b""),
             (format!("{}.v7.safetensors", &OTHER[1..]), b""),
@@ -249,7 +250,8 @@ mod tests {
     /// A checkpoint that is where it was keeps its copies; without it, all that is of it goes.
     #[test]
     fn copies_stay_with_their_checkpoint() {
-        let names = [(format!("{OTHER}.v7.safetensors"), &b"w"[..]), (format!("{OTHER}.here.packed"), PACKED_MAGIC)];
+        let names =
+            [(format!("{OTHER}.v7.safetensors"), &b"w"[..]), (format!("{OTHER}.v1-folded-v7-here.packed"), b"network")];
         let dir = directory(&names, 1);
         let elsewhere = tempfile::tempdir().unwrap();
         let checkpoint = elsewhere.path().join("weights.pth");

@@ -39,7 +39,6 @@ use memmap2::Mmap;
 use serde::{Deserialize, Serialize};
 
 use crate::digest::sha256_of;
-use crate::kept::inventory::PACKED_MAGIC as MAGIC;
 use crate::kept::remembered_hash::RememberedHash;
 use crate::kept::{PACKED, replace_with};
 use crate::network::cpu::operand::{Format, Products};
@@ -48,6 +47,8 @@ use crate::network::model::QLNet;
 use crate::network::packed_kind::PackedKind;
 use crate::network::precision::Precision;
 use crate::weights::config::Config;
+
+const MAGIC: &[u8; 8] = b"QLNETPKD";
 
 /// Bytes before the header.
 const PREFIX: usize = 20;
