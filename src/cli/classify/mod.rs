@@ -31,11 +31,12 @@ use super::print::{is_broken_pipe, print, to_json};
 use crate::error;
 use crate::network::{Classifier, Explanation};
 
-/// Say what is in pictures.
+/// Say what is in pictures
 ///
 /// Prints the most likely classes of every image with their probabilities. An image that cannot be
 /// read is reported and the others are still classified; the exit code is then 1.
 #[derive(Args)]
+#[command(after_long_help = EXAMPLES)]
 pub struct Classify {
     /// How many classes to print for an image
     #[arg(short = 'k', long, default_value_t = 5, value_name = "K", value_parser = positive)]
@@ -79,6 +80,16 @@ pub struct Classify {
     #[command(flatten)]
     pub model: ModelArgs,
 }
+
+const EXAMPLES: &str = "\
+Examples:
+  qlnet classify photo.png                          its five most likely classes
+  qlnet classify holidays --report sheet.html       a page of a folder, with maps on demand
+  qlnet classify photo.png --explain maps           pictures of where the network looked
+  qlnet classify holidays --json | jq -r '[.image, .predictions[0].label] | @tsv'
+  find . -name '*.jpg' -print0 | qlnet classify --image-list - -0 --csv > classes.csv
+  curl -s https://example.org/cat.jpg | qlnet classify -
+  qlnet classify samples/digits/3-45.png --model qlnet-digits      no download";
 
 /// Classifies the pictures that the arguments name.
 pub fn run(args: &Classify) -> Result<ExitCode> {
