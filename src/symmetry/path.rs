@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::check::Subject;
+use super::check::{Compared, Subject};
 use super::families::{Family, Subgroup, rng};
 use super::refused;
 use crate::error::{Error, Result};
@@ -77,7 +77,7 @@ fn subgroups(
 
 fn place(subject: &Subject, subgroups: &[Subgroup], t: f64) -> Result<Step> {
     let elements = subgroups.iter().map(|subgroup| subgroup(t)).collect::<Result<Vec<_>>>()?;
-    let (change, control_logit_change) = subject.compare_with_control(&elements)?;
+    let Compared { change, control_logit_change, .. } = subject.compare_with_control(&elements)?;
     Ok(Step { t, weight_change: change.weight_change, logit_change: change.logit_change, control_logit_change })
 }
 
