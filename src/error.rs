@@ -202,8 +202,8 @@ pub enum DatasetProblem {
     MixedForms,
     /// Images are not in class folders, and no file has their labels.
     NoLabels,
-    /// A class map is given for images that are not in class folders, and have no labels with them.
-    ClassMapWithoutFolders,
+    /// The numbers in a file of labels may be indices, or those of ILSVRC's development kit.
+    Numbers,
     /// A file of labels or classes cannot be understood, or does not fit the images or the model.
     Labels,
     /// Images show classes that are none of the outputs that are scored.

@@ -11,6 +11,7 @@
 //! hub         the name of a file or a data set on the Hugging Face hub -> files on this machine
 //! weights     a model's name or a checkpoint file -> folded weights
 //! network     the network's input -> logits -> named predictions
+//! page        what HTML pages are made of
 //! eval        many images with labels -> accuracy, predictions, report
 //! symmetry    folded weights -> other weights with the same output
 //! cli         the program: what it parses, prints and advises
@@ -49,6 +50,7 @@ pub mod internals;
 mod kept;
 pub mod network;
 mod output;
+mod page;
 mod panics;
 mod random;
 mod simd;

@@ -9,8 +9,10 @@ use std::path::{Path, PathBuf};
 
 use eval_support::{HELD_OUT, held_out, json, messages, rows};
 use qlnet::eval::dataset::Listing;
+use qlnet::weights::{Config, Weights};
+use serde_json::Value;
 use support::fixture;
-use support::program::{Qlnet, assert_error, not_found};
+use support::program::{Qlnet, assert_error, not_found, stderr};
 
 /// The file of predictions of a run, and what it says on standard error.
 fn predictions(qlnet: &Qlnet, data: &Path, name: &str, args: &[&str]) -> (String, String) {
@@ -194,4 +196,32 @@ fn archives_that_are_cut_compressed_or_none_are_refused() {
     refused(&qlnet.file("noise.tar", &[7; 5000]), &["neither a directory nor a tar archive"]);
     let twice = [&archive[..entries], &archive[..]].concat();
     refused(&qlnet.file("twice.tar", &twice), &["is in the archive twice"]);
+}
+
+/// A list of the development kit is asked about, and its map says what the numbers mean.
+#[test]
+fn numbers_of_the_development_kit_need_its_map() {
+    let qlnet = Qlnet::new();
+    // A network with ImageNet's classes; what it says of digits does not matter here.
+    let weights = Weights::random(&Config { num_classes: 1000, ..Config::qlnet_digits() }, 1).unwrap();
+    let weights = qlnet.file("thousand.safetensors", &weights.to_safetensors().unwrap());
+    let (flat, _) = qlnet.flat("flat", 3);
+    fs::write(flat.join("ILSVRC2012_validation_ground_truth.txt"), "490\n361\n171\n").unwrap();
+    let map = qlnet.file("map_clsloc.txt", b"n02119789 171 kit_fox\nn01440764 361 tench\nn01751748 490 sea_snake\n");
+    let rows = qlnet.path("rows.jsonl");
+    let run = |args: &[&str]| {
+        let flat = flat.to_str().unwrap();
+        let common = ["eval", flat, "--crop", "64", "--weights", weights.to_str().unwrap()];
+        qlnet.run(&[&common[..], &["--predictions", rows.to_str().unwrap()], args].concat())
+    };
+    assert_error(&run(&[]), &["ground_truth.txt", "indices from 0", "--zero-based", "--class-map"]);
+    for (args, expected) in
+        [(&["--zero-based"][..], [490, 361, 171]), (&["--class-map", map.to_str().unwrap()], [65, 0, 278])]
+    {
+        let output = run(args);
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        let rows = fs::read_to_string(&rows).unwrap();
+        let label = |row: &str| serde_json::from_str::<Value>(row).unwrap()["label"].as_u64().unwrap();
+        assert_eq!(rows.lines().map(label).collect::<Vec<_>>(), expected);
+    }
 }

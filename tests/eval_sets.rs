@@ -158,3 +158,23 @@ fn an_interrupted_run_goes_on_with_all_sets() {
     assert_eq!(images, whole.iter().map(|images| (images, &Value::Bool(true))).collect::<Vec<_>>());
     assert_eq!(lines[0]["seconds"], Value::Null);
 }
+
+/// A path without `--imagenet-val` is one set. Several are what a shell has made of a pattern with braces.
+#[test]
+fn one_set_needs_no_option() {
+    let qlnet = Qlnet::new();
+    let named = qlnet.eval(Path::new(HELD_OUT), &["--json", "--limit", "20"]);
+    let plain = qlnet.run(&["eval", HELD_OUT, DIGITS[0], DIGITS[1], "--json", "--limit", "20"]);
+    let [named, plain] = [named, plain].map(|output| json(&output));
+    for key in ["images", "top1", "loss", "data"] {
+        assert_eq!(named[key], plain[key], "{key}");
+    }
+    for args in [&["eval", "x-0.tar", "x-1.tar"][..], &["eval", "--imagenet-val", "x-0.tar", "x-1.tar"]] {
+        let output = qlnet.run(args);
+        assert_eq!(output.status.code(), Some(2));
+        assert!(stderr(&output).contains("tip: quote the names of several files"), "{}", stderr(&output));
+    }
+    let output = qlnet.run(&["eval"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("<PATH>"), "{}", stderr(&output));
+}

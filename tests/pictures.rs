@@ -3,14 +3,16 @@
 
 mod support;
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::process::{Output, Stdio};
 
 use image::RgbImage;
 use qlnet::input::Preprocess;
 use qlnet::input::{Options, decode};
 use serde_json::Value;
 use support::fixture;
-use support::program::{DIGITS, Qlnet, stderr, stdout};
+use support::program::{DIGITS, Qlnet, assert_error, not_found, records, stderr, stdout};
 
 /// As the pixels lie in the file.
 const STORED: Options = Options { exif: false, strict: false, max_pixels: qlnet::input::MAX_PIXELS };
@@ -154,4 +156,91 @@ fn eval_counts_damaged_files_or_refuses_them() {
         "{}",
         stderr(&output)
     );
+}
+
+/// Runs classify with something on its standard input.
+fn classify_with_input(qlnet: &Qlnet, args: &[&str], input: &[u8]) -> Output {
+    let mut command = qlnet.command();
+    command.args(["classify", "--json", "-k", "1"]).args(DIGITS).args(args);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    // A program that refuses its arguments does not read.
+    let _ = child.stdin.take().unwrap().write_all(input);
+    child.wait_with_output().unwrap()
+}
+
+fn images(output: &Output) -> Vec<String> {
+    records(output).iter().map(|record| record["image"].as_str().unwrap().into()).collect()
+}
+
+#[test]
+fn images_are_named_by_a_list() {
+    let qlnet = Qlnet::new();
+    let (three, one) = ("samples/digits/3-45.png", "samples/digits/1-21.png");
+    let list = qlnet.file("list.txt", format!("{one}\r\n\r\n{three}").as_bytes());
+    let list = list.to_str().unwrap();
+    let run = |args: &[&str], input: &str| classify_with_input(&qlnet, args, input.as_bytes());
+    let output = run(&["--image-list", list], "");
+    assert_eq!((output.status.code(), stderr(&output).as_str()), (Some(0), ""));
+    assert_eq!(images(&output), [one, three]);
+    // Those of the command line come first, and a directory stands for its images.
+    let output = run(&[three, "--image-list", "-"], &format!("samples/digits\n{one}\n"));
+    assert_eq!((output.status.code(), stderr(&output).as_str()), (Some(0), ""));
+    let found = images(&output);
+    assert_eq!((found.len(), &*found[0], &*found[11]), (12, three, one));
+    // Standard input may be an image of the list, unless it is the list.
+    let digit = std::fs::read(three).unwrap();
+    let list = qlnet.file("with-stdin.txt", format!("{one}\n-\n").as_bytes());
+    let output = classify_with_input(&qlnet, &["--image-list", list.to_str().unwrap()], &digit);
+    assert_eq!((output.status.code(), images(&output)), (Some(0), vec![one.into(), "-".into()]));
+    // What is not there is told, and the others are classified.
+    let output = run(&["--image-list", "-"], &format!("nowhere.png\n{three}\n"));
+    assert_eq!((output.status.code(), images(&output)), (Some(1), vec![three.into()]));
+    assert!(stderr(&output).starts_with("error: nowhere.png: ") && stderr(&output).lines().count() == 1);
+}
+
+#[test]
+#[cfg(unix)]
+fn names_with_newlines_survive_in_a_list() {
+    use std::os::unix::ffi::OsStrExt;
+    let qlnet = Qlnet::new();
+    let digit = std::fs::read("samples/digits/3-45.png").unwrap();
+    let plain = qlnet.file("new\nline.png", &digit);
+    let mut list = [plain.as_os_str().as_bytes(), b"\0"].concat();
+    let mut expected = vec![plain.to_str().unwrap().to_string()];
+    // Other systems refuse such names.
+    if cfg!(target_os = "linux") {
+        let other = qlnet.home.path().join(std::ffi::OsStr::from_bytes(b"\xe9\r.png"));
+        std::fs::write(&other, &digit).unwrap();
+        list.extend(other.as_os_str().as_bytes());
+        expected.push(other.to_str().map_or(other.display().to_string(), String::from));
+    }
+    for flag in ["-0", "--null"] {
+        let output = classify_with_input(&qlnet, &["--image-list", "-", flag], &list);
+        assert_eq!((output.status.code(), stderr(&output).as_str()), (Some(0), ""));
+        assert_eq!(images(&output), expected);
+    }
+}
+
+#[test]
+fn lists_that_make_no_sense_are_refused() {
+    let qlnet = Qlnet::new();
+    let run = |args: &[&str], input: &[u8]| classify_with_input(&qlnet, args, input);
+    let list = ["--image-list", "-"];
+    assert_error(&run(&["-", "--image-list", "-"], b"a.png\n"), &["standard input cannot be both"]);
+    assert_error(&run(&list, b"samples/digits/3-45.png\n-\n"), &["standard input is the list"]);
+    assert_error(&run(&list, b""), &["-: no names in this list of images"]);
+    assert_error(&run(&list, b"\n\n"), &["no names in this list"]);
+    assert_error(&run(&list, b"a.png\0b.png\0"), &["standard input: line 1 contains NUL", "-0"]);
+    assert_error(&run(&["--image-list", "-", "-0"], b"a.png\nb.png\n"), &["no name ends with NUL"]);
+    assert_error(&run(&["--image-list", "no-such.txt"], b""), &["cannot read no-such.txt", &not_found("no-such.txt")]);
+    // A picture instead of a list of them.
+    let output = run(&["--image-list", "samples/digits/3-45.png"], b"");
+    assert_error(&output, &["samples/digits/3-45.png: "]);
+    assert!(stdout(&output).is_empty());
+    // An empty list beside an image is an error too, and the image is classified.
+    let output = run(&["samples/digits/3-45.png", "--image-list", "-"], b"");
+    assert_eq!((output.status.code(), records(&output).len()), (Some(1), 1));
+    // -0 is about the list.
+    let output = run(&["samples/digits/3-45.png", "-0"], b"");
+    assert!(output.status.code() == Some(2) && stderr(&output).contains("--image-list"), "{}", stderr(&output));
 }

@@ -40,7 +40,9 @@ fn advice(error: &Error) -> Option<String> {
                  --labels"
             }
             DatasetProblem::MixedForms => "keep one form, or name the labels of all with --labels",
-            DatasetProblem::ClassMapWithoutFolders => "--class-map is for class folders",
+            DatasetProblem::Numbers => {
+                "say --zero-based if they are indices, or name the kit's map_clsloc.txt with --class-map"
+            }
             DatasetProblem::NoLabels => "name a list of labels with --labels",
             DatasetProblem::OwnLabels => {
                 "say which classes they are with --class-map, or name the label of each image with --labels"

@@ -7,6 +7,7 @@
 //! ```text
 //! arguments                          what several commands take
 //! classify, eval, symmetry, bench    a command each: its arguments, and what it does with them
+//! images                             which images are read, and their way to the network
 //! loading, data_sets                 what is shown while weights and data sets are made ready
 //! print, output, hints, threads      what they call besides
 //! ```
@@ -17,6 +18,7 @@ mod classify;
 mod data_sets;
 mod eval;
 mod hints;
+mod images;
 mod loading;
 mod output;
 mod print;
@@ -117,7 +119,12 @@ pub fn main() -> ExitCode {
 /// Whether a shell has made several arguments of one, and the second is the name of a file that can be a part of a set.
 fn is_unquoted_pattern(error: &clap::Error) -> bool {
     let Some(ContextValue::String(argument)) = error.get(ContextKind::InvalidArg) else { return false };
-    error.kind() == ErrorKind::UnknownArgument && [".tar", ".parquet"].iter().any(|ending| argument.ends_with(ending))
+    match error.kind() {
+        ErrorKind::UnknownArgument => [".tar", ".parquet"].iter().any(|ending| argument.ends_with(ending)),
+        // A second set beside the one that has a name.
+        ErrorKind::ArgumentConflict => argument == "[PATH]",
+        _ => false,
+    }
 }
 
 /// The files that an argument with `*` or `?` stands for, in order; without any, or if there are none, the argument

@@ -18,13 +18,13 @@
 //! ```
 //! use std::ops::ControlFlow;
 //!
-//! use qlnet::eval::dataset::{Classes, Dataset, Listing, Selection};
+//! use qlnet::eval::dataset::{Classes, Dataset, LabelFiles, Listing, Selection};
 //! use qlnet::eval::{Pipeline, Tally, evaluate};
 //! use qlnet::{Classifier, Error};
 //!
 //! let classifier = Classifier::from_model("qlnet-digits")?;
 //! let images = Listing::new("samples/digits-held-out.tar".as_ref())?;
-//! let dataset = Dataset::new(images, &Classes::new(classifier.labels()), None, None)?;
+//! let dataset = Dataset::new(images, &Classes::new(classifier.labels()), LabelFiles::default())?;
 //! let dataset = dataset.select(Selection::First(40));
 //! let mut tally = Tally::default();
 //! evaluate(&classifier, &dataset, 0..dataset.images(), Pipeline::default(), |rows| {

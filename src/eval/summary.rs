@@ -32,6 +32,12 @@ pub struct Summary<'a> {
     /// Lower and upper end of its 95 % interval.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub real_interval: Option<[f64; 2]>,
+    /// Share of the images of whose five most likely classes one is among their labels in ImageNet-ReaL.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub real_top5: Option<f64>,
+    /// Lower and upper end of its 95 % interval.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub real_top5_interval: Option<[f64; 2]>,
     /// Images that have labels in ImageNet-ReaL.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub real_images: Option<u64>,
@@ -69,6 +75,8 @@ impl<'a> Summary<'a> {
             top5_interval: interval(tally.top5()),
             real: value(tally.real()),
             real_interval: interval(tally.real()),
+            real_top5: value(tally.real_top5()),
+            real_top5_interval: interval(tally.real_top5()),
             real_images: (tally.real_images > 0).then_some(tally.real_images),
             loss: tally.loss(),
             calibration_error: tally.calibration_error(),

@@ -37,6 +37,8 @@ pub struct Tally {
     pub real_images: u64,
     /// Images whose most likely class is one of their labels in ImageNet-ReaL.
     pub real: u64,
+    /// Images of whose five most likely classes one is among their labels in ImageNet-ReaL.
+    pub real_top5: u64,
     /// By label.
     pub classes: HashMap<u32, ClassTally>,
     /// By label and by the class that was found instead.
@@ -143,6 +145,7 @@ impl Tally {
         let real = real.map_or(&[][..], |real| real.of(&row.path));
         self.real_images += u64::from(!real.is_empty());
         self.real += u64::from(real.contains(&predicted));
+        self.real_top5 += u64::from(scores.top.iter().any(|(class, _)| real.contains(class)));
         if scores.rank > 1 {
             self.add_mistake(row, label, scores);
         }
@@ -180,6 +183,12 @@ impl Tally {
     /// no such image.
     pub fn real(&self) -> Option<Accuracy> {
         Accuracy::new(self.real, self.real_images)
+    }
+
+    /// Share of the images with labels in ImageNet-ReaL of whose five most likely classes one is among them, as timm's
+    /// validate.py counts it; `None` if there is no such image.
+    pub fn real_top5(&self) -> Option<Accuracy> {
+        Accuracy::new(self.real_top5, self.real_images)
     }
 
     /// Mean cross-entropy, in nats; `None` if there is no image.

@@ -27,8 +27,10 @@ pub struct Eval {
     /// either; or Parquet files or WebDataset shards, or the folder that they are in
     /// ('val-{00..63}.tar' stands for all of them); or hf:OWNER/NAME[@REVISION][:SPLIT], a data set on the
     /// hub, which is downloaded; or a folder of ImageNet-C, with a folder per corruption and severity.
-    /// May be given several times.
-    #[arg(long, visible_alias = "data", value_name = "PATH", required_unless_present_any = ["merge", "compare"])]
+    #[arg(value_name = "PATH", required_unless_present_any = ["imagenet_val", "merge", "compare"])]
+    pub path: Option<PathBuf>,
+    /// The images, by name; several times for several sets
+    #[arg(long, visible_alias = "data", value_name = "PATH", conflicts_with = "path")]
     pub imagenet_val: Vec<PathBuf>,
     #[command(flatten)]
     pub layout: LayoutArgs,
@@ -61,10 +63,19 @@ pub struct LabelArgs {
     /// are found beside the images.
     #[arg(long, value_name = "FILE")]
     pub labels: Option<PathBuf>,
-    /// What class each folder is, where their names do not say: lines of a folder and a class, or of
-    /// only a folder, from class 0 on.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["labels", "merge"])]
+    /// What class each folder, label or number is
+    ///
+    /// Lines of a folder and a class, or of only a folder, from class 0 on. For labels of Parquet files and shards, of
+    /// a label, or its name, and a class; for numbers in --labels, of a number and a class, or map_clsloc.txt of
+    /// ILSVRC's development kit.
+    #[arg(long, value_name = "FILE", conflicts_with = "merge")]
     pub class_map: Option<PathBuf>,
+    /// Numbers in --labels are indices, from 0
+    ///
+    /// A list of numbers without a 0 may be one of ILSVRC's development kit, which counts from 1 in another order: it is
+    /// refused unless this is said, or --class-map.
+    #[arg(long, conflicts_with_all = ["class_map", "merge"])]
+    pub zero_based: bool,
     /// Score images among the classes that the data set has images of, and not among all that the model
     /// has: so are ImageNet-A and ImageNet-R scored. What is there is found out before --limit, --sample
     /// and --shard.
@@ -138,6 +149,13 @@ pub struct ResultArgs {
         "resume", "merge", "per_class", "skip_errors",
     ])]
     pub compare: Vec<PathBuf>,
+}
+
+impl Eval {
+    /// The sets of images that were named.
+    pub fn sets(&self) -> &[PathBuf] {
+        self.path.as_ref().map_or(&self.imagenet_val, std::slice::from_ref)
+    }
 }
 
 impl PartArgs {

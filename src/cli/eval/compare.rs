@@ -24,7 +24,7 @@ const NAMED: usize = 5;
 pub fn run(args: &Eval, a: &Path, b: &Path) -> Result<ExitCode> {
     let report = &args.results.report;
     ensure!(
-        args.imagenet_val.is_empty() || report.is_some(),
+        args.sets().is_empty() || report.is_some(),
         "with --compare, --imagenet-val is where --report takes its pictures from; name a file with --report"
     );
     ensure_ending(report, &["html", "htm"], "the name of a report")?;
@@ -32,8 +32,8 @@ pub fn run(args: &Eval, a: &Path, b: &Path) -> Result<ExitCode> {
     let output = create(report)?;
     let comparison = Comparison::open(a, b)?;
     let labels = Label::for_outputs(registry::find(&comparison.a.run.model)?.labels(), comparison.a.run.classes);
-    ensure!(args.imagenet_val.len() <= 1, "both files are of one set of images; name it once");
-    let images = args.imagenet_val.first().map(|path| open(args, path)).transpose()?;
+    ensure!(args.sets().len() <= 1, "both files are of one set of images; name it once");
+    let images = args.sets().first().map(|path| open(args, path)).transpose()?;
     let text =
         if args.results.json { to_json(&ComparisonSummary::new(&comparison))? } else { table(&comparison, &labels) };
     print_and_go_on(&text)?;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
-use super::arguments::Eval;
+use super::arguments::{Eval, LabelArgs};
 use super::outputs::{Outputs, title};
 use super::progress::Progress;
 use super::sets::Set;
@@ -17,7 +17,7 @@ use super::verdict::Verdict;
 use super::{InSet, show};
 use crate::cli::print::{print_and_go_on, say, to_json};
 use crate::error::{DatasetProblem, Error};
-use crate::eval::dataset::{Classes, Dataset, Listing, RealLabels, read_outputs};
+use crate::eval::dataset::{Classes, Dataset, LabelFiles, Listing, RealLabels, read_outputs};
 use crate::eval::predictions::{Writer, partial, without_partial};
 use crate::eval::{Pipeline, Row, Run, Shard, Summary, Tally, evaluate};
 use crate::network::classifier::Classifier;
@@ -101,7 +101,9 @@ impl Session<'_> {
     fn labelled(&self, set: &Set, listing: Listing) -> Result<Dataset> {
         let args = &self.args.labels;
         let names = Classes::new(self.classifier.labels());
-        let dataset = Dataset::new(listing, &names, args.labels.as_deref(), args.class_map.as_deref())?;
+        let LabelArgs { labels, class_map, zero_based, .. } = args;
+        let files = LabelFiles { labels: labels.as_deref(), class_map: class_map.as_deref(), zero_based: *zero_based };
+        let dataset = Dataset::new(listing, &names, files)?;
         if let (Some(file), None) = (dataset.labels_from(), &args.labels) {
             self.note(set, &format!("labels from {}", printable(&file.display().to_string())));
         }

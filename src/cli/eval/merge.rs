@@ -18,7 +18,7 @@ use crate::weights::registry::{self, Label};
 /// Prints what files of predictions say together.
 pub fn merge(args: &Eval) -> Result<ExitCode> {
     let files = &args.results.merge;
-    ensure!(args.imagenet_val.len() <= 1, "the files of --merge are of one set of images; name it once");
+    ensure!(args.sets().len() <= 1, "the files of --merge are of one set of images; name it once");
     let named = Files::named(&args.results);
     let outputs = Outputs::create(args, &[&named])?;
     let shards = Shards::open(files)?;
@@ -35,14 +35,14 @@ pub fn merge(args: &Eval) -> Result<ExitCode> {
         }
         None => None,
     };
-    let images = args.imagenet_val.first().map(|path| open(args, path)).transpose()?;
+    let images = args.sets().first().map(|path| open(args, path)).transpose()?;
     let mut writer = match &args.results.predictions {
         Some(path) => Some(Writer::create(path, run.clone())?),
         None => None,
     };
     let tally = shards.tally(real.as_ref(), writer.as_mut())?;
     let summary = Summary::new(&tally, run, None);
-    let data = args.imagenet_val.first().unwrap_or(&files[0]);
+    let data = args.sets().first().unwrap_or(&files[0]);
     show(args, &summary, table::table)?;
     if let Some(writer) = writer {
         writer.finish()?;

@@ -38,7 +38,7 @@ impl Outputs {
         ensure_ending(&args.results.per_class, &["csv"], "the name of the file for --per-class")?;
         ensure_ending(&args.results.report, &["html", "htm"], "the name of a report")?;
         let outputs: Vec<PathBuf> = sets.iter().flat_map(|files| files.paths()).collect();
-        let LabelArgs { labels, class_map, valid_labels, real_labels, restrict_to_present: _ } = &args.labels;
+        let LabelArgs { labels, class_map, valid_labels, real_labels, .. } = &args.labels;
         let inputs = [labels, class_map, valid_labels, real_labels, &args.model.weights].into_iter().flatten();
         ensure_distinct(&outputs, &inputs.chain(&args.results.merge).cloned().collect::<Vec<_>>())?;
         let of_set = |files: &&Files| Ok(Self { per_class: create(&files.per_class)?, report: create(&files.report)? });

@@ -81,7 +81,7 @@ pub fn are_several(sets: &[Set]) -> bool {
 /// # Errors
 /// If something that was named is not there or cannot be read, or the file of an interrupted run would be lost.
 pub fn sets(args: &Eval) -> Result<Vec<Set>> {
-    let paths = &args.imagenet_val;
+    let paths = args.sets();
     for (place, path) in paths.iter().enumerate() {
         ensure!(!paths[..place].contains(path), "{} is named twice; name every set once", path.display());
         if data_sets::name_on_hub(path)?.is_none() && !is_pattern(path) {

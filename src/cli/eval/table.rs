@@ -33,7 +33,9 @@ pub fn table(args: &Eval, summary: &Summary) -> String {
     row("top-1", &accuracy(summary.top1, summary.top1_interval));
     row("top-5", &accuracy(summary.top5, summary.top5_interval));
     if let Some(images) = summary.real_images {
-        row("ReaL", &format!("{}, of {} images", accuracy(summary.real, summary.real_interval), thousands(images)));
+        let of = |accuracy: String| format!("{accuracy}, of {} images", thousands(images));
+        row("ReaL top-1", &of(accuracy(summary.real, summary.real_interval)));
+        row("ReaL top-5", &of(accuracy(summary.real_top5, summary.real_top5_interval)));
     }
     row("cross-entropy", &summary.loss.map_or("-".into(), |loss| format!("{loss:.4}")));
     row("calibration error", &summary.calibration_error.map_or("-".into(), percent));
@@ -91,7 +93,7 @@ pub struct Line {
     top1: Option<f64>,
     top1_interval: Option<[f64; 2]>,
     top5: Option<f64>,
-    real: Option<f64>,
+    real: [Option<f64>; 2],
     /// What was evaluated, if not all.
     part: Option<String>,
     run: Run,
@@ -112,7 +114,7 @@ impl Line {
             top1: summary.top1,
             top1_interval: summary.top1_interval,
             top5: summary.top5,
-            real: summary.real,
+            real: [summary.real, summary.real_top5],
             part: summary.part(),
             run: summary.run.clone(),
             timing,
@@ -151,7 +153,7 @@ pub fn of_sets(args: &Eval, lines: &[Line]) -> String {
 }
 
 fn rows_of_sets(sets: &[&Line]) -> Vec<Vec<String>> {
-    let [real, errors] = [sets.iter().any(|line| line.real.is_some()), sets.iter().any(|line| line.errors > 0)];
+    let [real, errors] = [sets.iter().any(|line| line.real[0].is_some()), sets.iter().any(|line| line.errors > 0)];
     let [part, outputs] = [|line: &&Line| line.part.is_some(), |line: &&Line| line.run.outputs.is_some()];
     let [part, outputs] = [sets.iter().any(part), sets.iter().any(outputs)];
     let columns = [
@@ -161,11 +163,12 @@ fn rows_of_sets(sets: &[&Line]) -> Vec<Vec<String>> {
         ("top-1", true),
         ("95 % interval", true),
         ("top-5", true),
-        ("ReaL", real),
+        ("ReaL top-1", real),
+        ("ReaL top-5", real),
         ("outputs", outputs),
         ("part", part),
     ];
-    let choose = |cells: [String; 9]| -> Vec<String> {
+    let choose = |cells: [String; 10]| -> Vec<String> {
         cells.into_iter().zip(columns).filter(|(_, (_, shown))| *shown).map(|(cell, _)| cell).collect()
     };
     let share = |value: Option<f64>| value.map_or("-".to_string(), percent);
@@ -177,7 +180,8 @@ fn rows_of_sets(sets: &[&Line]) -> Vec<Vec<String>> {
             share(line.top1),
             line.top1_interval.map_or("-".into(), from_to),
             share(line.top5),
-            share(line.real),
+            share(line.real[0]),
+            share(line.real[1]),
             line.run.part_of_outputs().unwrap_or_else(|| thousands(line.run.classes as u64)),
             line.part.clone().unwrap_or_else(|| "all".into()),
         ])

@@ -37,7 +37,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 pub use labels::Classes;
-use labels::OwnLabels;
+use labels::{List, OwnLabels};
 use listing::Entry;
 pub use listing::Listing;
 pub use outputs::read_outputs;
@@ -63,6 +63,17 @@ pub struct Layout {
 /// What stands in place of a file where Git LFS has not fetched it begins so, and this is said of it.
 const LFS_POINTER: &[u8] = b"version https://git-lfs";
 const IS_LFS_POINTER: &str = "a pointer of Git LFS in place of the file: fetch it with `git lfs pull`";
+
+/// What says which class each image is, where the images themselves do not.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LabelFiles<'a> {
+    /// A file of labels.
+    pub labels: Option<&'a Path>,
+    /// What class each folder is, or each label of Parquet files and shards, or each number in the file of labels.
+    pub class_map: Option<&'a Path>,
+    /// Whether numbers in the file of labels are certainly indices, from 0.
+    pub zero_based: bool,
+}
 
 /// Images with the class of each, in the order of their paths.
 pub struct Dataset {
@@ -135,12 +146,16 @@ impl Dataset {
     /// A file of labels has one line an image: a class (WordNet id, label or index) each, in the order
     /// of the file names; or a file name, a comma, tab or space, and a class, as in Kaggle's
     /// `LOC_val_solution.csv`. A class map has lines of a folder's name, and its class; or only the
-    /// folder's name, the first of class 0, as timm's.
+    /// folder's name, the first of class 0, as timm's. For a file of labels it has lines of a number and its class, or
+    /// is `map_clsloc.txt` of ILSVRC's development kit, which counts from 1 in an order of its own. Without it, a list
+    /// of nothing but numbers, none of them 0, is refused where classes have WordNet ids, unless it is said to be
+    /// zero-based.
     ///
     /// # Errors
     /// [`Error::Dataset`] if an image has no class, or none of the model's; [`Error::Io`] if a file of labels
     /// cannot be read.
-    pub fn new(listing: Listing, classes: &Classes, labels: Option<&Path>, class_map: Option<&Path>) -> Result<Self> {
+    pub fn new(listing: Listing, classes: &Classes, files: LabelFiles) -> Result<Self> {
+        let LabelFiles { labels, class_map, zero_based } = files;
         let Listing { path, entries, .. } = &listing;
         if let Some(reason) = listing.unlabelled.clone().filter(|_| labels.is_none()) {
             return Err(DatasetProblem::Columns.because()(reason));
@@ -161,10 +176,6 @@ impl Dataset {
         if by_folder && folders < entries.len() {
             return Err(DatasetProblem::MixedForms.error(format!("{shown}: {}", both_forms(entries, folders))));
         }
-        if !by_folder && class_map.is_some() {
-            return Err(DatasetProblem::ClassMapWithoutFolders
-                .error(format!("{shown}: there are no class folders that a class map could name")));
-        }
         let indices = by_folder && class_map.is_none() && labels::are_indices(entries, classes);
         let note = "the folders are named by numbers, which are taken as the model's indices, as in ImageNet-V2";
         let note = indices.then(|| note.to_string());
@@ -177,7 +188,10 @@ impl Dataset {
                      of labels beside them"
                 ))
             })?;
-            (labels::by_file(path, entries, classes, &file, listing.labelled)?, Some(file))
+            let numbered = class_map.map(|map| labels::read_numbers(map, classes)).transpose()?;
+            let numbered = numbered.map(|numbers| classes.numbered(numbers));
+            let list = List { file: &file, zero_based };
+            (labels::by_file(path, entries, numbered.as_ref().unwrap_or(classes), list, listing.labelled)?, Some(file))
         };
         let labels = labels.into_iter().map(Some).collect();
         Ok(Self { listing, labels, labels_from, note, outputs: None })

@@ -2,9 +2,10 @@
 
 use std::fmt::Write;
 
-use super::{FEW, escape, first_synonym};
+use super::{FEW, escape};
 use crate::eval::per_class::ClassRow;
 use crate::eval::{Accuracy, BINS, Bin};
+use crate::page::first_synonym;
 use crate::text::{percent, thousands};
 
 /// A bar with a name and a number for each class.

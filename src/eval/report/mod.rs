@@ -16,9 +16,10 @@ use image::RgbImage;
 
 use self::charts::{class_bars, class_curve, reliability};
 pub use self::comparison::ComparisonReport;
-use self::page::{class_name, escape, facts_of, facts_table, first_synonym, page, thumbnail, tile};
+use self::page::{class_name, escape, facts_of, facts_table, page, thumbnail, tile};
 use super::per_class::class_rows;
 use super::{BINS, Mistake, Run, Tally};
+use crate::page::first_synonym;
 use crate::text::{percent, thousands};
 use crate::weights::registry::Label;
 

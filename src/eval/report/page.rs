@@ -1,14 +1,10 @@
-//! What all pages are made of.
+//! What both reports are made of.
 
-use std::io::Cursor;
-
-use base64::Engine;
-use base64::prelude::BASE64_STANDARD;
+use askama::Template;
 use image::RgbImage;
-use image::codecs::jpeg::JpegEncoder;
 
 use crate::eval::Run;
-use crate::input::resample::{Interpolation, Rect, resize_crop};
+use crate::page::{Thumbnail, first_synonym};
 use crate::text::thousands;
 use crate::weights::registry::Label;
 
@@ -16,15 +12,16 @@ use crate::weights::registry::Label;
 const THUMBNAIL: u32 = 160;
 
 /// A page of that title, which is text, and that body, which is HTML.
+#[derive(Template)]
+#[template(path = "eval/report/report.html")]
+struct Page<'a> {
+    title: &'a str,
+    body: &'a str,
+}
+
+/// A page of that title, which is text, and that body, which is HTML.
 pub fn page(title: &str, body: &str) -> String {
-    format!(
-        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-         <meta name=\"color-scheme\" content=\"light dark\">\n\
-         <title>{}</title>\n<style>\n{}</style>\n</head>\n<body>\n{body}</body>\n</html>\n",
-        escape(title),
-        include_str!("report.css"),
-    )
+    Page { title, body }.to_string()
 }
 
 /// A number that is to be seen first, with its name and what is to be said of it.
@@ -69,25 +66,10 @@ pub fn class_name(labels: &[Label], class: u32) -> String {
 /// the picture is not seen.
 pub fn thumbnail(crop: Option<RgbImage>, text: &str) -> String {
     let text = escape(text);
-    let Some(crop) = crop else {
-        return format!("<div class=\"missing\" title=\"{text}\">no picture</div>");
-    };
-    let side = THUMBNAIL.min(crop.width());
-    let small =
-        resize_crop(&crop, (side, side), Interpolation::Bicubic, Rect { x: 0, y: 0, width: side, height: side });
-    let mut jpeg = Cursor::new(Vec::new());
-    if JpegEncoder::new_with_quality(&mut jpeg, 82).encode_image(&small).is_err() {
-        return String::new();
+    match crop.and_then(|crop| Thumbnail::new(&crop, THUMBNAIL, 82).address) {
+        Some(address) => format!("<img src=\"{address}\" alt=\"{text}\" title=\"{text}\">"),
+        None => format!("<div class=\"missing\" title=\"{text}\">no picture</div>"),
     }
-    format!(
-        "<img src=\"data:image/jpeg;base64,{}\" alt=\"{text}\" title=\"{text}\">",
-        BASE64_STANDARD.encode(jpeg.into_inner())
-    )
-}
-
-/// The first of several synonyms.
-pub fn first_synonym(label: &str) -> &str {
-    label.split(',').next().unwrap_or(label)
 }
 
 /// Text as HTML shows it, also in an attribute.

@@ -1,4 +1,4 @@
-//! A file that says which folder is which class.
+//! A file that says which folder, or which number, is which class.
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
@@ -47,5 +47,40 @@ fn class_map(
             bail!("{}: `{folder}` is there twice", at());
         }
     }
+    Ok(map)
+}
+
+/// Reads what class each number is: lines of a number and a class, or as in `map_clsloc.txt` of ILSVRC's development
+/// kit, of a WordNet id and its number.
+pub fn read_numbers(file: &Path, classes: &Classes) -> Result<HashMap<u32, u32>> {
+    let lines = read_lines(file)?;
+    numbers(file, &lines, classes).map_err(DatasetProblem::Labels.because())
+}
+
+fn numbers(file: &Path, lines: &[Line], classes: &Classes) -> Result<HashMap<u32, u32>, Reason> {
+    let numbered = |text: &str| {
+        let mut words = text.split(SEPARATORS).filter(|word| !word.is_empty());
+        if let (Some(first), Some(number)) = (words.next(), words.next())
+            && let Some(class) = classes.by_wnid.get(first)
+        {
+            return Some((number.parse().ok()?, *class));
+        }
+        let (number, class) = name_and_class(text, |class| classes.named(class))?;
+        Some((number.parse().ok()?, class))
+    };
+    let mut map = HashMap::new();
+    for (index, Line { number, text }) in lines.iter().enumerate() {
+        let at = || format!("{}, line {number}", file.display());
+        match numbered(text) {
+            Some((label, class)) => {
+                let before = map.insert(label, class);
+                ensure!(before.is_none_or(|before| before == class), "{}: {label} is there twice", at());
+            }
+            // The first may be a header.
+            None if index == 0 => {}
+            None => bail!("{}: no number with a class of the model in `{text}`", at()),
+        }
+    }
+    ensure!(!map.is_empty(), "{}: no numbers with classes of the model", file.display());
     Ok(map)
 }

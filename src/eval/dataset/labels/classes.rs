@@ -5,17 +5,21 @@ use std::collections::HashMap;
 use crate::weights::registry::Label;
 
 /// The names by which a model's classes are known: WordNet ids, labels and indices.
+#[derive(Clone)]
 pub struct Classes {
     pub(super) count: usize,
     pub(super) by_wnid: HashMap<String, u32>,
     /// `None` for a text that several classes have: ImageNet has two cranes.
     by_text: HashMap<String, Option<u32>>,
+    /// What numbers mean where they are no indices.
+    by_number: Option<HashMap<u32, u32>>,
 }
 
 impl Classes {
     /// The classes with these labels, in order.
     pub fn new(labels: &[Label]) -> Self {
-        let mut classes = Self { count: labels.len(), by_wnid: HashMap::new(), by_text: HashMap::new() };
+        let mut classes =
+            Self { count: labels.len(), by_wnid: HashMap::new(), by_text: HashMap::new(), by_number: None };
         for (index, label) in (0..).zip(labels) {
             if let Some(wnid) = &label.wnid {
                 classes.by_wnid.insert(wnid.clone(), index);
@@ -46,18 +50,34 @@ impl Classes {
         !self.by_wnid.is_empty()
     }
 
-    /// The class with that WordNet id, label or index.
+    /// The same classes, known by other numbers than their indices.
+    pub(in crate::eval::dataset) fn numbered(&self, by_number: HashMap<u32, u32>) -> Self {
+        Self { by_number: Some(by_number), ..self.clone() }
+    }
+
+    /// Whether numbers are indices for want of anything that says otherwise.
+    pub(super) fn take_numbers_for_indices(&self) -> bool {
+        self.by_number.is_none()
+    }
+
+    /// The class with that WordNet id, label or number.
     pub fn named(&self, name: &str) -> Option<u32> {
-        let index = || name.parse().ok().filter(|index| (*index as usize) < self.count);
-        self.by_wnid.get(name).copied().or_else(|| self.by_text.get(name).copied().flatten()).or_else(index)
+        let number = || {
+            let number: u32 = name.parse().ok()?;
+            match &self.by_number {
+                Some(classes) => classes.get(&number).copied(),
+                None => Some(number).filter(|index| (*index as usize) < self.count),
+            }
+        };
+        self.by_wnid.get(name).copied().or_else(|| self.by_text.get(name).copied().flatten()).or_else(number)
     }
 
     /// What a class may be called, for a message.
     pub(in crate::eval::dataset) fn kinds(&self) -> String {
-        let last = self.count.saturating_sub(1);
-        match self.by_wnid.is_empty() {
-            true => format!("a label of the model or an index from 0 to {last}"),
-            false => format!("a WordNet id of the model or an index from 0 to {last}"),
+        let kind = if self.by_wnid.is_empty() { "a label" } else { "a WordNet id" };
+        match (&self.by_number, self.count.saturating_sub(1)) {
+            (Some(_), _) => format!("{kind} of the model or a number of the class map"),
+            (None, last) => format!("{kind} of the model or an index from 0 to {last}"),
         }
     }
 }

@@ -11,13 +11,14 @@ use crate::eval::dataset::listing::Entry;
 
 /// The file of labels that lies beside the images, if there is one.
 pub fn find_beside(images: &Path) -> Option<PathBuf> {
-    const LISTS: [&str; 6] = [
+    const LISTS: [&str; 7] = [
         "labels.txt",
         "labels.csv",
         "val_labels.txt",
         "val.txt",
         "synset_labels.txt",
         "imagenet_2012_validation_synset_labels.txt",
+        "ILSVRC2012_validation_ground_truth.txt",
     ];
     let images = images.canonicalize().ok()?;
     // In Kaggle's archive the images are in `ILSVRC/Data/CLS-LOC/val`, the solution is at the top.
@@ -28,14 +29,26 @@ pub fn find_beside(images: &Path) -> Option<PathBuf> {
     files.into_iter().find(|file| file.is_file())
 }
 
+/// A file of labels.
+#[derive(Clone, Copy)]
+pub struct List<'a> {
+    pub file: &'a Path,
+    /// Whether its numbers are certainly indices, from 0.
+    pub zero_based: bool,
+}
+
 /// The class of each image, by a file of labels. Labels without names are in the order of the images' file names,
 /// or if these are rows of tables or samples of shards, in their order.
-pub fn by_file(root: &Path, entries: &[Entry], classes: &Classes, file: &Path, are_rows: bool) -> Result<Vec<u32>> {
+pub fn by_file(root: &Path, entries: &[Entry], classes: &Classes, list: List, are_rows: bool) -> Result<Vec<u32>> {
+    let List { file, zero_based } = list;
     let (shown, root) = (file.display().to_string(), root.display().to_string());
     let names = Names::new(entries, are_rows);
     let lines = read_lines(file)?;
+    let found = FoundLabels::read(&shown, lines, classes, &names).map_err(DatasetProblem::Labels.because())?;
+    if !zero_based && found.could_be_the_development_kits(classes) {
+        return Err(DatasetProblem::Numbers.error(format!("{shown}: {DEVELOPMENT_KIT}")));
+    }
     let labels = || {
-        let found = FoundLabels::read(&shown, lines, classes, &names)?;
         let by_names = !are_rows || !found.by_image.is_empty();
         if let Some([one, other]) = names.twice().filter(|_| by_names) {
             bail!("{root}: {one} and {other} have one name, and {shown} goes by names");
@@ -102,6 +115,8 @@ impl<'a> Names<'a> {
 struct FoundLabels {
     /// Of lines that are only a label.
     in_order: Vec<u32>,
+    /// Of these, how many are written as numbers other than 0.
+    numbers: usize,
     /// Of lines with the name of an image, by the image's index.
     by_image: HashMap<usize, u32>,
     /// Names of images that are not there.
@@ -115,7 +130,10 @@ impl FoundLabels {
         let mut found = Self::default();
         for (index, Line { number, text }) in lines.into_iter().enumerate() {
             match parse_label(&text, classes, |name| names.find(name).is_some()) {
-                Parsed::Label(class) => found.in_order.push(class),
+                Parsed::Label(class) => {
+                    found.numbers += usize::from(text.parse().is_ok_and(|number: u32| number > 0));
+                    found.in_order.push(class);
+                }
                 Parsed::Named(name, class) => match names.find(name) {
                     Some(image) => {
                         let before = found.by_image.insert(image, class);
@@ -137,6 +155,13 @@ impl FoundLabels {
             }
         }
         Ok(found)
+    }
+
+    /// Whether its labels may be those of ILSVRC's development kit, which counts classes from 1, in an order of its own:
+    /// all are numbers, and none is 0.
+    fn could_be_the_development_kits(&self, classes: &Classes) -> bool {
+        let numbers = !self.in_order.is_empty() && self.numbers == self.in_order.len();
+        numbers && classes.have_wnids() && classes.take_numbers_for_indices()
     }
 
     /// The label of each image, where the file has one a line in the order of the images' names.
@@ -214,10 +239,16 @@ fn parse_label<'a>(line: &'a str, classes: &Classes, is_image: impl Fn(&str) -> 
     }
 }
 
+/// What to ask of numbers that may be either.
+const DEVELOPMENT_KIT: &str = "its numbers may be indices from 0, or those of ILSVRC's development kit, which counts \
+                               from 1 and in another order";
+
 /// What to say of a label that is no class.
 fn unknown_label(shown: &str, number: usize, class: &str, classes: &Classes) -> Reason {
-    let devkit = if class.parse() == Ok(classes.count) && !classes.by_wnid.is_empty() {
-        "; are these the numbers from 1 of the ILSVRC development kit? They are in another order: use WordNet ids"
+    let from_one = class.parse() == Ok(classes.count) && classes.have_wnids() && classes.take_numbers_for_indices();
+    let devkit = if from_one {
+        "; are these the numbers of ILSVRC's development kit, from 1 and in another order? Its map_clsloc.txt, as a \
+         class map, says which class each is"
     } else {
         ""
     };
@@ -242,15 +273,18 @@ fn numbers_padded(name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::read_numbers;
     use super::super::samples::{digits, entries, imagenet};
     use super::*;
+    use crate::error::Error;
 
     /// Labels by a file with that text, or the error.
     fn labels(text: &str, classes: &Classes, paths: &[&str]) -> Result<Vec<u32>, String> {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("labels.txt");
         std::fs::write(&file, text).unwrap();
-        by_file("DIR".as_ref(), &entries(paths), classes, &file, false).map_err(|error| error.to_string())
+        let list = List { file: &file, zero_based: false };
+        by_file("DIR".as_ref(), &entries(paths), classes, list, false).map_err(|error| error.to_string())
     }
 
     const THREE: [&str; 3] = ["val_1.JPEG", "val_2.JPEG", "val_3.JPEG"];
@@ -286,12 +320,50 @@ mod tests {
         assert_eq!(labels("7\n8\n", &digits(), &["x/b.png", "y/a.png"]), Ok(vec![8, 7]));
     }
 
+    /// Indices from 0 and the development kit's numbers from 1 look alike where neither 0 nor 1000 occurs.
+    #[test]
+    fn numbers_that_may_count_from_one_are_asked_about() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("ILSVRC2012_validation_ground_truth.txt");
+        std::fs::write(&file, "490\n361\n171\n").unwrap();
+        let labels = |classes: &Classes, zero_based| {
+            let list = List { file: &file, zero_based };
+            by_file("DIR".as_ref(), &entries(&THREE), classes, list, false)
+        };
+        let error = labels(&imagenet(), false).unwrap_err();
+        assert!(matches!(error, Error::Dataset { problem: DatasetProblem::Numbers, .. }), "{error}");
+        assert_eq!(labels(&imagenet(), true).unwrap(), [490, 361, 171]);
+        // As the kit says it, and as one would write it.
+        for map in [
+            "n01751748 490 sea_snake\nn01440764 361 other\nn02119789 171 kit_fox\n",
+            "number,class\n490,n01751748\n361,tench\n171,kit fox",
+        ] {
+            let map_file = dir.path().join("map_clsloc.txt");
+            std::fs::write(&map_file, map).unwrap();
+            let numbered = imagenet().numbered(read_numbers(&map_file, &imagenet()).unwrap());
+            assert_eq!(labels(&numbered, false).unwrap(), [65, 0, 278], "{map}");
+            std::fs::write(&map_file, map.replace("171", "172")).unwrap();
+            let numbered = imagenet().numbered(read_numbers(&map_file, &imagenet()).unwrap());
+            let error = labels(&numbered, false).unwrap_err().to_string();
+            assert!(
+                error.contains("line 3: `171` is no class") && error.contains("number of the class map"),
+                "{error}"
+            );
+            std::fs::write(&map_file, map.replace("171", "490")).unwrap();
+            let error = read_numbers(&map_file, &imagenet()).unwrap_err().to_string();
+            assert!(error.contains("490 is there twice"), "{error}");
+        }
+        // Digits have no WordNet ids, so that nobody else counts them.
+        std::fs::write(&file, "4\n3\n1\n").unwrap();
+        assert_eq!(labels(&digits(), false).unwrap(), [4, 3, 1]);
+    }
+
     #[test]
     fn wrong_labels_are_refused() {
         let error = |text: &str, paths: &[&str]| labels(text, &imagenet(), paths).unwrap_err();
         assert!(error("n01440764\nn01440764\n", &THREE).contains("has 2 labels, and DIR has 3 images"));
         assert!(error("n01440764\nn99999999\nn01440764\n", &THREE).contains("line 2: `n99999999` is no class"));
-        assert!(error("490\n361\n1000\n", &THREE).contains("development kit"));
+        assert!(error("490\n361\n1000\n", &THREE).contains("map_clsloc.txt"));
         assert!(error("val_1 0\nval_1 1\nval_2 2\n", &THREE).contains("line 2: another label for val_1"));
         assert!(error("val_1 0\nval_3 1\n", &THREE).contains("no label for 1 of 3 images: `val_2.JPEG`"));
         assert!(error("val_1 0\n7\n8\n", &THREE).contains("only one of them"));

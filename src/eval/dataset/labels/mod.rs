@@ -3,7 +3,7 @@
 //! ```text
 //! classes      the names by which a model's classes are known
 //! folders      the class of each image by the folder that it is in
-//! class_map    a file that says which folder is which class
+//! class_map    a file that says which folder, or which number, is which class
 //! list         the class of each image by a file of labels
 //! own          the class of each image by what its files say
 //! lines        the lines of such files
@@ -16,10 +16,11 @@ mod lines;
 mod list;
 mod own;
 
+pub(super) use class_map::read_numbers;
 pub use classes::Classes;
 pub(super) use folders::{are_indices, by_folder};
 pub(super) use lines::{Line, read_lines};
-pub(super) use list::{by_file, find_beside};
+pub(super) use list::{List, by_file, find_beside};
 pub(super) use own::{OwnLabels, own};
 
 /// The first few of many names, for a message.

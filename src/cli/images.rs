@@ -1,0 +1,368 @@
+//! The images that a command reads: which they are, and their way to the network, a batch at a time.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use clap::Args;
+use image::RgbImage;
+use indicatif::ProgressBar;
+use rayon::prelude::*;
+use serde::Serialize;
+
+use super::arguments::{PictureArgs, positive};
+use super::hints::with_advice;
+use super::print::{bar_style, is_broken_pipe, print, say, say_warning};
+use crate::input::decode::Options;
+use crate::input::files::{Links, images_below, read_bounded};
+use crate::input::preprocess::{Crop, Preprocess};
+
+/// Which images are read. Options of a command come before these, which end under a heading of their own.
+#[derive(Args)]
+pub struct ImageArgs {
+    /// Image files, directories of them, or `-` for standard input
+    ///
+    /// Directories are searched to any depth, but not through links, for files with the extension of an image.
+    #[arg(required_unless_present = "image_list", value_name = "IMAGE")]
+    images: Vec<PathBuf>,
+    /// Read more names of images from a file, or from `-`
+    ///
+    /// A name a line, of a file or a directory, relative to where the command runs. Empty lines are passed over. The
+    /// images follow those of the command line. `-` stands for standard input.
+    #[arg(long, value_name = "FILE")]
+    image_list: Option<PathBuf>,
+    /// The names in --image-list end with NUL, as of `find -print0`
+    ///
+    /// So names may contain newlines.
+    #[arg(short = '0', long, requires = "image_list")]
+    null: bool,
+    /// Do not turn pictures by the orientation that a camera noted
+    ///
+    /// Pixels are then taken as they are stored, as timm and eval take them.
+    #[arg(long)]
+    no_exif: bool,
+    /// Images that run through the network together
+    ///
+    /// By default 8, or as many as there are threads. They are decoded together too.
+    #[arg(long, value_name = "N", value_parser = positive)]
+    batch_size: Option<usize>,
+    #[command(flatten)]
+    pictures: PictureArgs,
+}
+
+impl ImageArgs {
+    /// Finds the images. What is missing is reported at once, before weights are downloaded for its sake. Nothing if
+    /// there is no image to go on with, and all that is left is to fail.
+    ///
+    /// # Errors
+    /// If the list of images cannot be read, or is no such list.
+    pub fn find(&self) -> Result<Option<Images>> {
+        let stdin = Path::new("-");
+        let list = self.image_list.as_deref();
+        ensure!(
+            list != Some(stdin) || !self.images.iter().any(|image| image == stdin),
+            "standard input cannot be both an image and the list of images"
+        );
+        let mut progress = Progress { bar: ProgressBar::hidden(), failed: false };
+        let mut names = self.images.clone();
+        if let Some(list) = list {
+            let (before, shown) = (names.len(), list.display());
+            let end = if self.null { 0 } else { b'\n' };
+            if list == stdin {
+                read_list(std::io::stdin().lock(), end, &mut names).context("standard input")?;
+                ensure!(!names[before..].iter().any(|name| name == stdin), "-: standard input is the list of images");
+            } else {
+                let file = File::open(list).with_context(|| format!("cannot read {shown}"))?;
+                read_list(BufReader::new(file), end, &mut names).with_context(|| shown.to_string())?;
+            }
+            if names.len() == before {
+                progress.report(&anyhow!("{shown}: no names in this list of images"));
+            }
+        }
+        // Together, because a file system may take its time to answer.
+        let kinds: Vec<_> = names.par_iter().map(|name| name.metadata().map(|metadata| metadata.is_dir())).collect();
+        let mut paths = Vec::with_capacity(names.len());
+        for (name, kind) in names.into_iter().zip(kinds) {
+            match kind {
+                Ok(true) => add_directory(&name, &mut paths, &mut progress),
+                Err(error) if name != stdin => progress.report_image(&name, error),
+                _ => paths.push(name),
+            }
+        }
+        let batch_size = self.batch_size.unwrap_or_else(|| rayon::current_num_threads().max(8));
+        let options = self.pictures.options(!self.no_exif);
+        Ok((!paths.is_empty()).then_some(Images { paths, options, batch_size, progress }))
+    }
+}
+
+/// The images of a command.
+pub struct Images {
+    paths: Vec<PathBuf>,
+    options: Options,
+    batch_size: usize,
+    progress: Progress,
+}
+
+/// Images that could be loaded, as they run through the network together: at least one.
+pub struct Batch<'a> {
+    /// What each is called.
+    pub images: Vec<Image<'a>>,
+    /// What the network sees of each.
+    pub crops: Vec<RgbImage>,
+}
+
+/// What is known of an image that could be loaded.
+pub struct Image<'a> {
+    /// Its file, or `-`.
+    pub path: &'a Path,
+    /// What is wrong with it all the same; it has been said.
+    pub warning: Option<String>,
+}
+
+impl Images {
+    /// Loads all images, in their order, and hands them to `each` a batch at a time, with what it needs to print
+    /// beside the progress bar. An image that cannot be read is reported, and left out of its batch. If a reader of
+    /// standard output leaves, that ends the work without an error.
+    ///
+    /// Returns the exit code, which says whether every image could be read.
+    ///
+    /// # Errors
+    /// What `each` returns.
+    pub fn run(
+        self,
+        preprocess: &Preprocess,
+        mut each: impl FnMut(&mut Progress, Batch) -> Result<()>,
+    ) -> Result<ExitCode> {
+        let Self { paths, options, batch_size, mut progress } = self;
+        if paths.len() > batch_size {
+            let style = bar_style("{wide_bar} {pos}/{len} images {per_sec} {eta}");
+            progress.bar = ProgressBar::new(paths.len() as u64).with_style(style);
+        }
+        for paths in paths.chunks(batch_size) {
+            let crops: Vec<_> = paths.par_iter().map(|path| load(path, options, preprocess)).collect();
+            let batch = Batch::new(paths, crops, &mut progress);
+            if !batch.crops.is_empty() {
+                match each(&mut progress, batch) {
+                    // The reader has seen enough, but what was wrong before stays wrong.
+                    Err(error) if is_broken_pipe(&error) => break,
+                    done => done?,
+                }
+            }
+            progress.bar.inc(paths.len() as u64);
+        }
+        progress.bar.finish_and_clear();
+        Ok(if progress.failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    }
+}
+
+impl<'a> Batch<'a> {
+    /// Those of the images that have crops; why others have none is reported.
+    fn new(paths: &'a [PathBuf], crops: Vec<Result<Crop>>, progress: &mut Progress) -> Self {
+        let mut batch = Self { images: Vec::new(), crops: Vec::new() };
+        for (path, crop) in paths.iter().zip(crops) {
+            match crop {
+                Ok(Crop { pixels, warning }) => {
+                    if let Some(warning) = &warning {
+                        progress.bar.suspend(|| say_warning(path, warning));
+                    }
+                    batch.images.push(Image { path, warning });
+                    batch.crops.push(pixels);
+                }
+                Err(error) => progress.report_image(path, error),
+            }
+        }
+        batch
+    }
+}
+
+/// How far a command is with its images.
+pub struct Progress {
+    /// Hidden where there are few.
+    bar: ProgressBar,
+    /// Whether there is an image that could not be read.
+    failed: bool,
+}
+
+impl Progress {
+    /// Writes a line of results to standard output.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn print(&self, line: &str) -> Result<()> {
+        self.bar.suspend(|| print(line))
+    }
+
+    /// Says why there is no result for an image; the exit code will be 1.
+    pub fn report_image(&mut self, path: &Path, error: impl Into<anyhow::Error>) {
+        self.report(&error.into().context(path.display().to_string()));
+    }
+
+    /// Says what is wrong, while the others are gone on with.
+    fn report(&mut self, error: &anyhow::Error) {
+        self.failed = true;
+        self.bar.suspend(|| say("error", &with_advice(error)));
+    }
+}
+
+/// How an image is named in results for programs.
+#[derive(Serialize)]
+pub struct ImageName {
+    /// The path, as far as it is UTF-8.
+    pub image: String,
+    /// The very bytes of a path that is not UTF-8.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image_base64: Option<String>,
+}
+
+impl From<&Path> for ImageName {
+    fn from(path: &Path) -> Self {
+        let bytes = path.as_os_str().as_encoded_bytes();
+        let image_base64 = path.to_str().is_none().then(|| BASE64_STANDARD.encode(bytes));
+        Self { image: path.display().to_string(), image_base64 }
+    }
+}
+
+/// Adds the images below a directory, in the order of their paths. What cannot be read is reported, and the rest of
+/// the directory is still searched.
+fn add_directory(directory: &Path, images: &mut Vec<PathBuf>, progress: &mut Progress) {
+    let (before, mut all) = (images.len(), true);
+    // Not through links: they may lead in circles.
+    for image in images_below(directory, Links::NotFollowed) {
+        match image {
+            // A directory or a link that leads nowhere may have an image's name too.
+            Ok(image) if image.is_file() => images.push(image),
+            Ok(_) => {}
+            Err(error) => {
+                all = false;
+                progress.report(&error.into());
+            }
+        }
+    }
+    if images.len() == before && all {
+        let directory = directory.display();
+        progress.report(&anyhow!("{directory}: no images in this directory (known by their extension, such as .jpg)"));
+    }
+}
+
+/// Adds the names of a list that each end with the byte `end`; the last may do without.
+///
+/// # Errors
+/// If the list cannot be read, or is no list of names with such an end.
+fn read_list(mut list: impl BufRead, end: u8, names: &mut Vec<PathBuf>) -> Result<()> {
+    /// More than any system allows a path.
+    const LONGEST: u64 = 1 << 16;
+    let mut line = Vec::new();
+    for number in 1.. {
+        line.clear();
+        // The limit is for files that are no lists, and devices that have no end.
+        if list.by_ref().take(LONGEST).read_until(end, &mut line)? == 0 {
+            break;
+        }
+        let ended = line.last() == Some(&end);
+        ensure!(
+            ended || (line.len() as u64) < LONGEST,
+            "name {number} is longer than a path can be: no list of images"
+        );
+        let name = if ended { &line[..line.len() - 1] } else { &line[..] };
+        let name = if end == b'\n' { text_line(name, number)? } else { name };
+        if end == 0 && !ended && number == 1 && name.contains(&b'\n') {
+            bail!("no name ends with NUL, which -0 expects; leave it out where each is a line");
+        }
+        if !name.is_empty() {
+            names.push(to_path(name).with_context(|| format!("name {number} is not UTF-8"))?);
+        }
+    }
+    Ok(())
+}
+
+/// A line of a list without what programs of Windows add: a mark before the first, and a carriage return after each.
+///
+/// # Errors
+/// If it cannot be a line of a list in UTF-8.
+fn text_line(line: &[u8], number: u64) -> Result<&[u8]> {
+    if number == 1 && (line.starts_with(&[0xff, 0xfe]) || line.starts_with(&[0xfe, 0xff])) {
+        bail!("a list in UTF-16; save it as UTF-8");
+    }
+    ensure!(!line.contains(&0), "line {number} contains NUL; where NUL ends the names, say so with -0");
+    let line = if number == 1 { line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line) } else { line };
+    Ok(line.strip_suffix(b"\r").unwrap_or(line))
+}
+
+/// A path of these very bytes.
+#[cfg(unix)]
+fn to_path(name: &[u8]) -> Option<PathBuf> {
+    use std::os::unix::ffi::OsStrExt;
+    Some(std::ffi::OsStr::from_bytes(name).into())
+}
+
+/// A path, which has no bytes here.
+#[cfg(not(unix))]
+fn to_path(name: &[u8]) -> Option<PathBuf> {
+    std::str::from_utf8(name).ok().map(PathBuf::from)
+}
+
+/// Reads, decodes, resizes and crops one image. The error does not name it.
+fn load(path: &Path, options: Options, preprocess: &Preprocess) -> Result<Crop> {
+    let bytes = match path.as_os_str() == "-" {
+        true => read_bounded(std::io::stdin().lock(), 0)?,
+        false => read_bounded(File::open(path)?, 0)?,
+    };
+    Ok(preprocess.crop_of(&bytes, path, options)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn list(bytes: &[u8], end: u8) -> Result<Vec<PathBuf>> {
+        let mut names = Vec::new();
+        read_list(bytes, end, &mut names).map(|()| names)
+    }
+
+    #[test]
+    fn names_of_a_list_are_lines() {
+        let names = ["a.png", " b c.png", "d"].map(PathBuf::from);
+        for text in ["a.png\n b c.png\nd\n", "a.png\r\n b c.png\r\nd", "\u{feff}a.png\n\n\r\n b c.png\nd\n\n"] {
+            assert_eq!(list(text.as_bytes(), b'\n').unwrap(), names, "{text:?}");
+        }
+        for text in ["", "\n", "\r\n\n"] {
+            assert!(list(text.as_bytes(), b'\n').unwrap().is_empty());
+        }
+    }
+
+    #[test]
+    fn names_that_end_with_nul_may_contain_anything_else() {
+        let names = ["a\nb.png", "\u{feff}c\r", "d"].map(PathBuf::from);
+        for text in ["a\nb.png\0\u{feff}c\r\0d\0", "a\nb.png\0\0\u{feff}c\r\0d"] {
+            assert_eq!(list(text.as_bytes(), 0).unwrap(), names, "{text:?}");
+        }
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn names_that_are_not_utf_8_keep_their_bytes() {
+        let names = list(b"\xe9.png\n\xe8.png\n", b'\n').unwrap();
+        assert_eq!(names[0].as_os_str().as_encoded_bytes(), b"\xe9.png");
+        assert_eq!(names[1].as_os_str().as_encoded_bytes(), b"\xe8.png");
+    }
+
+    #[test]
+    fn what_is_no_list_is_refused() {
+        let long = vec![b'a'; 1 << 17];
+        let cases = [
+            (&b"a.png\nb.png\0c.png\n"[..], b'\n', "line 2 contains NUL"),
+            (b"a.png\nb.png\n", 0, "no name ends with NUL"),
+            (b"\xff\xfea\0.\0p\0\n\0", b'\n', "UTF-16"),
+            (&long, b'\n', "longer than a path"),
+            (&long, 0, "longer than a path"),
+        ];
+        for (text, end, part) in cases {
+            let error = list(text, end).unwrap_err().to_string();
+            assert!(error.contains(part), "{error}");
+        }
+    }
+}
