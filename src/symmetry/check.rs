@@ -1,7 +1,7 @@
 //! Checks that a symmetry leaves the logits where they are, and that a control, which is no symmetry, moves
 //! them.
 
-use candle_core::{D, DType, Device, Tensor};
+use candle_core::{D, DType, Device, Storage, Tensor};
 use serde::Serialize;
 
 use super::element::{Element, Side};
@@ -343,16 +343,24 @@ fn logits_in(weights: &Weights, images: &Tensor, precision: Precision, device: &
 /// differ and that both have. If all of these are zero in the first network, the distance is not relative. Both are float64.
 ///
 /// # Errors
-/// [`Error::Compute`] if the shapes or element types of two tensors are not the same.
+/// [`Error::Symmetry`] if the shapes of two tensors are not the same; [`Error::Compute`] if one is not float64.
 pub fn distance(from: &Weights, to: &Weights) -> Result<f64> {
     let (mut moved, mut whole) = (0.0, 0.0);
     for (name, tensor) in from.tensors() {
         // Tensors that no operation touched are shared.
         let Some(other) = to.tensors().get(name).filter(|other| other.id() != tensor.id()) else { continue };
-        // Says so if the shapes are not the same.
-        tensor.shape().eq(other.shape()).then_some(()).ok_or_else(|| refused(format!("`{name}` has another shape")))?;
-        let [from, to] = [tensor, other].map(|tensor| tensor.flatten_all()?.to_vec1::<f64>());
-        for (from, to) in from?.into_iter().zip(to?) {
+        if other.shape() != tensor.shape() {
+            return Err(refused(format!("`{name}` has the shape {:?}, not {:?}", other.dims(), tensor.dims())));
+        }
+        let [from, to] = [tensor.contiguous()?, other.contiguous()?];
+        // In place: of a large network, copies alone would take as long as the sums.
+        let [(from, from_layout), (to, to_layout)] = [&from, &to].map(Tensor::storage_and_layout);
+        let (Storage::Cpu(from), Storage::Cpu(to)) = (&*from, &*to) else {
+            return Err(refused("weights to compare are not on the CPU"));
+        };
+        let (from, to) = (from.as_slice::<f64>()?, to.as_slice::<f64>()?);
+        let (from, to) = (&from[from_layout.start_offset()..], &to[to_layout.start_offset()..]);
+        for (from, to) in from.iter().zip(to).take(tensor.elem_count()) {
             moved += (to - from).powi(2);
             whole += from.powi(2);
         }

@@ -50,23 +50,32 @@ pub struct Symmetry {
     /// Draw the path, as .svg or .png.
     #[arg(long, value_name = "FILE", requires = "path")]
     pub plot: Option<PathBuf>,
+    /// Write a page with a slider along the path, as .html
+    ///
+    /// It shows how weights change, that the answers to the images do not, and what half of the move does: along all
+    /// families at once and along each by itself. Without --image it asks about two digits. With --json the numbers
+    /// on the page are under "walks": [{"family", "dimensions", "passed", "path": [{"t", "weight_change",
+    /// "logit_change", "control_logit_change", "top": [[{"index", "label", "probability", "logit"}]], "control_top"}]}],
+    /// "top" for each image.
+    #[arg(long, value_name = "FILE", requires = "path")]
+    pub report: Option<PathBuf>,
     /// Write the path as .csv.
     #[arg(long, value_name = "FILE", requires = "path")]
     pub csv: Option<PathBuf>,
     /// Count the directions that leave the logits of a small network where they are, and compare with the
     /// dimensions of the families: of one that is made for it, with random weights, or of --weights.
     #[arg(long, conflicts_with_all = [
-        "path", "plot", "csv", "save", "save_state_dict", "layer", "scale", "image", "dtype", "device",
+        "path", "plot", "report", "csv", "save", "save_state_dict", "layer", "scale", "image", "dtype", "device",
     ])]
     pub audit: bool,
     /// Even out the weights by product balance, product scale and scalings of filters; show what that does
     /// to the logits in half precision.
-    #[arg(long, conflicts_with_all = ["path", "plot", "csv", "audit", "family", "layer", "scale"])]
+    #[arg(long, conflicts_with_all = ["path", "plot", "report", "csv", "audit", "family", "layer", "scale"])]
     pub balance: bool,
     /// Move the weights to where rounding to eight bits hurts least; show what each step of that brings to the logits
     /// in int8, and that it does not depend on where the weights were. With --json {"rows": [{"weights", "error",
     /// "logit_change", "control_logit_change"}], "moved": [{"seed", "error", "prepared_error", "logit_change"}], ...}.
-    #[arg(long, conflicts_with_all = ["path", "plot", "csv", "audit", "balance", "family", "layer", "scale"])]
+    #[arg(long, conflicts_with_all = ["path", "plot", "report", "csv", "audit", "balance", "family", "layer", "scale"])]
     pub quantise: bool,
     /// Save the moved weights in float32, with batch norm folded in, as .safetensors.
     #[arg(long, value_name = "FILE", conflicts_with = "path")]
