@@ -160,8 +160,9 @@ impl FoundLabels {
     /// Whether its labels may be those of ILSVRC's development kit, which counts classes from 1, in an order of its own:
     /// all are numbers, and none is 0.
     fn could_be_the_development_kits(&self, classes: &Classes) -> bool {
+        let named = !self.by_image.is_empty() || !self.strangers.is_empty();
         let numbers = !self.in_order.is_empty() && self.numbers == self.in_order.len();
-        numbers && classes.have_wnids() && classes.take_numbers_for_indices()
+        numbers && !named && classes.have_wnids() && classes.take_numbers_for_indices()
     }
 
     /// The label of each image, where the file has one a line in the order of the images' names.
