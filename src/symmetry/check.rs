@@ -1,9 +1,10 @@
 //! Checks that a symmetry leaves the logits where they are, and that a control, which is no symmetry, moves
 //! them.
 
-use candle_core::{D, DType, Device, Storage, Tensor};
+use candle_core::{D, DType, Device, Tensor};
 use serde::Serialize;
 
+use super::distance::distance;
 use super::element::{Element, Side};
 use super::families::{Family, draw};
 use super::{matrices, refused};
@@ -337,35 +338,6 @@ fn logits_in(weights: &Weights, images: &Tensor, precision: Precision, device: &
         Precision::F32 => error.into(),
         _ => Error::UnsupportedDtype { device: device::name(device), dtype: precision.name(), reason: error.into() },
     })
-}
-
-/// How far two networks' parameters are apart, relative to the norm of the first, over the tensors that
-/// differ and that both have. If all of these are zero in the first network, the distance is not relative. Both are float64.
-///
-/// # Errors
-/// [`Error::Symmetry`] if the shapes of two tensors are not the same; [`Error::Compute`] if one is not float64.
-pub fn distance(from: &Weights, to: &Weights) -> Result<f64> {
-    let (mut moved, mut whole) = (0.0, 0.0);
-    for (name, tensor) in from.tensors() {
-        // Tensors that no operation touched are shared.
-        let Some(other) = to.tensors().get(name).filter(|other| other.id() != tensor.id()) else { continue };
-        if other.shape() != tensor.shape() {
-            return Err(refused(format!("`{name}` has the shape {:?}, not {:?}", other.dims(), tensor.dims())));
-        }
-        let [from, to] = [tensor.contiguous()?, other.contiguous()?];
-        // In place: of a large network, copies alone would take as long as the sums.
-        let [(from, from_layout), (to, to_layout)] = [&from, &to].map(Tensor::storage_and_layout);
-        let (Storage::Cpu(from), Storage::Cpu(to)) = (&*from, &*to) else {
-            return Err(refused("weights to compare are not on the CPU"));
-        };
-        let (from, to) = (from.as_slice::<f64>()?, to.as_slice::<f64>()?);
-        let (from, to) = (&from[from_layout.start_offset()..], &to[to_layout.start_offset()..]);
-        for (from, to) in from.iter().zip(to).take(tensor.elem_count()) {
-            moved += (to - from).powi(2);
-            whole += from.powi(2);
-        }
-    }
-    Ok(if whole > 0.0 { (moved / whole).sqrt() } else { moved.sqrt() })
 }
 
 #[cfg(test)]

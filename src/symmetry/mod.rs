@@ -11,7 +11,7 @@
 //! ```text
 //! element, structure, matrices    what elements are, and what they act on
 //! families                        a file for each family
-//! check, path, balance, audit     what moving along them shows
+//! check, path, balance, audit     what moving along them shows; distance says how far it goes
 //! prepare                         moves weights to where rounding to eight bits hurts least
 //! plot                            a path as a picture
 //! page                            paths as a page with a slider, which shows weights and answers
@@ -44,6 +44,7 @@
 pub(crate) mod audit;
 pub(crate) mod balance;
 pub(crate) mod check;
+mod distance;
 mod element;
 pub(crate) mod families;
 mod matrices;
@@ -55,7 +56,8 @@ mod structure;
 
 pub use audit::{Audit, Counted, MOST_PARAMETERS, audit, small};
 pub use balance::{HalfPrecision, balance};
-pub use check::{Change, Compared, FAR, Outcome, Subject, distance, noise};
+pub use check::{Change, Compared, FAR, Outcome, Subject, noise};
+pub use distance::distance;
 pub use element::{Element, Side};
 #[doc(hidden)]
 pub use families::Subgroup;

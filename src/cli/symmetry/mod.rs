@@ -24,6 +24,7 @@ use crate::input::decode::Options;
 use crate::input::files::read_bounded;
 use crate::input::preprocess::{Preprocess, to_tensor};
 use crate::network::{Precision, device};
+use crate::page::Origin;
 use crate::symmetry::check::{FAR, Subject, noise};
 use crate::symmetry::page::Picture;
 use crate::symmetry::{FAMILIES, Family, find};
@@ -96,7 +97,7 @@ pub fn run(args: &Symmetry) -> Result<ExitCode> {
     match args.path {
         Some(steps) => {
             let labels = Label::for_outputs(model.labels(), weights.config().num_classes);
-            let asked = Asked { pictures, labels, weights_sha256 };
+            let asked = Asked { pictures, labels, weights_sha256, origin: Origin::now() };
             path::run(args, &families, &subject, &header, steps, &asked, outputs)
         }
         None => check::run(args, &families, &subject, &header, outputs),
@@ -151,6 +152,7 @@ struct Asked {
     labels: Vec<Label>,
     /// Untrained weights are in no file.
     weights_sha256: Option<String>,
+    origin: Origin,
 }
 
 /// The images that were named, or digits, as the network sees them.

@@ -40,7 +40,8 @@ pub fn run(
     let config = subject.weights().config();
     // Of the families that were not named, those are passed over that lead nowhere here.
     let moves = |family: &&dyn Family| !args.family.is_empty() || family.dimensions(config, args.layer) > 0;
-    let families: Vec<&dyn Family> = joining(args, families).map(|family| family as &dyn Family).filter(moves).collect();
+    let families: Vec<&dyn Family> =
+        joining(args, families).map(|family| family as &dyn Family).filter(moves).collect();
     let scale = args.scale.unwrap_or(1.0);
     let shown = |step: &Step| if args.json { Ok(()) } else { show(step, header) };
     let (path, walks) = if args.report.is_some() {

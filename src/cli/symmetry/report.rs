@@ -3,10 +3,9 @@
 use std::path::Path;
 
 use anyhow::{Result, ensure};
-use indicatif::ProgressBar;
 
 use super::{Asked, Header, number};
-use crate::cli::print::bar_style;
+use crate::cli::print::progress_bar;
 use crate::page::Fact;
 use crate::symmetry::page::{Course, Walk, page};
 use crate::symmetry::path::Step;
@@ -41,8 +40,8 @@ pub fn walks(
         // The path of the only family is there already.
         single.clear();
     }
-    let bar = ProgressBar::new(((single.len() + 1) * (course.steps + 1)) as u64);
-    bar.set_style(bar_style("{msg} {wide_bar} {pos}/{len} networks, {eta} left"));
+    let places = (single.len() + 1) * (course.steps + 1);
+    let bar = progress_bar(places as u64, "{msg} {wide_bar} {pos}/{len} places, {eta} left");
     bar.set_message("all together");
     let mut walks = vec![course.walk(together, |step| {
         bar.inc(1);
@@ -82,7 +81,7 @@ impl Report<'_> {
         let Self { course: Course { scale, steps, layer, seed, .. }, asked, header, .. } = self;
         let sha256 = asked.weights_sha256.as_deref();
         let layer = layer.map_or_else(String::new, |layer| format!(", what begins in layer {layer}"));
-        vec![
+        let facts = [
             Fact::new("model", &header.model),
             match sha256 {
                 Some(sha256) => Fact::with_code("weights", "SHA-256", sha256),
@@ -99,6 +98,7 @@ impl Report<'_> {
                 ),
             ),
             Fact::new("program", concat!("qlnet ", env!("CARGO_PKG_VERSION"))),
-        ]
+        ];
+        facts.into_iter().chain(asked.origin.facts()).collect()
     }
 }

@@ -103,8 +103,7 @@ pub fn page(course: &Course, walks: &[Walk], pictures: &[Picture], model: &str, 
     let views = course.views();
     let start: Vec<Vec<f32>> = views.iter().map(|view| view.values(course.subject.weights())).collect::<Result<_>>()?;
     let everywhere = |view: usize| walks.iter().flat_map(move |walk| walk.film.iter().map(move |place| &place[view]));
-    let scales: Vec<f32> =
-        (0..views.len()).map(|view| scale(everywhere(view).chain([&start[view]]))).collect();
+    let scales: Vec<f32> = (0..views.len()).map(|view| scale(everywhere(view).chain([&start[view]]))).collect();
     let films: Vec<_> = walks.iter().map(|walk| pack_film(&walk.film, &start, &scales)).collect::<Result<_>>()?;
     let (changing, films): (Vec<_>, Vec<_>) = films.into_iter().unzip();
     let answers = |walk: &Walk| -> Vec<(usize, String)> {

@@ -125,17 +125,17 @@ const lay = () => {
       : `${view.conv}: ${shown(view.rows)}; `;
     const plate = make("figure", { className: "plate" + (view.kind === "colours" ? " whole" : "") },
       make("h3", {}, make("span", { textContent: view.name }), note), ...canvases,
-      make("figcaption", {}, what, ...legend(view), "; below, biases to ±" + short(data.views[bias].scale)));
+      make("figcaption", {}, make("span", { className: "scale" }, ...legend(view)), what,
+        `biases below, to ±${short(data.views[bias].scale)}`));
     get("plates").append(plate);
-    plates.push({ views: [index, bias], canvases, plate, note });
+    plates.push({ views: [index, bias], canvases, note });
   });
 };
 const paintPlates = () => {
   const views = films[state.walk];
   if (!views) return;
-  for (const { views: [weight, bias], canvases, plate, note } of plates) {
+  for (const { views: [weight, bias], canvases, note } of plates) {
     [weight, bias].forEach((view, place) => paint(canvases[place], data.views[view], views[view]?.[state.place] ?? start[view]));
-    plate.classList.toggle("still", !views[weight] && !views[bias]);
     note.textContent = views[weight] ? "" : views[bias] ? "only biases move" : "stays on this path";
   }
 };
@@ -195,9 +195,10 @@ const curves = [
   ["control", "control_logit_change", "outputs, by half of the move"],
   ["logits", "logit_change", "outputs, by the whole move"],
 ];
-const [width, height, left, bottom] = [1000, 300, 62, 34];
+const [height, left, bottom] = [300, 62, 34];
 let chart;
 const plot = () => {
+  const width = Math.max(get("chart").clientWidth, 320);
   const steps = data.walks[state.walk].steps, end = steps[places - 1].t;
   const values = steps.flatMap(step => curves.map(([, field]) => step[field])).concat(data.tolerance).filter(value => value > 0);
   const [low, high] = [Math.floor(Math.log10(Math.min(...values))), Math.ceil(Math.log10(Math.max(...values)) + 0.1)];
@@ -218,7 +219,7 @@ const plot = () => {
     const points = steps.filter(step => step[field] > 0).map(step => `${x(step.t)},${y(step[field])}`);
     root.append(svg("polyline", { class: `line ${name}`, points: points.join(" ") }));
     const last = steps[places - 1][field];
-    const above = name === "control" && last < steps[places - 1].weight_change || name === "logits" ? 20 : -10;
+    const above = name === "control" && last < steps[places - 1].weight_change ? 20 : -12;
     if (last > 0) root.append(svg("text", { class: name, x: width - 24, y: Math.max(y(last) + above, 14), "text-anchor": "end" }, words));
     const mark = svg("circle", { class: name, r: 5 });
     return { mark, field };
@@ -233,7 +234,7 @@ const plot = () => {
   root.addEventListener("pointerdown", event => { stop(); point(event); });
   root.addEventListener("pointermove", event => { if (event.buttons) point(event); });
   get("chart").replaceChildren(root);
-  chart = { x, y, here, marks };
+  chart = { x, y, here, marks, width };
 };
 const mark = () => {
   const step = data.walks[state.walk].steps[state.place], { x, y, here, marks } = chart;
@@ -245,6 +246,12 @@ const mark = () => {
     if (step[field] > 0) { mark.setAttribute("cx", x(step.t)); mark.setAttribute("cy", y(step[field])); }
   }
 };
+
+addEventListener("resize", () => {
+  if (get("chart").clientWidth === chart.width) return;
+  plot();
+  mark();
+});
 
 // What is chosen.
 

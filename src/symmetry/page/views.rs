@@ -85,7 +85,7 @@ impl View {
     }
 }
 
-/// What is shown of a network: the stem, and the last block of each layer.
+/// What is shown of a network: the stem, the last block of each layer, and the head.
 pub fn views(config: &Config) -> Vec<View> {
     let stem = ("stem", "stem", "kernels of 7x7 pixels");
     let mut views = View::with_bias(stem, Kind::Colours, 0, (config.stem_channels, STEM_KERNELS), (147, 147)).to_vec();
@@ -103,6 +103,9 @@ pub fn views(config: &Config) -> Vec<View> {
         views.extend(View::with_bias(kernels, Kind::Kernels, 0, (filters * hidden, KERNELS), (9, 9)));
         views.extend(matrix(&conv3, "conv3", 0, block.config.out_channels, filters * hidden));
     }
+    let head = ("head", "fc", "the map from features to outputs");
+    let (outputs, features) = (config.num_classes, config.num_features());
+    views.extend(View::with_bias(head, Kind::Matrix, 0, (outputs, MATRIX.0), (features, MATRIX.1)));
     views
 }
 

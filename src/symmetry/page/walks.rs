@@ -187,7 +187,8 @@ mod tests {
         }
         let (start, end) = (&walk.path[0], &walk.path[3]);
         for image in 0..2 {
-            let answers = |place: &Place| -> Vec<usize> { place.top[image].iter().map(|answer| answer.index).collect() };
+            let answers =
+                |place: &Place| -> Vec<usize> { place.top[image].iter().map(|answer| answer.index).collect() };
             assert_eq!((answers(start), start.top[image].len()), (answers(end), TOP));
             let logit = |answers: &[Vec<Answer>]| answers[image][0].logit;
             assert!((logit(&start.top) - logit(&end.top)).abs() < 1e-4);
