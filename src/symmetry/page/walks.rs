@@ -177,7 +177,7 @@ mod tests {
         let labels = labels();
         let course = Course { subject: &subject, labels: &labels, layer: None, scale: 1.0, steps: 3, seed: 2 };
         let walk = course.walk(&find(&["filter-mixing"]).unwrap(), |_| Ok::<(), Error>(())).unwrap();
-        assert!(walk.passed && walk.path.len() == 4 && walk.dimensions == 1856, "{}", walk.dimensions);
+        assert!(walk.passed && walk.path.len() == 4 && walk.dimensions == 1792, "{}", walk.dimensions);
         let views = course.views();
         for (place, view) in views.iter().enumerate() {
             let moves = walk.film[3][place] != walk.film[0][place];
