@@ -9,6 +9,7 @@
 //! page.css      how pages look, in the light and in the dark
 //! page.js       what pages do alike: tables that are sorted, searched and filtered
 //! data          values for a page's scripts
+//! origin        the command that makes a page, and the date
 //! colour        colours for values with a sign
 //! thumbnail     small pictures in the page itself
 //! ```
@@ -38,11 +39,13 @@
 
 pub mod colour;
 mod data;
+mod origin;
 mod thumbnail;
 
 use std::fmt::Display;
 
 pub use self::data::Json;
+pub use self::origin::Origin;
 pub use self::thumbnail::Thumbnail;
 
 /// A number that is to be seen first.
