@@ -9,6 +9,7 @@
 //! page.css      how pages look, in the light and in the dark
 //! page.js       what pages do alike: tables that are sorted, searched and filtered
 //! data          values for a page's scripts
+//! link          the address of a file, from where a page lies
 //! origin        the command that makes a page, and the date
 //! colour        colours for values with a sign
 //! thumbnail     small pictures in the page itself
@@ -39,12 +40,14 @@
 
 pub mod colour;
 mod data;
+mod link;
 mod origin;
 mod thumbnail;
 
 use std::fmt::Display;
 
 pub use self::data::Json;
+pub use self::link::link;
 pub use self::origin::Origin;
 pub use self::thumbnail::Thumbnail;
 

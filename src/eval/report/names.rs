@@ -1,0 +1,46 @@
+//! How classes are called on pages.
+
+use crate::page::first_synonym;
+use crate::weights::registry::Label;
+
+/// A class: several may have one name, so an index stands beside it.
+#[derive(Clone)]
+pub struct ClassName {
+    /// The model's output.
+    pub index: u32,
+    /// The first of its names.
+    pub short: String,
+    /// All of its names.
+    pub full: String,
+    /// WordNet id, where the model's classes have one.
+    pub wnid: Option<String>,
+}
+
+impl ClassName {
+    /// What a model with these labels calls a class.
+    pub fn new(labels: &[Label], index: u32) -> Self {
+        match labels.get(index as usize) {
+            Some(Label { wnid, text }) => {
+                Self { index, short: first_synonym(text).into(), full: text.clone(), wnid: wnid.clone() }
+            }
+            None => Self { index, short: index.to_string(), full: index.to_string(), wnid: None },
+        }
+    }
+
+    /// Whether its name does not tell its index.
+    pub fn is_numbered(&self) -> bool {
+        let index = self.index.to_string();
+        self.short != index && self.short != format!("class {index}")
+    }
+
+    /// Its name and index, where there is no room for more.
+    pub fn text(&self) -> String {
+        if self.is_numbered() { format!("{} ({})", self.short, self.index) } else { self.short.clone() }
+    }
+
+    /// All that is known of it.
+    pub fn title(&self) -> String {
+        let wnid = self.wnid.as_ref().map_or(String::new(), |wnid| format!(", {wnid}"));
+        format!("{} (index {}{wnid})", self.full, self.index)
+    }
+}
