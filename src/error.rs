@@ -68,6 +68,12 @@ pub enum Error {
     #[error("{0}")]
     Export(Reason),
 
+    /// Weights with explicit skips cannot be written as a `state_dict`.
+    #[error(
+        "explicit skips, which the symmetry GL(n) makes, are not in PyTorch's class: there is no state_dict of them"
+    )]
+    ExplicitSkips,
+
     /// A file is no picture, a damaged one, or of a kind that is not decoded.
     #[error("{0}")]
     Image(Reason),
@@ -86,6 +92,19 @@ pub enum Error {
     /// Pictures cannot be resized and cropped in that way.
     #[error("{0}")]
     Preprocess(Reason),
+
+    /// A network has no layer of that name.
+    #[error("the network has no layer `{name}`; it has {}", layers.join(", "))]
+    UnknownLayer {
+        /// The name that was asked for.
+        name: String,
+        /// Those that it has.
+        layers: Vec<String>,
+    },
+
+    /// Features cannot be written: the file's name says no format, or the format cannot hold them.
+    #[error("{0}")]
+    Features(Reason),
 
     /// This build does not support a kind of device.
     #[error("this build has no {device} support")]

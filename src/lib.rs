@@ -11,7 +11,9 @@
 //! hub         the name of a file or a data set on the Hugging Face hub -> files on this machine
 //! weights     a model's name or a checkpoint file -> folded weights
 //! network     the network's input -> logits -> named predictions
+//! features    rows of numbers, one for each of many images -> a file for NumPy or a table
 //! page        what HTML pages are made of
+//! sheet       images and their predictions -> pictures and pages to look at
 //! eval        many images with labels -> accuracy, predictions, report
 //! symmetry    folded weights -> other weights with the same output
 //! cli         the program: what it parses, prints and advises
@@ -43,6 +45,7 @@ pub mod cli;
 mod digest;
 mod error;
 pub mod eval;
+pub mod features;
 mod hub;
 pub mod input;
 #[doc(hidden)]
@@ -53,6 +56,7 @@ mod output;
 mod page;
 mod panics;
 mod random;
+mod sheet;
 mod simd;
 pub mod symmetry;
 mod text;

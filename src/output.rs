@@ -1,6 +1,6 @@
 //! Files that appear complete or not at all.
 
-use std::io::{Error as IoError, ErrorKind, Write};
+use std::io::{Error as IoError, ErrorKind, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use tempfile::NamedTempFile;
@@ -28,13 +28,61 @@ impl Output {
     /// # Errors
     /// If it cannot be written, as on a full disk.
     pub fn write(self, content: &[u8]) -> Result<()> {
-        let write = || {
-            let mut file = temporary(&self.path)?;
-            file.write_all(content)?;
+        let mut file = self.begin()?;
+        file.append(content)?;
+        file.finish()
+    }
+
+    /// Begins to write it part by part.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn begin(self) -> Result<Growing> {
+        let file = temporary(&self.path).map_err(Error::io("write", &self.path))?;
+        Ok(Growing { file, path: self.path })
+    }
+}
+
+/// A file that is being written under another name. Dropped before it is complete, it is removed.
+pub struct Growing {
+    file: NamedTempFile,
+    path: PathBuf,
+}
+
+impl Growing {
+    /// Writes what comes next.
+    ///
+    /// # Errors
+    /// If it cannot be written, as on a full disk.
+    pub fn append(&mut self, content: &[u8]) -> Result<()> {
+        self.file.write_all(content).map_err(Error::io("write", &self.path))
+    }
+
+    /// Writes over the beginning.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn write_start(&mut self, content: &[u8]) -> Result<()> {
+        let write = self.file.rewind().and_then(|()| self.file.write_all(content));
+        write.and_then(|()| self.file.seek(SeekFrom::End(0))).map(drop).map_err(Error::io("write", &self.path))
+    }
+
+    /// Gives it its name: it is complete.
+    ///
+    /// # Errors
+    /// If the disk or the directory does not take it.
+    pub fn finish(self) -> Result<()> {
+        let Self { file, path } = self;
+        let finish = || {
             file.as_file().sync_all()?;
-            file.persist(&self.path).map_err(|error| error.error)
+            file.persist(&path).map_err(|error| error.error)
         };
-        write().map(drop).map_err(Error::io("write", &self.path))
+        finish().map(drop).map_err(Error::io("write", &path))
+    }
+
+    /// The name that it will have.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 }
 
@@ -77,6 +125,27 @@ fn temporary(path: &Path) -> std::io::Result<NamedTempFile> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_that_grows_has_its_name_at_the_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("rows");
+        let begin = || {
+            let mut file = Output::create(&path).unwrap().begin().unwrap();
+            file.append(b"????").unwrap();
+            file.append(b" rows").unwrap();
+            file.write_start(b"four").unwrap();
+            file.append(b".").unwrap();
+            file
+        };
+        drop(begin());
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+        let file = begin();
+        assert!(!path.exists() && file.path() == path);
+        file.finish().unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"four rows.");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
 
     #[test]
     fn a_file_appears_whole_or_not_at_all() {

@@ -1,19 +1,21 @@
 //! What several commands take, and what it means.
 
 use std::path::PathBuf;
+use std::time::Instant;
 
 use anyhow::Result;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 
 use super::loading;
+use super::print::info;
 use crate::eval::dataset::Layout;
 use crate::input::decode::{MAX_PIXELS, Options};
 use crate::input::preprocess::Preprocess;
 use crate::input::resample::Interpolation;
 use crate::network::Precision;
 use crate::network::classifier::Classifier;
-use crate::network::device::DeviceChoice;
+use crate::network::device::{self, DeviceChoice};
 use crate::network::load::Preparation;
 use crate::symmetry::prepare_for_int8;
 use crate::weights::registry::{self, MODELS, Model, WeightsSource};
@@ -85,9 +87,22 @@ impl ModelArgs {
     pub fn load(&self, preprocess: Preprocess) -> Result<(Classifier, String)> {
         let (device, labels, precision) = (self.device.open()?, self.registered().labels(), self.dtype);
         let preparation = (precision == Precision::Int8).then_some(INT8);
-        self.shown(|source, report| {
+        let start = Instant::now();
+        let loaded = self.shown(|source, report| {
             Classifier::load(source, labels, preprocess, device, precision, preparation, report)
-        })
+        })?;
+        info(|| {
+            let (classifier, sha256) = &loaded;
+            let (name, time, on) = (self.shown_name(), start.elapsed(), classifier.device());
+            let instructions = precision.instructions(on).map(|name| format!(" ({name})")).unwrap_or_default();
+            let (on, threads) = (device::name(on), rayon::current_num_threads());
+            format!(
+                "{name}: ready after {:.3} s, {precision} on {on}{instructions}, {threads} threads; {}; SHA-256 {sha256}",
+                time.as_secs_f64(),
+                classifier.preprocess()
+            )
+        });
+        Ok(loaded)
     }
 
     /// Loads the weights.
@@ -111,7 +126,10 @@ impl ModelArgs {
         let model = self.registered();
         let size = match &model.source {
             WeightsSource::Hub(file) => file.size,
-            WeightsSource::Embedded(_) => 0,
+            WeightsSource::Embedded(_) => {
+                info(|| format!("{}: weights that are built in", model.name));
+                0
+            }
         };
         loading::shown(model.name, size, |report| Ok(load(Source::Model(model), report)?))
     }

@@ -31,6 +31,7 @@ fn advice(error: &Error) -> Option<String> {
                 "; build a program that has it with `cargo install --locked --path . --features {feature}`"
             ));
         }
+        Error::ExplicitSkips => "write them with --folded",
         Error::UnsupportedDtype { .. } => "use --dtype f32, or --device cpu",
         Error::Overflow { dtype: "f32" | "f64" } => "the weights may be damaged",
         Error::Overflow { .. } => "use --dtype f32",

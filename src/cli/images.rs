@@ -2,24 +2,28 @@
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use base64::Engine;
-use base64::prelude::BASE64_STANDARD;
 use clap::Args;
 use image::RgbImage;
 use indicatif::ProgressBar;
 use rayon::prelude::*;
-use serde::Serialize;
 
 use super::arguments::{PictureArgs, positive};
 use super::hints::with_advice;
-use super::print::{bar_style, is_broken_pipe, print, say, say_warning};
+use super::print::{is_broken_pipe, one_line, print, progress_bar, say, say_warning};
+use crate::input::ahead::Ahead;
 use crate::input::decode::Options;
+pub use crate::input::files::ImageName;
 use crate::input::files::{Links, images_below, read_bounded};
 use crate::input::preprocess::{Crop, Preprocess};
+use crate::sheet::Failures;
+
+/// So many of the images that cannot be read are listed in results.
+const LISTED: usize = 1000;
 
 /// Which images are read. Options of a command come before these, which end under a heading of their own.
 #[derive(Args)]
@@ -47,7 +51,7 @@ pub struct ImageArgs {
     no_exif: bool,
     /// Images that run through the network together
     ///
-    /// By default 8, or as many as there are threads. They are decoded together too.
+    /// By default 8, or as many as there are threads. As many more are decoded meanwhile.
     #[arg(long, value_name = "N", value_parser = positive)]
     batch_size: Option<usize>,
     #[command(flatten)]
@@ -55,6 +59,16 @@ pub struct ImageArgs {
 }
 
 impl ImageArgs {
+    /// The file of the list, if one is named.
+    pub fn list(&self) -> Option<&Path> {
+        self.image_list.as_deref()
+    }
+
+    /// The name of the file or directory on the command line, if there is no more.
+    pub fn only(&self) -> Option<&Path> {
+        self.images.first().filter(|_| self.images.len() == 1 && self.image_list.is_none()).map(PathBuf::as_path)
+    }
+
     /// Finds the images. What is missing is reported at once, before weights are downloaded for its sake. Nothing if
     /// there is no image to go on with, and all that is left is to fail.
     ///
@@ -67,7 +81,7 @@ impl ImageArgs {
             list != Some(stdin) || !self.images.iter().any(|image| image == stdin),
             "standard input cannot be both an image and the list of images"
         );
-        let mut progress = Progress { bar: ProgressBar::hidden(), failed: false };
+        let mut progress = Progress { bar: ProgressBar::hidden(), failures: Failures::default() };
         let mut names = self.images.clone();
         if let Some(list) = list {
             let (before, shown) = (names.len(), list.display());
@@ -124,7 +138,22 @@ pub struct Image<'a> {
 }
 
 impl Images {
-    /// Loads all images, in their order, and hands them to `each` a batch at a time, with what it needs to print
+    /// Their paths, those that cannot be read included.
+    pub fn paths(&self) -> &[PathBuf] {
+        &self.paths
+    }
+
+    /// How they are decoded.
+    pub fn options(&self) -> Options {
+        self.options
+    }
+
+    /// How they are turned, in words.
+    pub fn orientation(&self) -> &'static str {
+        if self.options.exif { "turned upright" } else { "as stored" }
+    }
+
+    /// Loads all images, in their order and while the network computes, and hands them to `each` a batch at a time, with what it needs to print
     /// beside the progress bar. An image that cannot be read is reported, and left out of its batch. If a reader of
     /// standard output leaves, that ends the work without an error.
     ///
@@ -135,35 +164,55 @@ impl Images {
     pub fn run(
         self,
         preprocess: &Preprocess,
-        mut each: impl FnMut(&mut Progress, Batch) -> Result<()>,
+        each: impl FnMut(&mut Progress, Batch) -> Result<()>,
     ) -> Result<ExitCode> {
+        Ok(exit_code(&self.run_to_failures(preprocess, each)?))
+    }
+
+    /// [`Self::run`] that returns what could not be read.
+    ///
+    /// # Errors
+    /// What `each` returns.
+    pub fn run_to_failures(
+        self,
+        preprocess: &Preprocess,
+        mut each: impl FnMut(&mut Progress, Batch) -> Result<()>,
+    ) -> Result<Failures> {
         let Self { paths, options, batch_size, mut progress } = self;
         if paths.len() > batch_size {
-            let style = bar_style("{wide_bar} {pos}/{len} images {per_sec} {eta}");
-            progress.bar = ProgressBar::new(paths.len() as u64).with_style(style);
+            progress.bar = progress_bar(paths.len() as u64, "{wide_bar} {pos}/{len} images {per_sec} {eta}");
         }
-        for paths in paths.chunks(batch_size) {
-            let crops: Vec<_> = paths.par_iter().map(|path| load(path, options, preprocess)).collect();
-            let batch = Batch::new(paths, crops, &mut progress);
+        let workers = rayon::current_num_threads().min(paths.len());
+        let load = |image: usize| load(&paths[image], options, preprocess);
+        Ahead { batch_size, workers }.load(0..paths.len(), load, |loaded| -> Result<_> {
+            let done = loaded.len();
+            let batch = Batch::new(&paths, loaded, &mut progress);
             if !batch.crops.is_empty() {
                 match each(&mut progress, batch) {
                     // The reader has seen enough, but what was wrong before stays wrong.
-                    Err(error) if is_broken_pipe(&error) => break,
+                    Err(error) if is_broken_pipe(&error) => return Ok(ControlFlow::Break(())),
                     done => done?,
                 }
             }
-            progress.bar.inc(paths.len() as u64);
-        }
+            progress.bar.inc(done as u64);
+            Ok(ControlFlow::Continue(()))
+        })?;
         progress.bar.finish_and_clear();
-        Ok(if progress.failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+        Ok(progress.failures)
     }
+}
+
+/// The exit code says whether every image could be read.
+pub fn exit_code(failures: &Failures) -> ExitCode {
+    if failures.count > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
 impl<'a> Batch<'a> {
     /// Those of the images that have crops; why others have none is reported.
-    fn new(paths: &'a [PathBuf], crops: Vec<Result<Crop>>, progress: &mut Progress) -> Self {
+    fn new(paths: &'a [PathBuf], loaded: Vec<(usize, Result<Crop>)>, progress: &mut Progress) -> Self {
         let mut batch = Self { images: Vec::new(), crops: Vec::new() };
-        for (path, crop) in paths.iter().zip(crops) {
+        for (image, crop) in loaded {
+            let path = &paths[image];
             match crop {
                 Ok(Crop { pixels, warning }) => {
                     if let Some(warning) = &warning {
@@ -183,8 +232,8 @@ impl<'a> Batch<'a> {
 pub struct Progress {
     /// Hidden where there are few.
     bar: ProgressBar,
-    /// Whether there is an image that could not be read.
-    failed: bool,
+    /// What could not be read.
+    failures: Failures,
 }
 
 impl Progress {
@@ -196,6 +245,11 @@ impl Progress {
         self.bar.suspend(|| print(line))
     }
 
+    /// Lets something else be written to the terminal.
+    pub fn beside(&self, write: impl FnOnce()) {
+        self.bar.suspend(write);
+    }
+
     /// Says why there is no result for an image; the exit code will be 1.
     pub fn report_image(&mut self, path: &Path, error: impl Into<anyhow::Error>) {
         self.report(&error.into().context(path.display().to_string()));
@@ -203,26 +257,11 @@ impl Progress {
 
     /// Says what is wrong, while the others are gone on with.
     fn report(&mut self, error: &anyhow::Error) {
-        self.failed = true;
+        self.failures.count += 1;
+        if self.failures.first.len() < LISTED {
+            self.failures.first.push(one_line(error));
+        }
         self.bar.suspend(|| say("error", &with_advice(error)));
-    }
-}
-
-/// How an image is named in results for programs.
-#[derive(Serialize)]
-pub struct ImageName {
-    /// The path, as far as it is UTF-8.
-    pub image: String,
-    /// The very bytes of a path that is not UTF-8.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub image_base64: Option<String>,
-}
-
-impl From<&Path> for ImageName {
-    fn from(path: &Path) -> Self {
-        let bytes = path.as_os_str().as_encoded_bytes();
-        let image_base64 = path.to_str().is_none().then(|| BASE64_STANDARD.encode(bytes));
-        Self { image: path.display().to_string(), image_base64 }
     }
 }
 

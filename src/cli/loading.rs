@@ -1,13 +1,13 @@
 //! What a person sees while weights are made ready: the download, and folding where it takes a while.
 
-use std::io::IsTerminal;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use indicatif::{ProgressBar, ProgressDrawTarget};
+use indicatif::ProgressBar;
 
-use super::print::{bar_style, say};
+use super::manner::bars_are_drawn;
+use super::print::{info, progress_bar, say};
 use crate::hub;
 use crate::text;
 use crate::weights::Event;
@@ -34,6 +34,7 @@ pub fn shown<T>(name: &str, size: u64, work: impl FnOnce(&mut dyn FnMut(Event)) 
                 say("note", &format!("{name} is here now, {}", path.display()));
             }
         }
+        Event::Reading { what, path } => info(|| format!("{name}: {what}, {}", path.display())),
         Event::Folding => {
             let text = "which is done once for each checkpoint and element type";
             folding = Some(say_if_it_takes_long(format!("preparing the weights of {name}, {text}")));
@@ -60,9 +61,9 @@ pub fn say_if_it_takes_long(text: String) -> mpsc::Sender<()> {
 pub struct Download {
     name: String,
     size: u64,
-    /// Hidden where there is no terminal.
+    /// Hidden where none can be drawn, as in a file: there are lines then.
     bar: ProgressBar,
-    terminal: bool,
+    drawn: bool,
     /// When the last line was written, and how many bytes there were.
     last: (Instant, u64),
 }
@@ -70,20 +71,16 @@ pub struct Download {
 impl Download {
     /// One that begins with so many bytes already here.
     pub fn new(name: &str, size: u64, bytes: u64) -> Self {
-        let terminal = std::io::stderr().is_terminal();
-        let target = if terminal { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+        let drawn = bars_are_drawn();
         let style = "{msg} {wide_bar} {decimal_bytes}/{decimal_total_bytes}, {decimal_bytes_per_sec}, {eta} left";
-        let bar = ProgressBar::with_draw_target(Some(size), target)
-            .with_style(bar_style(style))
-            .with_message(name.to_string())
-            .with_position(bytes);
+        let bar = progress_bar(size, style).with_message(name.to_string()).with_position(bytes);
         // Bytes of an earlier run say nothing about the speed.
         bar.reset_eta();
-        if !terminal {
+        if !drawn {
             let here = if bytes > 0 { format!(", of which {} are here", text::bytes(bytes)) } else { String::new() };
             say("note", &format!("downloading {name}: {}{here}", text::bytes(size)));
         }
-        Self { name: name.into(), size, bar, terminal, last: (Instant::now(), bytes) }
+        Self { name: name.into(), size, bar, drawn, last: (Instant::now(), bytes) }
     }
 
     /// What is downloaded now.
@@ -108,7 +105,7 @@ impl Download {
             self.last = (Instant::now(), bytes);
         }
         let (time, before) = self.last;
-        if !self.terminal && time.elapsed() >= LINE_EVERY {
+        if !self.drawn && time.elapsed() >= LINE_EVERY {
             say("note", &line(&self.name, bytes, self.size, bytes - before, time.elapsed()));
             self.last = (Instant::now(), bytes);
         }

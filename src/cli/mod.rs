@@ -6,20 +6,26 @@
 //!
 //! ```text
 //! arguments                          what several commands take
-//! classify, eval, symmetry, bench    a command each: its arguments, and what it does with them
+//! classify, features, eval,
+//! symmetry, bench, convert           a command each: its arguments, and what it does with them
 //! images                             which images are read, and their way to the network
 //! loading, data_sets                 what is shown while weights and data sets are made ready
-//! print, output, hints, threads      what they call besides
+//! print, output, hints, threads,
+//! interruption                       what they call besides
 //! ```
 
 mod arguments;
 mod bench;
 mod classify;
+mod convert;
 mod data_sets;
 mod eval;
+mod features;
 mod hints;
 mod images;
+mod interruption;
 mod loading;
+mod manner;
 mod output;
 mod print;
 mod symmetry;
@@ -27,6 +33,7 @@ mod threads;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
+use std::time::Instant;
 
 use anyhow::Result;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
@@ -46,6 +53,8 @@ Then, with the published weights (80 MB, downloaded once):
 #[derive(Parser)]
 #[command(version, arg_required_else_help = true, max_term_width = 100, after_help = EXAMPLES)]
 struct Cli {
+    #[command(flatten)]
+    manner: manner::Manner,
     #[command(subcommand)]
     command: Command,
 }
@@ -53,9 +62,11 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Classify(classify::Classify),
+    Features(Box<features::Features>),
     Eval(Box<eval::Eval>),
     Symmetry(Box<symmetry::Symmetry>),
     Bench(bench::Bench),
+    Convert(convert::Convert),
 }
 
 impl Cli {
@@ -63,9 +74,11 @@ impl Cli {
     fn threads(&self) -> Option<usize> {
         match &self.command {
             Command::Classify(args) => args.model.threads,
+            Command::Features(args) => args.model.threads,
             Command::Eval(args) => args.model.threads,
             Command::Symmetry(args) => args.model.threads,
             Command::Bench(args) => args.model.threads,
+            Command::Convert(_) => None,
         }
         .map(usize::from)
     }
@@ -73,9 +86,11 @@ impl Cli {
     fn run(&self) -> Result<ExitCode> {
         match &self.command {
             Command::Classify(args) => classify::run(args),
+            Command::Features(args) => features::run(args),
             Command::Eval(args) => eval::run(args),
             Command::Symmetry(args) => symmetry::run(args),
             Command::Bench(args) => bench::run(args),
+            Command::Convert(args) => convert::run(args),
         }
     }
 }
@@ -83,10 +98,14 @@ impl Cli {
 /// Does what the command line asks for. The first thing in `main`, while there is one thread.
 pub fn main() -> ExitCode {
     // The shells of Windows leave it to programs to find the files that `*.png` stands for.
-    let arguments = std::env::args_os().flat_map(|argument| match cfg!(windows) {
-        true => expanded(argument),
-        false => vec![argument],
-    });
+    let arguments: Vec<_> = std::env::args_os()
+        .flat_map(|argument| match cfg!(windows) {
+            true => expanded(argument),
+            false => vec![argument],
+        })
+        .collect();
+    manner::set_colour(manner::colour_in(&arguments));
+    let start = Instant::now();
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(error) => {
@@ -101,11 +120,14 @@ pub fn main() -> ExitCode {
             return ExitCode::from(error.exit_code() as u8);
         }
     };
+    cli.manner.set();
     if let Some(words) = crate::simd::unmet_wish() {
         print::say("note", &crate::text::printable(&words));
     }
     // SAFETY: no other thread has been started.
-    match unsafe { threads::configure(cli.threads()) }.and_then(|()| cli.run()) {
+    let result = unsafe { threads::configure(cli.threads()) }.and_then(|()| cli.run());
+    print::info(|| format!("{:.3} s in all", start.elapsed().as_secs_f64()));
+    match result {
         Ok(code) => code,
         // Whoever reads the output has seen enough.
         Err(error) if print::is_broken_pipe(&error) => ExitCode::SUCCESS,

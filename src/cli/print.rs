@@ -3,16 +3,50 @@
 use std::io::{ErrorKind, Write};
 use std::path::Path;
 
+use anstream::AutoStream;
+use anstyle::{AnsiColor, Style};
 use anyhow::{Context, Result};
-use indicatif::ProgressStyle;
+use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
+use super::manner::{bars_are_drawn, has_blocks, is_coloured, is_quiet, is_verbose};
 use crate::error::words;
 use crate::text::printable;
 
-/// Writes a line to standard error. If that cannot be written, nothing can be done about it.
+/// Writes a line to standard error; notes and progress only where they are wanted. If it cannot be written, nothing
+/// can be done about it.
 pub fn say(kind: &str, text: &str) {
-    let _ = writeln!(std::io::stderr(), "{kind}: {text}");
+    let style = match kind {
+        "note" | "progress" if is_quiet() => return,
+        "error" => AnsiColor::Red.on_default().bold(),
+        "warning" | "interrupted" => AnsiColor::Yellow.on_default().bold(),
+        "tip" => AnsiColor::Green.on_default(),
+        _ => Style::new().dimmed(),
+    };
+    let stderr = std::io::stderr();
+    let coloured = is_coloured(&stderr);
+    let line = format!("{}: {text}\n", styled(style, kind, coloured));
+    // In one piece: other processes may write to the same place.
+    let _ = match coloured {
+        true => AutoStream::always(stderr.lock()).write_all(line.as_bytes()),
+        false => stderr.lock().write_all(line.as_bytes()),
+    };
+}
+
+/// Says what is done, if that is wanted.
+pub fn info(text: impl FnOnce() -> String) {
+    if is_verbose() {
+        say("info", &printable(&text()));
+    }
+}
+
+/// A text that stands out among results for people, where these are coloured.
+pub fn strong(text: &str) -> String {
+    styled(Style::new().bold(), text, is_coloured(&std::io::stdout()))
+}
+
+fn styled(style: Style, text: &str, coloured: bool) -> String {
+    if coloured { format!("{style}{text}{style:#}") } else { text.to_string() }
 }
 
 /// Says what is wrong with a picture that is taken all the same.
@@ -59,9 +93,18 @@ pub fn to_json(value: &impl Serialize) -> Result<String> {
     Ok(serde_json::to_string(value)?)
 }
 
+/// A bar for so many steps, which is hidden where none can be drawn or none is wanted.
+pub fn progress_bar(steps: u64, template: &str) -> ProgressBar {
+    let bar = if bars_are_drawn() { ProgressBar::new(steps) } else { ProgressBar::hidden() };
+    bar.set_length(steps);
+    bar.set_style(bar_style(template));
+    bar
+}
+
 /// How a progress bar looks.
-pub fn bar_style(template: &str) -> ProgressStyle {
-    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
+fn bar_style(template: &str) -> ProgressStyle {
+    let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+    if has_blocks() { style } else { style.progress_chars("#>-") }
 }
 
 #[cfg(test)]

@@ -4,18 +4,15 @@
 //! ahead of it and not more: memory does not grow with the number of images. [`prepare`] does the same without the
 //! network, to see how fast that is.
 
-use std::collections::VecDeque;
 use std::ops::ControlFlow;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc;
 
 use image::RgbImage;
-use rayon::{Scope, ThreadPool, ThreadPoolBuilder};
 
 use super::scores::UNLABELLED;
 use super::{Row, Scores};
-use crate::error::{At, Context, Error, Reason, Result, ensure};
+use crate::error::{At, Error, Reason, Result};
 use crate::eval::dataset::{Dataset, Listing};
+use crate::input::ahead::Ahead;
 use crate::input::decode::Options;
 use crate::input::preprocess::{Crop, Preprocess, to_tensor};
 use crate::network::Precision;
@@ -88,88 +85,14 @@ fn with_crops<E: From<Error>>(
     preprocess: Preprocess,
     images: impl IntoIterator<Item = usize>,
     pipeline: Pipeline,
-    mut each: impl FnMut(Vec<(usize, CropResult)>) -> Result<ControlFlow<()>, E>,
+    each: impl FnMut(Vec<(usize, CropResult)>) -> Result<ControlFlow<()>, E>,
 ) -> Result<(), E> {
-    let decoders = pipeline.decoders().map_err(Error::Compute)?;
-    let stopped = AtomicBool::new(false);
-    decoders.in_place_scope(|scope| {
-        let images = images.into_iter().fuse();
-        let mut crops =
-            Crops { scope, listing, preprocess, pipeline, stopped: &stopped, images, waiting: VecDeque::new() };
-        // On every way out, also on errors, queued images are skipped.
-        let _stop = StopOnDrop(&stopped);
-        loop {
-            let batch = crops.next_batch();
-            if batch.is_empty() || each(batch)?.is_break() {
-                return Ok(());
-            }
-        }
-    })
-}
-
-impl Pipeline {
-    /// The threads that decode.
-    fn decoders(&self) -> Result<ThreadPool, Reason> {
-        let Self { batch_size, workers, .. } = *self;
-        ensure!(batch_size > 0 && workers > 0, "a batch of at least one image and a worker are needed");
-        ThreadPoolBuilder::new()
-            .num_threads(workers)
-            .thread_name(|index| format!("decode {index}"))
-            .build()
-            .context("cannot start the threads that decode")
-    }
-}
-
-/// Sets a flag when it is dropped.
-struct StopOnDrop<'a>(&'a AtomicBool);
-
-impl Drop for StopOnDrop<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
+    let Pipeline { batch_size, workers, pictures } = pipeline;
+    Ahead { batch_size, workers }.load(images, |image| load(listing, image, &preprocess, pictures), each)
 }
 
 /// The crop of an image, or why there is none.
 type CropResult = Result<Crop, String>;
-
-/// The crops of images, in their order, however long each takes.
-struct Crops<'scope, 'env, I> {
-    scope: &'env Scope<'scope>,
-    listing: &'scope Listing,
-    preprocess: Preprocess,
-    pipeline: Pipeline,
-    stopped: &'scope AtomicBool,
-    images: I,
-    /// Images that are being decoded.
-    waiting: VecDeque<(usize, mpsc::Receiver<CropResult>)>,
-}
-
-impl<I: Iterator<Item = usize>> Crops<'_, '_, I> {
-    /// The next images with their crops; fewer than a batch only at the end.
-    fn next_batch(&mut self) -> Vec<(usize, CropResult)> {
-        let Pipeline { batch_size, workers, .. } = self.pipeline;
-        for _ in 0..batch_size.max(2 * workers) + batch_size - self.waiting.len() {
-            let Some(image) = self.images.next() else { break };
-            self.begin(image);
-        }
-        let batch = self.waiting.drain(..batch_size.min(self.waiting.len()));
-        batch.map(|(image, crop)| (image, crop.recv().unwrap_or_else(|error| Err(error.to_string())))).collect()
-    }
-
-    /// Has a thread make the crop of an image.
-    fn begin(&mut self, image: usize) {
-        let (done, crop) = mpsc::sync_channel(1);
-        let (listing, preprocess, stopped) = (self.listing, self.preprocess, self.stopped);
-        let pictures = self.pipeline.pictures;
-        self.scope.spawn(move |_| {
-            if !stopped.load(Ordering::Relaxed) {
-                // Fails only if the evaluation has ended meanwhile, and the crop is not needed.
-                drop(done.send(load(listing, image, &preprocess, pictures)));
-            }
-        });
-        self.waiting.push_back((image, crop));
-    }
-}
 
 /// Reads, decodes, resizes and crops an image.
 fn load(listing: &Listing, image: usize, preprocess: &Preprocess, pictures: Options) -> CropResult {

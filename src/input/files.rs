@@ -4,6 +4,9 @@ use std::ffi::OsStr;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use serde::Serialize;
 use walkdir::WalkDir;
 
 use crate::error::{Error, Result};
@@ -72,6 +75,24 @@ fn search_error(error: walkdir::Error, directory: &Path) -> Error {
     let circle = error.loop_ancestor().map(|to| format!("this link leads in a circle, to {}", to.display()));
     let cause = error.into_io_error().unwrap_or_else(|| io::Error::other(circle.unwrap_or_default()));
     Error::Io { action: "read", path, cause }
+}
+
+/// How an image is named in results for programs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ImageName {
+    /// Its path, as far as that is UTF-8.
+    pub image: String,
+    /// The very bytes of a path that is not UTF-8.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image_base64: Option<String>,
+}
+
+impl From<&Path> for ImageName {
+    fn from(path: &Path) -> Self {
+        let bytes = path.as_os_str().as_encoded_bytes();
+        let image_base64 = path.to_str().is_none().then(|| BASE64_STANDARD.encode(bytes));
+        Self { image: path.display().to_string(), image_base64 }
+    }
 }
 
 /// The largest number of bytes that an image file may have.

@@ -8,9 +8,11 @@
 //! files         which files are images, and their bytes
 //! decode        bytes -> rows of pixels
 //! resample      rows of pixels -> a part of the resized image
+//! ahead         loads images while something else computes
 //! preprocess    bytes -> crop, in one function, which turns a decoder's panic into an error; crops -> tensor
 //! ```
 
+pub(crate) mod ahead;
 pub(crate) mod decode;
 pub(crate) mod files;
 pub(crate) mod preprocess;

@@ -267,11 +267,11 @@ impl Classifier {
     }
 
     /// What the network sees of an image file whose name is not known.
-    fn crop_of(&self, bytes: &[u8]) -> Result<RgbImage> {
+    pub(super) fn crop_of(&self, bytes: &[u8]) -> Result<RgbImage> {
         Ok(self.preprocess.crop_of(bytes, Path::new(""), Options::default())?.pixels)
     }
 
-    fn on_device(
+    pub(super) fn on_device(
         &self,
         images: &Tensor,
         run: impl Fn(&QLNet, &Tensor) -> candle_core::Result<Tensor>,
@@ -280,7 +280,7 @@ impl Classifier {
         Ok(run(&self.net, &images)?.to_dtype(DType::F32)?.to_device(&Device::Cpu)?)
     }
 
-    fn top(&self, logits: &[f32], k: usize) -> Result<Vec<Prediction>> {
+    pub(super) fn top(&self, logits: &[f32], k: usize) -> Result<Vec<Prediction>> {
         self.check_finite(logits)?;
         let normaliser = log_sum_exp(logits);
         let mut order: Vec<usize> = (0..logits.len()).collect();

@@ -48,7 +48,12 @@ fn load_through(
     let place = |sha256: &str| Some(PackedFile::new(cache?, sha256, precision, precision.fused(device)?, prepared));
     let (found, sha256) = load_unless(cache, source, &|sha256| place(sha256)?.read(), report)?;
     let net = match found {
-        Found::Kept(net) => net,
+        Found::Kept(net) => {
+            if let Some(place) = place(&sha256) {
+                report(Event::Reading { what: "the checkpoint's weights, packed and kept", path: place.path() });
+            }
+            net
+        }
         Found::Weights { weights, keep } => {
             let weights = match preparation {
                 Some(Preparation { prepare, .. }) => prepare(&weights)?,
@@ -113,7 +118,7 @@ mod tests {
         /// The logits of a network that is loaded through the cache, and whether weights were folded for it.
         fn load(&self, precision: Precision) -> (Vec<u32>, bool) {
             let (source, mut folded) = (Source::File(&self.path), false);
-            let report = &mut |_: Event| folded = true;
+            let report = &mut |event: Event| folded |= matches!(event, Event::Folding);
             let (net, _) = load_through(Some(self.dir.path()), source, precision, &Device::Cpu, None, report).unwrap();
             (logits(&net), folded)
         }

@@ -6,9 +6,12 @@
 //!
 //! ```text
 //! classifier    the network with its preprocessing and the names of its outputs: what most callers use
+//! class_map     where the network looked: the logit of a class, place by place
 //! load          a checkpoint -> the network
 //! packed_file   keeps the network as it is packed, which makes the second time fast
 //! model         the network, block by block as in the paper
+//! layer         its steps by name, and what they make of images
+//! batching      how many images run together
 //! ops           its operations, built from candle's, which every device runs
 //! cpu           fast versions of the operations for the CPU
 //! device        where it runs
@@ -16,16 +19,20 @@
 //! bench         how long it takes
 //! ```
 
+mod batching;
 pub(crate) mod bench;
+pub(crate) mod class_map;
 pub(crate) mod classifier;
 pub(crate) mod cpu;
 pub(crate) mod device;
+mod layer;
 pub(crate) mod load;
 pub(crate) mod model;
 pub(crate) mod ops;
 mod packed_file;
 pub(crate) mod precision;
 
+pub use class_map::Explanation;
 pub use classifier::{Classifier, Prediction};
 pub use device::DeviceChoice;
 pub use precision::Precision;

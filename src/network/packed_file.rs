@@ -98,6 +98,11 @@ impl PackedFile {
         Self { cache: cache.into(), path, format, key: format!("{sha256} {kind}") }
     }
 
+    /// Where it is.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// The network, if it is there and whole. Its weights are the mapped file.
     pub(super) fn read(&self) -> Option<QLNet> {
         let now = SystemTime::now();

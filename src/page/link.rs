@@ -1,51 +1,70 @@
-//! The address of a file, from where a page lies.
+//! Addresses of files that a page names.
 
-use std::path::{Component, Path, Prefix};
+use std::path::{Component, Path};
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 
-/// What an address need not encode. A colon is not among it: `a:b.png` is no scheme.
-const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+use crate::output::directory;
 
-/// Where a browser finds `file` from a page in `directory`, both absolute: relative, if they have a folder in common,
-/// so that both may be moved together; else a `file:` address. `None` if no address says it, as for a share of Windows.
-pub fn link(directory: &Path, file: &Path) -> Option<String> {
-    let [from, to] = [directory, file].map(|path| path.components().collect::<Vec<_>>());
-    let shared = from.iter().zip(&to).take_while(|(one, other)| one == other).count();
-    if from[..shared].iter().any(|part| matches!(part, Component::Normal(_))) {
-        let up = from[shared..].iter().map(|_| "..".to_string());
-        let down = to[shared..].iter().map(|part| encoded(*part));
-        return Some(up.chain(down).collect::<Vec<_>>().join("/"));
-    }
-    let mut address = "file://".to_string();
-    for part in to {
-        match part {
-            Component::Prefix(prefix) => match prefix.kind() {
-                Prefix::Disk(disk) | Prefix::VerbatimDisk(disk) => address += &format!("/{}:", char::from(disk)),
-                _ => return None,
-            },
-            Component::Normal(_) => address += &format!("/{}", encoded(part)),
-            _ => {}
-        }
-    }
-    Some(address)
+/// What a path's parts may hold in an address as they are.
+const KEPT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
+
+/// The address of a file from a page that lies at `page`, relative, so that it holds wherever both are moved
+/// together; of a file on another drive, or with nothing in common but the root, with `file:`. Nothing if the file is
+/// not there.
+pub fn address(file: &Path, page: &Path) -> Option<String> {
+    let file = file.canonicalize().ok().filter(|file| file.is_file())?;
+    let from = directory(page).canonicalize().ok()?;
+    Some(between(&file, &from))
 }
 
-fn encoded(part: Component) -> String {
-    percent_encode(part.as_os_str().as_encoded_bytes(), PLAIN).to_string()
+/// The address of a file from a directory, both absolute.
+fn between(file: &Path, from: &Path) -> String {
+    let (to, from): (Vec<_>, Vec<_>) = (file.components().collect(), from.components().collect());
+    let common = to.iter().zip(&from).take_while(|(a, b)| a == b).count();
+    let named = |part: &&Component| matches!(part, Component::Normal(_));
+    if to[..common].iter().any(|part| named(&part)) {
+        let up = std::iter::repeat_n("..".to_string(), from.len() - common);
+        let parts: Vec<_> = up.chain(to[common..].iter().map(encoded)).collect();
+        // Without this, a name with a colon would be one of a protocol.
+        return if common == from.len() { format!("./{}", parts.join("/")) } else { parts.join("/") };
+    }
+    let parts: Vec<_> = to.iter().filter(|part| !matches!(part, Component::RootDir)).map(encoded).collect();
+    format!("file:///{}", parts.join("/"))
 }
 
-#[cfg(all(test, unix))]
+fn encoded(part: &Component) -> String {
+    match part {
+        // A drive of Windows, such as `C:`, or what canonical paths have there, `\\?\C:`.
+        Component::Prefix(prefix) => prefix.as_os_str().to_string_lossy().trim_start_matches(r"\\?\").to_string(),
+        part => percent_encode(part.as_os_str().as_encoded_bytes(), KEPT).to_string(),
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
+    #[cfg(unix)]
     #[test]
-    fn files_are_found_from_the_page() {
-        let link = |directory: &str, file: &str| link(directory.as_ref(), file.as_ref()).unwrap();
-        assert_eq!(link("/data", "/data/val/n01440764/a b.JPEG"), "val/n01440764/a%20b.JPEG");
-        assert_eq!(link("/data/out/today", "/data/val/x#1?.png"), "../../val/x%231%3F.png");
-        assert_eq!(link("/home/me", "/data/é&'\".png"), "file:///data/%C3%A9%26%27%22.png");
-        assert_eq!(link("/data", "/data/javascript:alert(1)"), "javascript%3Aalert%281%29");
-        assert_eq!(link("/", "/a.png"), "file:///a.png");
+    fn addresses_lead_from_the_page_to_the_file() {
+        let between = |file: &str, from: &str| between(file.as_ref(), from.as_ref());
+        assert_eq!(between("/data/val/a b.png", "/data"), "./val/a%20b.png");
+        assert_eq!(between("/data/c:d?#%.png", "/data"), "./c%3Ad%3F%23%25.png");
+        assert_eq!(between("/data/val/é.png", "/data/out/new"), "../../val/%C3%A9.png");
+        assert_eq!(between("/mnt/a.png", "/home/me"), "file:///mnt/a.png");
+        assert_eq!(between("/a.png", "/"), "file:///a.png");
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_file_has_an_address_whatever_its_bytes() {
+        use std::os::unix::ffi::OsStrExt;
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join(std::ffi::OsStr::from_bytes(b"\xe9\n.png"));
+        std::fs::write(&file, "").unwrap();
+        assert_eq!(address(&file, &dir.path().join("page.html")).unwrap(), "./%E9%0A.png");
+        assert_eq!(address(dir.path(), &dir.path().join("page.html")), None);
+        assert_eq!(address(Path::new("-"), &dir.path().join("page.html")), None);
     }
 }

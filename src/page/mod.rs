@@ -9,9 +9,9 @@
 //! page.css      how pages look, in the light and in the dark
 //! page.js       what pages do alike: tables that are sorted, searched and filtered
 //! data          values for a page's scripts
-//! link          the address of a file, from where a page lies
 //! origin        the command that makes a page, and the date
 //! colour        colours for values with a sign
+//! link          addresses of files that a page names
 //! thumbnail     small pictures in the page itself
 //! ```
 //!
@@ -35,9 +35,6 @@
 //! `page.data("rows")`. Of a page that is too large for the memory, [`halves`] are what comes before and after what is
 //! written one by one.
 
-// Not every page uses all of it yet.
-#![allow(dead_code, unused_imports)]
-
 pub mod colour;
 mod data;
 mod link;
@@ -47,7 +44,7 @@ mod thumbnail;
 use std::fmt::Display;
 
 pub use self::data::Json;
-pub use self::link::link;
+pub use self::link::address;
 pub use self::origin::Origin;
 pub use self::thumbnail::Thumbnail;
 

@@ -41,7 +41,7 @@ pub(super) fn find(dir: &Path, sha256: &str) -> Option<Weights> {
 }
 
 /// Where the folded copy of a checkpoint with that hash is.
-fn cache_path(dir: &Path, sha256: &str) -> PathBuf {
+pub(super) fn cache_path(dir: &Path, sha256: &str) -> PathBuf {
     dir.join(format!("{sha256}.{FORMAT}.safetensors"))
 }
 

@@ -180,6 +180,12 @@ impl Config {
         self.layers.iter().flatten().any(|block| block.skip == Skip::Linear)
     }
 
+    /// Pixels of the image from one place of the last activation to the next: 32 in every published network.
+    pub fn stride(&self) -> usize {
+        // The stem's convolution and pool halve the image's sides.
+        4 * self.layers.iter().flatten().map(|block| block.stride).product::<usize>()
+    }
+
     /// Channels that the last block hands to the head: the number of features of an image.
     pub fn num_features(&self) -> usize {
         self.layers.iter().flatten().last().map_or(self.stem_channels, |block| block.out_channels)

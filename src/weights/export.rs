@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, HashMap};
 
 use candle_core::{DType, Device, Tensor};
 
-use crate::error::{Error, Reason, Result, ensure};
+use crate::error::{Error, Reason, Result};
 use crate::weights::config::Naming;
+use crate::weights::convert::for_pytorch;
 use crate::weights::fold::BATCH_NORM_EPS;
 use crate::weights::folded::Weights;
 
@@ -15,8 +16,7 @@ impl Weights {
     /// # Errors
     /// [`Error::Export`] if a value does not fit into float32.
     pub fn to_safetensors(&self) -> Result<Vec<u8>> {
-        let serialize = || -> Result<_, Reason> { Ok(safetensors::serialize(&self.rounded()?, None)?) };
-        serialize().map_err(Error::Export)
+        serialize(&self.rounded()?, None)
     }
 
     /// The parameters as a safetensors file with the names and shapes of the `state_dict` that PyTorch's
@@ -27,17 +27,17 @@ impl Weights {
     /// shared are written out.
     ///
     /// # Errors
-    /// [`Error::Export`] if a skip that PyTorch's network does not have was made explicit, or a value does not
-    /// fit into float32.
+    /// [`Error::ExplicitSkips`] if a skip that PyTorch's network does not have was made explicit; [`Error::Export`] if a
+    /// value does not fit into float32.
     pub fn to_state_dict(&self) -> Result<Vec<u8>> {
-        self.state_dict().map_err(Error::Export)
+        serialize(&self.state_dict()?, Some(for_pytorch()))
     }
 
-    fn state_dict(&self) -> Result<Vec<u8>, Reason> {
-        ensure!(
-            !self.config().has_explicit_skips(),
-            "a network with explicit skips has no state_dict: PyTorch's class has none there"
-        );
+    /// The tensors of [`Self::to_state_dict`].
+    pub(super) fn state_dict(&self) -> Result<BTreeMap<String, Tensor>> {
+        if self.config().has_explicit_skips() {
+            return Err(Error::ExplicitSkips);
+        }
         let folded = self.rounded()?;
         let mut state = BTreeMap::new();
         for conv in self.config().convs() {
@@ -53,20 +53,26 @@ impl Weights {
             state.insert(format!("{norm}.num_batches_tracked"), Tensor::zeros((), DType::I64, &Device::Cpu)?);
             state.insert(format!("{norm}.bias"), bias);
         }
-        Ok(safetensors::serialize(&state, Some(HashMap::from([("format".into(), "pt".into())])))?)
+        Ok(state)
     }
 
     /// The tensors in float32, after a check that all values are finite.
-    fn rounded(&self) -> Result<BTreeMap<String, Tensor>, Reason> {
+    pub(super) fn rounded(&self) -> Result<BTreeMap<String, Tensor>> {
         let mut rounded = BTreeMap::new();
         for (name, tensor) in self.tensors() {
             let tensor = tensor.to_dtype(DType::F32)?;
-            let finite = tensor.flatten_all()?.to_vec1::<f32>()?.into_iter().all(f32::is_finite);
-            ensure!(finite, "`{name}` overflows float32 and cannot be saved");
+            if !tensor.flatten_all()?.to_vec1::<f32>()?.into_iter().all(f32::is_finite) {
+                return Err(Error::Export(Reason::new(format!("`{name}` overflows float32 and cannot be saved"))));
+            }
             rounded.insert(name.clone(), tensor);
         }
         Ok(rounded)
     }
+}
+
+/// The bytes of a safetensors file.
+fn serialize(tensors: &BTreeMap<String, Tensor>, metadata: Option<HashMap<String, String>>) -> Result<Vec<u8>> {
+    safetensors::serialize(tensors, metadata).map_err(|error| Error::Export(error.into()))
 }
 
 #[cfg(test)]
@@ -93,7 +99,7 @@ mod tests {
     fn what_cannot_be_written_is_refused() {
         let mut weights = Weights::random(&Config::qlnet_digits(), 3).unwrap().to_dtype(DType::F64).unwrap();
         weights.make_skip_explicit(2, 1).unwrap();
-        assert!(matches!(weights.to_state_dict(), Err(Error::Export(_))));
+        assert!(matches!(weights.to_state_dict(), Err(Error::ExplicitSkips)));
         weights.replace("fc.bias", Tensor::full(1e300, 10, &Device::Cpu).unwrap()).unwrap();
         let error = weights.to_safetensors().unwrap_err();
         assert!(matches!(&error, Error::Export(_)) && error.to_string().contains("`fc.bias` overflows"), "{error}");

@@ -1,15 +1,15 @@
 //! From a model's name or a file to folded weights, through a cache that makes the second time fast.
 
 use std::convert::Infallible;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use crate::digest::sha256_of;
 use crate::error::{At, Error, Result};
-use crate::hub::{self, Hub};
+use crate::hub::{self, Hub, HubFile};
 use crate::kept::cache_dir;
 use crate::kept::remembered_hash::RememberedHash;
-use crate::weights::cache::{cached, find};
+use crate::weights::cache::{cache_path, cached, find};
 use crate::weights::checkpoint::{self, Checkpoint};
 use crate::weights::folded::Weights;
 use crate::weights::hashed_file::HashedFile;
@@ -23,6 +23,13 @@ pub enum Event<'a> {
     Hub(hub::Event<'a>),
     /// Batch norm is about to be folded, which is done once for each checkpoint.
     Folding,
+    /// The file that weights are taken from.
+    Reading {
+        /// What it holds: `the checkpoint`, or what was made of that and kept.
+        what: &'static str,
+        /// Where it is.
+        path: &'a Path,
+    },
 }
 
 /// Folded weights, and the checkpoint that they are made of.
@@ -42,6 +49,10 @@ pub(crate) enum Source<'a> {
     /// In the file of a registered model.
     Model(&'a Model),
 }
+
+/// What files are called that weights are taken from.
+const CHECKPOINT: &str = "the checkpoint";
+const FOLDED: &str = "the checkpoint's weights, folded and kept";
 
 /// What there is for a checkpoint.
 pub(crate) enum Found<T> {
@@ -115,6 +126,7 @@ fn load_through<T>(
             return Ok((Found::Kept(kept), sha256));
         }
         if let Some(weights) = find(dir, &sha256) {
+            report(Event::Reading { what: FOLDED, path: &cache_path(dir, &sha256) });
             return Ok((Found::Weights { weights, keep: true }, sha256));
         }
     }
@@ -123,7 +135,8 @@ fn load_through<T>(
     let found = match kept(&sha256) {
         Some(kept) => Found::Kept(kept),
         None => {
-            let weights = cached(cache, &sha256, || {
+            let weights = reported(cache, &sha256, report, |report| {
+                report(Event::Reading { what: CHECKPOINT, path });
                 report(Event::Folding);
                 let length = file.length();
                 Weights::from_checkpoint(&Checkpoint::read(file, length, path)?).at(path.display())
@@ -155,18 +168,52 @@ fn load_registered<T>(
     if let Some(kept) = kept(sha256) {
         return Ok((Found::Kept(kept), sha256.to_string()));
     }
-    let weights = cached(cache, sha256, || {
-        let hub = Hub::from_env();
-        let fetched = hub.fetch(file, &mut |event| report(Event::Hub(event)));
-        // Whatever the reason is, the file can be downloaded by hand.
-        let path = fetched.map_err(|error| match error {
-            Error::Download { .. } => error,
-            error => Error::Download { file: file.file.into(), url: hub.url(file), reason: error.into() },
-        })?;
+    let weights = reported(cache, sha256, report, |report| {
+        let path = fetched(file, report)?;
+        report(Event::Reading { what: CHECKPOINT, path: &path });
         report(Event::Folding);
         Weights::from_checkpoint(&Checkpoint::open(&path)?).at(path.display())
     })?;
     Ok((Found::Weights { weights, keep: true }, sha256.to_string()))
+}
+
+/// Where a file of the hub is on this machine, after its download if need be.
+fn fetched(file: &HubFile, report: &mut dyn FnMut(Event)) -> Result<PathBuf> {
+    let hub = Hub::from_env();
+    // Whatever the reason is, the file can be downloaded by hand.
+    hub.fetch(file, &mut |event| report(Event::Hub(event))).map_err(|error| match error {
+        Error::Download { .. } => error,
+        error => Error::Download { file: file.file.into(), url: hub.url(file), reason: error.into() },
+    })
+}
+
+/// The checkpoint of a registered model as it was published, downloaded if need be.
+///
+/// # Errors
+/// As [`load_model`].
+pub fn checkpoint_of_model(model: &Model, report: &mut dyn FnMut(Event)) -> Result<Checkpoint> {
+    match &model.source {
+        WeightsSource::Embedded(bytes) => Checkpoint::from_bytes(bytes),
+        WeightsSource::Hub(file) => Checkpoint::open(&fetched(file, report)?),
+    }
+}
+
+/// [`cached`], where it is reported if there is a folded copy.
+fn reported(
+    cache: Option<&Path>,
+    sha256: &str,
+    report: &mut dyn FnMut(Event),
+    make: impl FnOnce(&mut dyn FnMut(Event)) -> Result<Weights>,
+) -> Result<Weights> {
+    let mut made = false;
+    let weights = cached(cache, sha256, || {
+        made = true;
+        make(report)
+    })?;
+    if let Some(dir) = cache.filter(|_| !made) {
+        report(Event::Reading { what: FOLDED, path: &cache_path(dir, sha256) });
+    }
+    Ok(weights)
 }
 
 impl Weights {
@@ -221,7 +268,8 @@ mod tests {
     /// Loads a file, and tells whether it was folded.
     fn load(cache: &Path, path: &Path, now: SystemTime) -> (Loaded, bool) {
         let mut folded = false;
-        let loaded = load_weights(Some(cache), path, now, &mut |_| folded = true).unwrap();
+        let report = &mut |event: Event| folded |= matches!(event, Event::Folding);
+        let loaded = load_weights(Some(cache), path, now, report).unwrap();
         (loaded, folded)
     }
 

@@ -14,6 +14,7 @@
 //! folded           the folded weights
 //! random           folded weights without a checkpoint
 //! export           folded weights -> files for other programs
+//! convert          checkpoint -> safetensors, with what PyTorch's network has, or folded
 //! cache            keeps folded weights, which makes the second time fast
 //! ```
 //!
@@ -23,6 +24,7 @@
 pub(crate) mod cache;
 pub(crate) mod checkpoint;
 pub(crate) mod config;
+mod convert;
 mod export;
 mod fold;
 mod folded;
@@ -35,7 +37,8 @@ pub(crate) mod registry;
 pub use crate::hub::{ContentHash, Event as DownloadEvent, HubFile, Repository};
 pub use checkpoint::Checkpoint;
 pub use config::{BlockConfig, Config, Conv, Skip};
+pub use convert::Converted;
 pub use folded::Weights;
-pub use load::{Event, Loaded, load_file, load_model};
+pub use load::{Event, Loaded, checkpoint_of_model, load_file, load_model};
 pub(crate) use load::{Found, Source, load_unless};
 pub use registry::{Label, MODELS, Model, WeightsSource, find};

@@ -31,7 +31,13 @@ impl Qlnet {
             .env_remove("XDG_CACHE_HOME")
             .env("NO_PROXY", "127.0.0.1,localhost")
             .env_remove("HF_HUB_OFFLINE")
-            .env_remove("HF_TOKEN");
+            .env_remove("HF_TOKEN")
+            // As a terminal of today has it, and nobody asks for colours.
+            .env("LC_ALL", "C.UTF-8")
+            .env("TERM", "xterm-256color")
+            .env_remove("NO_COLOR")
+            .env_remove("CLICOLOR")
+            .env_remove("CLICOLOR_FORCE");
         command
     }
 

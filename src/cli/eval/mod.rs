@@ -36,6 +36,7 @@ use self::outputs::Outputs;
 use self::sets::{Set, are_several, open, sets};
 use self::table::{Collection, Line};
 use self::verdict::Verdict;
+use super::interruption::{INTERRUPTED, interruption};
 use super::print::{print_and_go_on, say, to_json};
 use crate::cli::data_sets;
 use crate::eval::Summary;
@@ -75,7 +76,7 @@ fn evaluate_sets(args: &Eval) -> Result<ExitCode> {
         |(set, listing): (&Set, Option<_>)| listing.map(|listing| session.prepare(set, listing)).transpose();
     let prepared = sets.iter().zip(listings).map(&mut prepare).collect::<Result<Vec<_>>>()?;
 
-    session.interrupted = progress::interruption()?;
+    session.interrupted = interruption()?;
     let mut lines = Vec::new();
     let outcome = evaluate_all(&mut session, &sets, prepared, outputs, &mut lines);
     if several && !lines.is_empty() {
@@ -83,7 +84,7 @@ fn evaluate_sets(args: &Eval) -> Result<ExitCode> {
     }
     outcome?;
     let stopped = lines.len() < sets.len() || lines.iter().any(|line| !line.complete);
-    if stopped { Ok(ExitCode::from(130)) } else { session.verdict.exit(args) }
+    if stopped { Ok(ExitCode::from(INTERRUPTED)) } else { session.verdict.exit(args) }
 }
 
 /// Evaluates set after set until somebody interrupts it. What is done is in `lines`, also after an error.

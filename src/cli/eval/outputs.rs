@@ -13,8 +13,8 @@ use crate::eval::dataset::Listing;
 use crate::eval::per_class::class_rows;
 use crate::eval::report::{Origin, Pictures, Process, Report};
 use crate::eval::{Run, Summary, Tally};
-use crate::output::{Output, directory};
-use crate::page::link;
+use crate::output::Output;
+use crate::page::address;
 use crate::weights::registry::Label;
 
 /// What to call images that were named alone.
@@ -33,9 +33,9 @@ pub struct Outputs {
 pub struct Page {
     output: Output,
     /// Where it is: its links begin there.
-    directory: PathBuf,
+    path: PathBuf,
     /// When the work for it began.
-    pub origin: Origin,
+    origin: Origin,
 }
 
 /// What is written.
@@ -57,9 +57,8 @@ impl Page {
     /// # Errors
     /// If it cannot be written.
     pub fn create(path: &Option<PathBuf>) -> Result<Option<Self>> {
-        let Some((output, path)) = create(path)?.zip(path.as_ref()) else { return Ok(None) };
-        let directory = directory(path).canonicalize().unwrap_or_default();
-        Ok(Some(Self { output, directory, origin: Origin::now() }))
+        let page = create(path)?.zip(path.clone());
+        Ok(page.map(|(output, path)| Self { output, path, origin: Origin::now() }))
     }
 
     /// Writes it, with pictures of these images as that run's network saw them.
@@ -82,9 +81,7 @@ impl Page {
             let crop = run.preprocess.crop_of(&bytes, path.as_ref(), run.pictures());
             crop.ok().map(|crop| crop.pixels)
         };
-        // Where the images are is found out once.
-        let root = images.and_then(|images| images.root()?.canonicalize().ok());
-        let link = |paths: &[&str]| link(&self.directory, &root.as_ref()?.join(find(paths)?.0));
+        let link = |paths: &[&str]| address(&images?.root()?.join(find(paths)?.0), &self.path);
         let html = html(&self.origin, Pictures { crop: &crop, link: &link });
         self.output.write(html.as_bytes())?;
         if images.is_none() {

@@ -1,39 +1,22 @@
 //! What is shown while images are evaluated, and how the evaluation is stopped.
 
-use std::io::IsTerminal;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
 use indicatif::{HumanDuration, ProgressBar};
 
-use crate::cli::print::{bar_style, say};
+use crate::cli::manner::bars_are_drawn;
+use crate::cli::print::{progress_bar, say};
 use crate::eval::{Accuracy, Row, Tally};
 use crate::text::{percent, thousands};
 
 /// Images without scores, and damaged ones, that are named on standard error; the others are counted.
 const NAMED: u64 = 20;
 
-/// A flag that is set when the program is asked to stop. Asked again, it stops at once.
-pub fn interruption() -> Result<Arc<AtomicBool>> {
-    let flag = Arc::new(AtomicBool::new(false));
-    let set = flag.clone();
-    let handler = move || {
-        if set.swap(true, Ordering::Relaxed) {
-            std::process::exit(130);
-        }
-        say("note", "stopping after this batch; once more to stop at once");
-    };
-    ctrlc::set_handler(handler).context("cannot listen for Ctrl-C")?;
-    Ok(flag)
-}
-
 /// Shows how far an evaluation is: by a bar on a terminal, by a line now and then elsewhere.
 pub struct Progress {
     bar: ProgressBar,
     start: Instant,
-    /// When a line was last written, where there is no terminal.
+    /// When a line was last written, where there is no bar.
     line: Option<Instant>,
     /// Images that were done before.
     before: u64,
@@ -44,14 +27,11 @@ impl Progress {
     const PERIOD: Duration = Duration::from_secs(30);
 
     pub fn new(images: u64, done: u64) -> Self {
-        let terminal = std::io::stderr().is_terminal();
-        let bar = if terminal { ProgressBar::new(images) } else { ProgressBar::hidden() };
-        bar.set_length(images);
-        bar.set_style(bar_style("{wide_bar} {human_pos}/{human_len} {msg} {eta} left"));
+        let bar = progress_bar(images, "{wide_bar} {human_pos}/{human_len} {msg} {eta} left");
         bar.set_position(done);
         bar.reset_eta();
         let now = Instant::now();
-        Self { bar, start: now, line: (!terminal).then_some(now), before: done }
+        Self { bar, start: now, line: (!bars_are_drawn()).then_some(now), before: done }
     }
 
     pub fn advance(&mut self, images: u64, tally: &Tally) {

@@ -6,8 +6,8 @@
 //! | `torch.save` of a bare `state_dict` | zip magic | `torch` |
 //! | safetensors | JSON header | `safetensors` |
 //!
-//! Tensors keep the element type of the file. Integer tensors (batch norm's `num_batches_tracked`)
-//! carry nothing that inference needs and are left out. The prefix `module.`, which PyTorch's
+//! Tensors keep the element type of the file. Batch norm's `num_batches_tracked`, which inference does not need, are
+//! kept for whoever writes the checkpoint again; other integer tensors are left out. The prefix `module.`, which PyTorch's
 //! `DataParallel` puts before every name, is removed.
 
 mod pickle;
@@ -26,6 +26,8 @@ use crate::error::{At, Error, Reason, Result, ensure};
 /// The floating-point tensors of a checkpoint, by name, on the CPU. There is at least one.
 pub struct Checkpoint {
     tensors: BTreeMap<String, Tensor>,
+    /// How many batches each batch norm has seen, where the file says so.
+    counts: BTreeMap<String, Tensor>,
 }
 
 impl Checkpoint {
@@ -77,27 +79,46 @@ impl Checkpoint {
     /// # Errors
     /// [`Error::Checkpoint`] if there are none.
     pub fn from_tensors(tensors: BTreeMap<String, Tensor>) -> Result<Self> {
+        let prefixed = tensors.keys().all(|name| name.starts_with(PREFIX));
+        let named = |(name, tensor): (String, Tensor)| match prefixed {
+            true => (name[PREFIX.len()..].to_string(), tensor),
+            false => (name, tensor),
+        };
+        let all = tensors.into_iter().map(named);
+        let (tensors, counts): (BTreeMap<_, _>, _) = all.partition(|(_, tensor)| tensor.dtype().is_float());
         if tensors.is_empty() {
             return Err(Error::Checkpoint(Reason::new("the checkpoint holds no floating-point tensor")));
         }
-        let prefixed = tensors.keys().all(|name| name.starts_with("module."));
-        let tensors = if prefixed {
-            tensors.into_iter().map(|(name, t)| (name["module.".len()..].to_string(), t)).collect()
-        } else {
-            tensors
-        };
-        Ok(Self { tensors })
+        Ok(Self { tensors, counts })
     }
 
-    /// The tensors by name.
+    /// The floating-point tensors by name.
     pub fn tensors(&self) -> &BTreeMap<String, Tensor> {
         &self.tensors
+    }
+
+    /// Those, and with them how many batches each batch norm has seen, in int64.
+    pub(super) fn all_tensors(&self) -> BTreeMap<String, Tensor> {
+        self.tensors.iter().chain(&self.counts).map(|(name, tensor)| (name.clone(), tensor.clone())).collect()
+    }
+
+    /// Whether they are folded weights, and not those of PyTorch's network.
+    pub(super) fn is_folded(&self) -> bool {
+        self.tensors.contains_key("stem.weight")
     }
 
     /// The tensors themselves.
     pub(super) fn into_tensors(self) -> BTreeMap<String, Tensor> {
         self.tensors
     }
+}
+
+/// What PyTorch's `DataParallel` puts before every name.
+const PREFIX: &str = "module.";
+
+/// Whether a tensor of integers says how many batches a batch norm has seen.
+fn is_count(name: &str) -> bool {
+    name.ends_with(".num_batches_tracked")
 }
 
 /// What a zip begins with.

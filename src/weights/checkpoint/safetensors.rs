@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use candle_core::{DType, Device, Tensor};
 use safetensors::{Dtype, SafeTensors};
 
+use super::is_count;
 use crate::error::{Reason, bail};
 
 /// Whether the file begins as a safetensors file does: eight bytes of length, then a JSON object.
@@ -12,7 +13,7 @@ pub fn looks_like(bytes: &[u8]) -> bool {
     bytes.get(8) == Some(&b'{')
 }
 
-/// All floating-point tensors of a safetensors file.
+/// All floating-point tensors of a safetensors file, and the counts of batch norms.
 pub fn read(bytes: &[u8]) -> Result<BTreeMap<String, Tensor>, Reason> {
     let file = SafeTensors::deserialize(bytes).map_err(|error| {
         Reason::new(format!(
@@ -27,6 +28,7 @@ pub fn read(bytes: &[u8]) -> Result<BTreeMap<String, Tensor>, Reason> {
             Dtype::BF16 => DType::BF16,
             Dtype::F32 => DType::F32,
             Dtype::F64 => DType::F64,
+            Dtype::I64 if is_count(&name) => DType::I64,
             Dtype::I8 | Dtype::I16 | Dtype::I32 | Dtype::I64 | Dtype::U8 | Dtype::BOOL => continue,
             other => bail!("tensor `{name}` has elements of type {other:?}; floating-point ones are needed"),
         };

@@ -4,19 +4,20 @@
 use std::collections::BTreeMap;
 use std::io::{Read, Seek};
 
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 use zip::read::{ArchiveOffset, Config as ZipConfig};
 use zip::result::ZipError;
 use zip::{CompressionMethod, ZipArchive};
 
+use super::is_count;
 use super::pickle::{self, Heap, Object, TensorRef, Value};
 use crate::error::{Context, Reason, bail, ensure};
 
 /// Weights of more bytes are no QLNet's, and nothing is gained by filling the memory with them.
 const LARGEST: u64 = 2 << 30;
 
-/// The tensors of a training state's `state_dict`, or of a bare one, in a zip of `length` bytes. Everything
-/// else in the file, the optimizer's tensors above all, is not read.
+/// The floating-point tensors of a training state's `state_dict`, or of a bare one, and the counts of batch norms, in a
+/// zip of `length` bytes. Everything else in the file, the optimizer's tensors above all, is not read.
 pub fn read(source: impl Read + Seek, length: u64) -> Result<BTreeMap<String, Tensor>, Reason> {
     let mut zip = Zip::new(source, length)?;
     let folder = zip.folder()?;
@@ -38,7 +39,7 @@ pub fn read(source: impl Read + Seek, length: u64) -> Result<BTreeMap<String, Te
             Some((last, content)) if last == key => content,
             _ => zip.content(&format!("{folder}data/{key}"))?,
         };
-        if let Some(tensor) = tensor(&storage, reference).with_context(|| format!("tensor `{name}`"))? {
+        if let Some(tensor) = tensor(name, &storage, reference).with_context(|| format!("tensor `{name}`"))? {
             // Tensors may share storages; a few that do are no reason to fill the memory.
             total = total.saturating_add((tensor.elem_count() * tensor.dtype().size_in_bytes()) as u64);
             ensure!(total / 2 <= length, "the tensors are much larger than the file: they share their storages");
@@ -133,9 +134,10 @@ fn is_str(value: &Value, text: &str) -> bool {
     matches!(value, Value::Str(s) if **s == *text)
 }
 
-/// The tensor that `reference` describes, in row-major order; `None` if its elements are integers.
-fn tensor(storage: &[u8], reference: &TensorRef) -> Result<Option<Tensor>, Reason> {
-    let Some(dtype) = reference.storage.dtype else { return Ok(None) };
+/// The tensor that `reference` describes, in row-major order; `None` if its elements are integers, and no count.
+fn tensor(name: &str, storage: &[u8], reference: &TensorRef) -> Result<Option<Tensor>, Reason> {
+    let wanted = |dtype: &DType| dtype.is_float() || is_count(name);
+    let Some(dtype) = reference.storage.dtype.filter(wanted) else { return Ok(None) };
     let size = dtype.size_in_bytes();
     let expected = reference.storage.len.checked_mul(size).context("its storage is impossibly large")?;
     ensure!(storage.len() == expected, "its storage has {} bytes, {expected} expected", storage.len());

@@ -58,6 +58,7 @@ impl Machine<'_> {
             "DoubleStorage" => Some(DType::F64),
             "HalfStorage" => Some(DType::F16),
             "BFloat16Storage" => Some(DType::BF16),
+            "LongStorage" => Some(DType::I64),
             _ => None,
         };
         Ok(Storage { dtype, key: key.clone(), len: usize::try_from(*len)? })

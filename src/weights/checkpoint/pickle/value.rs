@@ -39,7 +39,7 @@ pub enum Object {
 /// A storage: the elements of one or several tensors, in the zip entry `data/{key}`.
 #[derive(Clone, Debug)]
 pub struct Storage {
-    /// `None` for element types that no weight has.
+    /// `None` for element types that no weight and no count has.
     pub dtype: Option<DType>,
     pub key: Rc<str>,
     /// Number of elements.

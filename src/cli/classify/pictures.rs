@@ -1,0 +1,117 @@
+//! Pictures of where the network looked.
+
+use std::collections::{HashMap, HashSet};
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use rayon::prelude::*;
+
+use crate::cli::images::Batch;
+use crate::network::Explanation;
+use crate::output::{Output, directory};
+use crate::sheet::picture::MapPicture;
+
+/// The directory that pictures are written into, and the names that are taken there.
+pub struct Pictures {
+    directory: PathBuf,
+    /// In lower case: some systems tell no other apart.
+    taken: HashSet<OsString>,
+    /// How often each name was asked for: many images may share one.
+    asked: HashMap<OsString, usize>,
+}
+
+impl Pictures {
+    /// Makes the directory if it is not there.
+    ///
+    /// # Errors
+    /// If it cannot be written, or has one of the images in it: a picture could be written over it.
+    pub fn create(into: &Path, images: &[PathBuf]) -> Result<Self> {
+        std::fs::create_dir_all(into).with_context(|| format!("cannot make the directory {}", into.display()))?;
+        // Whether it can be written.
+        Output::create(&into.join("picture.png"))?;
+        let absolute = into.canonicalize()?;
+        let mut known = HashMap::new();
+        for image in images.iter().filter(|image| image.as_os_str() != "-") {
+            let parent = directory(image);
+            if *known.entry(parent).or_insert_with(|| parent.canonicalize().is_ok_and(|parent| parent == absolute)) {
+                bail!(
+                    "{}: it is in {}, where pictures might be written over it; give another directory",
+                    image.display(),
+                    into.display()
+                );
+            }
+        }
+        Ok(Self { directory: into.to_path_buf(), taken: HashSet::new(), asked: HashMap::new() })
+    }
+
+    /// Writes the pictures of a batch, and says in `written` where that of each image is.
+    ///
+    /// # Errors
+    /// If one cannot be drawn or written.
+    pub fn write(
+        &mut self,
+        model: &str,
+        batch: &Batch,
+        explained: &[(usize, Vec<Explanation>)],
+        written: &mut [Option<PathBuf>],
+    ) -> Result<()> {
+        for (place, _) in explained {
+            let name = self.name(batch.images[*place].path);
+            written[*place] = Some(self.directory.join(name));
+        }
+        explained.par_iter().try_for_each(|(place, explanations)| {
+            let name = batch.images[*place].path.display().to_string();
+            let picture = MapPicture { name: &name, model, crop: &batch.crops[*place], explanations };
+            match &written[*place] {
+                Some(path) => Ok(Output::create(path)?.write(&picture.png()?)?),
+                None => Ok(()),
+            }
+        })
+    }
+
+    /// The image's name with another ending, and with a number if it is taken.
+    fn name(&mut self, image: &Path) -> OsString {
+        let stem = if image.as_os_str() == "-" { OsStr::new("stdin") } else { image.file_stem().unwrap_or_default() };
+        let number = self.asked.entry(stem.to_ascii_lowercase()).or_default();
+        loop {
+            *number += 1;
+            let mut name = stem.to_os_string();
+            if *number > 1 {
+                name.push(format!("-{number}"));
+            }
+            name.push(".png");
+            if self.taken.insert(name.to_ascii_lowercase()) {
+                return name;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_not_taken_twice() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut pictures = Pictures::create(&dir.path().join("new/maps"), &["a.png".into(), "-".into()]).unwrap();
+        let mut names = |images: &[&str]| -> Vec<String> {
+            images.iter().map(|image| pictures.name(Path::new(image)).into_string().unwrap()).collect()
+        };
+        assert_eq!(
+            names(&["a/x.jpg", "b/x.png", "X.png", "-", "x-2.gif"]),
+            ["x.png", "x-2.png", "X-3.png", "stdin.png", "x-2-2.png"]
+        );
+    }
+
+    #[test]
+    fn images_are_not_written_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let image = dir.path().join("a.jpg");
+        std::fs::write(&image, "").unwrap();
+        let error = Pictures::create(&dir.path().join("."), std::slice::from_ref(&image)).err().unwrap().to_string();
+        assert!(error.contains("a.jpg: it is in") && error.contains("another directory"), "{error}");
+        assert!(Pictures::create(&dir.path().join("maps"), &[image]).is_ok());
+    }
+}
