@@ -445,7 +445,7 @@ fn the_report_is_worked_with_in_a_browser() {
     );
     let precision = format!("{:.2} %", 100.0 * classes[1]["precision"].parse::<f64>().unwrap());
     assert!(found["text"].as_str().unwrap().contains(&format!("precision{precision}")), "{}", found["text"]);
-    assert!(shown("links").iter().any(|link| link.starts_with("images%20%26%20more/1/%23")), "{}", found["links"]);
+    assert!(shown("links").iter().any(|link| link.starts_with("./images%20%26%20more/1/%23")), "{}", found["links"]);
     assert_eq!(found["overflow"], 0, "it is as wide as the window");
     assert!(found["width"].as_u64().unwrap() > 0);
 }

@@ -81,7 +81,7 @@ for (const table of document.querySelectorAll("table.sortable")) {
     if (event.key === "Escape") { form.reset(); sift(); }
   });
   document.addEventListener("keydown", event => {
-    if (event.key !== "/" || event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, select, textarea, dialog")) return;
+    if (event.key !== "/" || event.ctrlKey || event.metaKey || event.altKey || event.target.closest?.("input, select, textarea, dialog")) return;
     event.preventDefault();
     table.closest("details")?.setAttribute("open", "");
     search.focus();

@@ -58,12 +58,13 @@ const classes = new Map(data.classes.map(entry => [entry.index, entry]));
       list("Taken for it are images of", won, pair => pair[0], pair => classes.get(pair[0]).images),
     ];
     dialog.replaceChildren(
-      element("header", {}, element("h2", { id: "class-name" }, entry.title),
+      element("header", {}, element("h2", {}, entry.title),
         element("nav", {}, button("\u2190", "previous class", () => step(index, -1)),
           button("\u2192", "next class", () => step(index, 1)), button("\u00d7", "close", () => dialog.close()))),
       element("dl", { className: "class-facts" }, ...facts),
       element("div", { className: "columns" }, ...lists),
       lost.length + won.length === 0 ? element("p", {}, "No mistakes: neither of its images, nor of others taken for it.") : "");
+    dialog.setAttribute("aria-label", entry.title);
     dialog.scrollTop = 0;
     if (!dialog.open) dialog.showModal();
   };

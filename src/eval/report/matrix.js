@@ -77,7 +77,9 @@ if (canvas) {
       const [x, y] = [column * scale - left, row * scale - top_];
       if (x < -scale || y < -scale || x > side || y > side) continue;
       const strength = Math.sqrt(times / order[row].images);
-      context.globalAlpha = 0.18 + 0.82 * strength;
+      // Small ones have to be seen.
+      const least = scale < NEAREST ? 0.4 : 0.18;
+      context.globalAlpha = least + (1 - least) * strength;
       context.fillStyle = row === column ? colour.fill : colour.wrong;
       context.fillRect(x, y, size, size);
       context.globalAlpha = 1;
@@ -269,5 +271,6 @@ if (canvas) {
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
   arrange();
   side = count;
-  new ResizeObserver(measure).observe(canvas.parentElement);
+  measure();
+  addEventListener("resize", measure);
 }

@@ -36,6 +36,8 @@ use crate::weights::registry::Label;
 
 /// Pairs of classes that are shown.
 const PAIRS: usize = 12;
+/// Pictures of each of them.
+const PER_PAIR: usize = 3;
 /// Bins with fewer predictions say little and are drawn pale.
 const FEW: u64 = 10;
 /// Images without scores that are named.
@@ -169,7 +171,7 @@ impl Report<'_> {
         let pairs = self.tally.most_confused().into_iter().take(PAIRS);
         let pair = |((label, predicted), confusion): ((u32, u32), &super::Confusion)| {
             let of = self.tally.classes.get(&label).map_or(0, |class| class.images);
-            let paths = confusion.examples.iter().map(|(confidence, path)| {
+            let paths = confusion.examples.iter().take(PER_PAIR).map(|(confidence, path)| {
                 (vec![path.as_str()], format!("{path}, {} sure", percent(f64::from(*confidence))))
             });
             ConfusedPair {

@@ -40,7 +40,31 @@ impl ClassName {
 
     /// All that is known of it.
     pub fn title(&self) -> String {
-        let wnid = self.wnid.as_ref().map_or(String::new(), |wnid| format!(", {wnid}"));
-        format!("{} (index {}{wnid})", self.full, self.index)
+        let Self { index, full, .. } = self;
+        match &self.wnid {
+            Some(wnid) => format!("{full} (index {index}, {wnid})"),
+            None if self.is_numbered() => format!("{full} (index {index})"),
+            None => full.clone(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_tell_classes_apart() {
+        let imagenet = crate::weights::registry::MODELS[0].labels();
+        let mut texts: Vec<String> = (0..1000).map(|index| ClassName::new(&imagenet, index).text()).collect();
+        assert_eq!((&*texts[134], &*texts[517]), ("crane (134)", "crane (517)"));
+        texts.sort();
+        texts.dedup();
+        assert_eq!(texts.len(), 1000);
+        assert_eq!(ClassName::new(&imagenet, 134).title(), "crane (index 134, n02012849)");
+        let plain = Label::for_outputs(Vec::new(), 3);
+        let name = ClassName::new(&plain, 2);
+        assert_eq!((name.text(), name.title()), ("class 2".into(), "class 2".into()));
+        assert_eq!(ClassName::new(&plain, 7).text(), "7");
     }
 }

@@ -72,7 +72,10 @@ impl Pictures<'_> {
         let mut examples: Vec<Example> = examples.into_iter().take(LISTED).map(|(_, example)| example).collect();
         let pictured = examples.len().min(PICTURED);
         let (side, quality) = if pictured > MANY { (80, 70) } else { (128, 80) };
-        examples[..pictured].par_iter_mut().for_each(|example| {
+        // In the order of the data set: a table is read from its beginning to its end.
+        let mut in_order: Vec<&mut Example> = examples[..pictured].iter_mut().collect();
+        in_order.sort_by(|one, other| one.path.cmp(&other.path));
+        in_order.into_iter().par_bridge().for_each(|example| {
             example.picture = thumbnail((self.crop)(&[&example.path]), side, quality).address;
         });
         examples.iter_mut().for_each(|example| example.link = (self.link)(&[&example.path]));
