@@ -104,3 +104,34 @@ pub struct Example {
 fn thumbnail(crop: Option<RgbImage>, side: u32, quality: u8) -> Thumbnail {
     crop.map_or_else(Thumbnail::missing, |crop| Thumbnail::new(&crop, side, quality))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::eval::{Row, Scores};
+
+    #[test]
+    fn every_class_has_its_share_of_what_a_page_holds() {
+        let mut tally = Tally::default();
+        for number in 0..13_200u32 {
+            let (label, predicted) = (number % 100, number % 100 + 1 + number / 100 % 11);
+            // Those of the first classes are the most confident.
+            let confidence = 0.5 + 0.4 * (1.0 - label as f32 / 100.0) + number as f32 * 1e-7;
+            let scores = Ok(Scores { top: vec![(predicted, confidence), (label, 0.1)], rank: 2, loss: 2.0 });
+            tally.add(&Row { path: format!("{number}.png"), label: Some(label), scores, warning: None }, None);
+        }
+        let crop = |paths: &[&str]| (paths != ["13.png"]).then(|| RgbImage::new(8, 8));
+        let link = |paths: &[&str]| Some(format!("./{}", paths[0]));
+        let examples = Pictures { crop: &crop, link: &link }.examples(&tally);
+        assert_eq!(examples.len(), LISTED);
+        assert!(examples.is_sorted_by(|one, other| one.confidence >= other.confidence));
+        assert!(examples.iter().all(|example| example.link.as_ref() == Some(&format!("./{}", example.path))));
+        let pictured: Vec<_> = examples.iter().filter(|example| example.picture.is_some()).collect();
+        assert!((PICTURED - 1..=PICTURED).contains(&pictured.len()), "{}", pictured.len());
+        let labels: BTreeSet<u32> = pictured.iter().map(|example| example.label).collect();
+        let predicted: BTreeSet<u32> = pictured.iter().map(|example| example.predicted).collect();
+        assert_eq!((labels.len(), predicted.len()), (100, 110));
+    }
+}
