@@ -1,5 +1,7 @@
 //! Two files of predictions are compared image by image, however their images are kept.
 
+#[path = "support/browser.rs"]
+mod browser;
 #[path = "support/eval.rs"]
 mod eval_support;
 mod support;
@@ -9,6 +11,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
+use browser::in_browser;
 use eval_support::{HELD_OUT, json, rows};
 use qlnet::eval::compare::{Comparison, KEPT};
 use qlnet::eval::dataset::Fingerprint;
@@ -340,12 +343,41 @@ fn the_report_shows_what_only_one_gets_right() {
     assert!(
         html.contains("prefers-color-scheme: dark") && html.matches("<script").count() == 1 && !html.contains("http")
     );
-    assert!(html.contains("a &amp; a.csv") && !html.contains("a & a.csv") && !html.contains(bad));
+    assert!(html.contains("a &#38; a.csv") && !html.contains("a & a.csv") && !html.contains(bad));
     for element in ["div", "section", "figure", "table", "tr", "td", "details"] {
         let (opened, closed) = (format!("<{element}"), format!("</{element}>"));
         let opened =
             html.match_indices(&opened).filter(|(at, _)| !html[at + opened.len()..].starts_with(char::is_alphabetic));
         assert_eq!(opened.count(), html.matches(&closed).count(), "{element}");
+    }
+
+    assert!(html.contains("--compare") && html.contains("UTC"));
+    let script = r#"
+        const table = document.querySelector("table.sortable");
+        const cells = column => [...table.tBodies[0].rows].map(row => row.cells[column].textContent);
+        table.tHead.rows[0].cells[5].querySelector("button").click();
+        const original = new Image();
+        original.src = document.querySelector("figure a").href;
+        await original.decode();
+        return [cells(0), cells(5), original.naturalWidth];
+    "#;
+    if let Some(found) = in_browser(&report, 400, script) {
+        let mut moved: Vec<(f64, String)> = result["classes"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|class| {
+                let by = (class["only_b"].as_f64().unwrap() - class["only_a"].as_f64().unwrap())
+                    / class["images"].as_f64().unwrap();
+                (by, class["index"].to_string())
+            })
+            .collect();
+        moved.sort_by(|(one, _), (other, _)| other.total_cmp(one));
+        let [indices, points]: [Vec<String>; 2] =
+            [0, 1].map(|column| serde_json::from_value(found[column].clone()).unwrap());
+        assert_eq!(indices, moved.iter().map(|(_, index)| index.clone()).collect::<Vec<_>>());
+        assert_eq!(points, moved.iter().map(|(by, _)| format!("{:+.2}", 100.0 * by)).collect::<Vec<_>>());
+        assert!(found[2].as_u64().unwrap() > 0);
     }
 
     let output = qlnet.compare(&a, &b, &["--report", without_name]);

@@ -30,7 +30,10 @@ impl Accuracy {
         let scale = 1.0 + Z * Z / n;
         let centre = (value + Z * Z / (2.0 * n)) / scale;
         let half = Z / scale * (value * (1.0 - value) / n + Z * Z / (4.0 * n * n)).sqrt();
-        Some(Self { value, low: (centre - half).max(0.0), high: (centre + half).min(1.0) })
+        // Exact at the ends, where the last bits of the formula are not.
+        let low = if right == 0 { 0.0 } else { (centre - half).max(0.0) };
+        let high = if right == all { 1.0 } else { (centre + half).min(1.0) };
+        Some(Self { value, low, high })
     }
 
     /// Lower and upper end of the interval.
@@ -46,6 +49,8 @@ mod tests {
     #[test]
     fn intervals_are_wilsons() {
         assert_eq!(Accuracy::new(0, 0), None);
+        assert_eq!(Accuracy::new(0, 35).unwrap().low, 0.0);
+        assert_eq!(Accuracy::new(35, 35).unwrap().high, 1.0);
         // From the same formula in Python.
         for (right, all, low, high) in [
             (39_200, 50_000, 0.780_371_2, 0.787_585_1),

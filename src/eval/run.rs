@@ -1,5 +1,7 @@
 //! What tells one evaluation from another.
 
+use std::path::Path;
+
 use serde::{Deserialize, Serialize};
 
 use super::Shard;
@@ -24,6 +26,9 @@ pub struct Run {
     pub model: String,
     /// SHA-256 of the file that the weights came from, in hexadecimal.
     pub weights_sha256: String,
+    /// The file that the weights came from, as it was named; `None` if they are the registered model's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weights_file: Option<String>,
     /// The number of the model's classes.
     pub classes: usize,
     /// The outputs that images were scored among, in ascending order; `None` for all of the model's.
@@ -65,6 +70,7 @@ impl Run {
             qlnet: env!("CARGO_PKG_VERSION").into(),
             model: model.name.into(),
             weights_sha256,
+            weights_file: None,
             classes: classifier.labels().len(),
             outputs: dataset.outputs().map(<[u32]>::to_vec),
             preprocess: classifier.preprocess(),
@@ -77,6 +83,12 @@ impl Run {
             data: dataset.fingerprint(),
             shard,
         }
+    }
+
+    /// What to call the network: the name of the file of weights, or the model's.
+    pub fn shown_name(&self) -> &str {
+        let file = self.weights_file.as_deref().and_then(|file| Path::new(file).file_name()?.to_str());
+        file.unwrap_or(&self.model)
     }
 
     /// How image files were taken.
@@ -141,11 +153,11 @@ impl Run {
             ("weights", hash(&self.weights_sha256)),
             ("preprocessing", format!("{}, JPEG by {}", self.preprocess, self.jpeg_decoder)),
             ("treatment of damaged files", if self.strict { "refused" } else { "scored" }.into()),
-            ("limit of pixels", self.max_pixels.to_string()),
+            ("limit of pixels", thousands(self.max_pixels)),
             ("dtype", self.dtype.clone()),
             ("outputs", outputs),
-            ("data", format!("{images} images, {bytes} bytes, {}", hash(sha256))),
-            ("model", format!("{} with {} classes", self.model, self.classes)),
+            ("data", format!("{} images, {} bytes, {}", thousands(*images as u64), thousands(*bytes), hash(sha256))),
+            ("model", format!("{} with {} classes", self.model, thousands(self.classes as u64))),
             ("version", format!("qlnet {}", self.qlnet)),
             (DEVICE, self.device.clone()),
         ]

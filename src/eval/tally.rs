@@ -12,7 +12,7 @@ pub const BINS: usize = 15;
 /// How many of the most confident mistakes are kept.
 const MISTAKES: usize = 24;
 /// How many examples are kept of a pair of classes.
-const EXAMPLES: usize = 3;
+const EXAMPLES: usize = 12;
 /// How many images without scores are named; all are counted.
 const NAMED: usize = 1000;
 

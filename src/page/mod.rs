@@ -35,9 +35,6 @@
 //! `page.data("rows")`. Of a page that is too large for the memory, [`halves`] are what comes before and after what is
 //! written one by one.
 
-// Not every page uses all of it yet.
-#![allow(dead_code, unused_imports)]
-
 pub mod colour;
 mod data;
 mod link;

@@ -1,10 +1,21 @@
 "use strict";
+const two = new Intl.NumberFormat(
+  "en", { minimumFractionDigits: 2, maximumFractionDigits: 2, useGrouping: false, roundingMode: "halfEven" });
 const page = {
   // What the page carries in a script of type application/json with that id.
   data: id => JSON.parse(document.getElementById(id).textContent),
   // As the program writes them: 50,000 and 78.40 %.
   thousands: number => String(number).replace(/\B(?=(\d{3})+$)/g, ","),
-  percent: share => (100 * share).toFixed(2) + " %",
+  percent: share => two.format(100 * share) + " %",
+  // An element with these properties (or attributes, where a name has a dash), and what is in it: texts stay texts.
+  element: (name, properties = {}, ...children) => {
+    const element = document.createElement(name);
+    for (const [key, value] of Object.entries(properties)) {
+      if (key.includes("-")) element.setAttribute(key, value); else element[key] = value;
+    }
+    element.append(...children);
+    return element;
+  },
 };
 
 // A table of class "sortable" is sorted by the columns whose heading says data-sort="text" or "number", by what a
@@ -17,9 +28,7 @@ for (const table of document.querySelectorAll("table.sortable")) {
   headings.forEach((heading, column) => {
     const kind = heading.dataset.sort;
     if (!kind) return;
-    const button = document.createElement("button");
-    button.type = "button";
-    button.append(...heading.childNodes);
+    const button = page.element("button", { type: "button" }, ...heading.childNodes);
     heading.append(button);
     button.addEventListener("click", () => {
       const now = heading.getAttribute("aria-sort");
@@ -40,13 +49,10 @@ for (const table of document.querySelectorAll("table.sortable")) {
   });
   if (!table.dataset.sieve) continue;
 
-  const form = document.createElement("form");
-  form.className = "sieve";
-  const control = (name, label, attributes) => {
-    const element = Object.assign(document.createElement(name), attributes);
-    element.setAttribute("aria-label", label);
-    form.append(element);
-    return element;
+  const form = page.element("form", { className: "sieve" });
+  const control = (name, label, properties) => {
+    form.append(page.element(name, { "aria-label": label, ...properties }));
+    return form.lastChild;
   };
   const search = control("input", "search", { type: "search", placeholder: "search (press /)" });
   const column = control("select", "column to filter by", {});
@@ -55,8 +61,7 @@ for (const table of document.querySelectorAll("table.sortable")) {
   });
   const [from, to] = ["from", "to"].map(
     label => control("input", label, { type: "number", step: "any", placeholder: label }));
-  const count = document.createElement("output");
-  form.append(count);
+  const count = control("output", "how many are shown", {});
   const texts = new Map(rows.map(row => [row, row.textContent.toLowerCase()]));
   const sift = () => {
     const words = search.value.toLowerCase().split(/\s+/).filter(word => word);
@@ -76,7 +81,7 @@ for (const table of document.querySelectorAll("table.sortable")) {
     if (event.key === "Escape") { form.reset(); sift(); }
   });
   document.addEventListener("keydown", event => {
-    if (event.key !== "/" || event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, select, textarea")) return;
+    if (event.key !== "/" || event.ctrlKey || event.metaKey || event.altKey || event.target.closest?.("input, select, textarea, dialog")) return;
     event.preventDefault();
     table.closest("details")?.setAttribute("open", "");
     search.focus();

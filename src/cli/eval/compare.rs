@@ -7,11 +7,11 @@ use std::process::ExitCode;
 use anyhow::{Result, ensure};
 
 use super::arguments::Eval;
-use super::outputs::Pictures;
+use super::outputs::Page;
 use super::sets::open;
-use crate::cli::output::{create, ensure_distinct, ensure_ending};
+use crate::cli::output::{ensure_distinct, ensure_ending};
 use crate::cli::print::{print_and_go_on, say, to_json};
-use crate::eval::compare::{Change, Comparison, ComparisonSummary, Pair, Paired, Side};
+use crate::eval::compare::{Change, Comparison, ComparisonSummary, Paired, Side};
 use crate::eval::report::ComparisonReport;
 use crate::eval::{Accuracy, Tally};
 use crate::text::{p_value, percent, points, printable, thousands};
@@ -29,7 +29,7 @@ pub fn run(args: &Eval, a: &Path, b: &Path) -> Result<ExitCode> {
     );
     ensure_ending(report, &["html", "htm"], "the name of a report")?;
     ensure_distinct(report.as_slice(), &args.results.compare)?;
-    let output = create(report)?;
+    let page = Page::create(report)?;
     let comparison = Comparison::open(a, b)?;
     let labels = Label::for_outputs(registry::find(&comparison.a.run.model)?.labels(), comparison.a.run.classes);
     ensure!(args.sets().len() <= 1, "both files are of one set of images; name it once");
@@ -45,11 +45,10 @@ pub fn run(args: &Eval, a: &Path, b: &Path) -> Result<ExitCode> {
         let (left_out, all) = (thousands(left_out), thousands(all));
         say("note", &format!("{left_out} of {all} images have no scores in one of the files and were left out"));
     }
-    if let Some(output) = output {
-        let pictures = Pictures::new(images.as_ref(), &comparison.a.run);
-        let crop = |pair: &Pair| pictures.crop(&[&pair.path, &pair.path_b]);
-        output.write(ComparisonReport { comparison: &comparison, labels: &labels, crop: &crop }.html().as_bytes())?;
-        pictures.say_what_is_missing();
+    if let Some(page) = page {
+        page.write(images.as_ref(), &comparison.a.run, |origin, pictures| {
+            ComparisonReport { comparison: &comparison, labels: &labels, origin, pictures }.html()
+        })?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -97,7 +96,7 @@ fn table(comparison: &Comparison, labels: &[Label]) -> String {
     }
     row("largest change", &largest_change.as_ref().map_or("none".into(), |found| change(found, labels)));
     for (place, (class, paired)) in comparison.moved_classes().into_iter().take(NAMED).enumerate() {
-        row(if place == 0 { "classes that moved" } else { "" }, &class_move(&labels[class as usize].text, &paired));
+        row(if place == 0 { "classes that moved" } else { "" }, &class_move(&class_name(labels, class), &paired));
     }
     text.truncate(text.trim_end().len());
     text
@@ -118,7 +117,13 @@ fn both(a: &Side, b: &Side, number: impl Fn(&Tally) -> Option<String>) -> String
 
 fn change(change: &Change, labels: &[Label]) -> String {
     let [a, b] = change.words();
-    format!("A {a}, B {b} for {} in {}", labels[change.class as usize].text, change.path)
+    format!("A {a}, B {b} for {} in {}", class_name(labels, change.class), change.path)
+}
+
+/// What to call a class: several may have one name.
+fn class_name(labels: &[Label], class: u32) -> String {
+    let Label { wnid, text } = &labels[class as usize];
+    wnid.as_ref().map_or_else(|| text.clone(), |wnid| format!("{text} ({wnid})"))
 }
 
 fn class_move(name: &str, paired: &Paired) -> String {

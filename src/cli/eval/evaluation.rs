@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 
 use super::arguments::{Eval, LabelArgs};
-use super::outputs::{Outputs, title};
+use super::outputs::{Outcome, Outputs, title};
 use super::progress::Progress;
 use super::sets::Set;
 use super::table::{self, Line};
@@ -19,6 +19,7 @@ use crate::cli::print::{print_and_go_on, say, to_json};
 use crate::error::{DatasetProblem, Error};
 use crate::eval::dataset::{Classes, Dataset, LabelFiles, Listing, RealLabels, read_outputs};
 use crate::eval::predictions::{Writer, partial, without_partial};
+use crate::eval::report::Process;
 use crate::eval::{Pipeline, Row, Run, Shard, Summary, Tally, evaluate};
 use crate::network::classifier::Classifier;
 use crate::text::{printable, thousands};
@@ -53,6 +54,14 @@ impl Session<'_> {
         self.several.then_some(set.name.as_str())
     }
 
+    /// How images are computed.
+    fn process(&self) -> Process {
+        let (threads, dtype) = (rayon::current_num_threads(), self.args.model.dtype);
+        let workers = self.args.workers.unwrap_or(threads);
+        let instructions = dtype.instructions(self.classifier.device());
+        Process { threads, workers, batch_size: self.args.batch_size, instructions }
+    }
+
     /// Says something of a set.
     fn note(&self, set: &Set, text: &str) {
         let name = self.name(set).map_or(String::new(), |name| format!("{name}: "));
@@ -76,7 +85,8 @@ impl Session<'_> {
         let of = self.name(set).map_or(String::new(), |name| format!(" of {name}"));
         ensure!(expected > 0, "shard {shard}{of} is empty: there are only {} images", dataset.images());
         let (model, pictures) = (args.model.registered(), args.pictures.options(false));
-        let run = Run::new(model, self.sha256.clone(), &self.classifier, &dataset, selection, shard, pictures);
+        let mut run = Run::new(model, self.sha256.clone(), &self.classifier, &dataset, selection, shard, pictures);
+        run.weights_file = args.model.weights.as_ref().map(|file| file.display().to_string());
         Ok(Prepared { dataset, real, run, expected })
     }
 
@@ -162,7 +172,14 @@ impl Session<'_> {
             writer.finish()?;
         }
         let title = if self.several { set.name.clone() } else { title(&set.path) };
-        outputs.write(&title, &summary, &tally, self.classifier.labels(), Some(dataset.listing()))?;
+        outputs.write(Outcome {
+            data: &title,
+            summary: &summary,
+            tally: &tally,
+            labels: self.classifier.labels(),
+            images: Some(dataset.listing()),
+            process: Some(self.process()),
+        })?;
         self.verdict.add(self.name(set), &tally);
         Ok(line)
     }
@@ -223,10 +240,10 @@ impl Evaluation {
     /// Returns how many images it evaluated, and how long that took.
     fn go_on(&mut self, session: &Session, run: &Run, dataset: &Dataset, expected: usize) -> Result<(u64, Duration)> {
         let before = self.done;
-        let Session { args, classifier, interrupted, .. } = session;
+        let Session { classifier, interrupted, .. } = session;
         let mut progress = Progress::new(expected as u64, before as u64);
-        let workers = args.workers.unwrap_or_else(rayon::current_num_threads);
-        let pipeline = Pipeline { batch_size: args.batch_size, workers, pictures: run.pictures() };
+        let Process { workers, batch_size, .. } = session.process();
+        let pipeline = Pipeline { batch_size, workers, pictures: run.pictures() };
         let images = run.shard.images(dataset.images()).skip(before);
         evaluate(classifier, dataset, images, pipeline, |rows| -> Result<_> {
             for row in &rows {

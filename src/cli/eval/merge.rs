@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::{Result, ensure};
 
 use super::arguments::Eval;
-use super::outputs::{Outputs, title};
+use super::outputs::{Outcome, Outputs, title};
 use super::sets::{Files, open};
 use super::verdict::Verdict;
 use super::{show, table};
@@ -48,7 +48,9 @@ pub fn merge(args: &Eval) -> Result<ExitCode> {
         writer.finish()?;
     }
     for outputs in outputs {
-        outputs.write(&title(data), &summary, &tally, &labels, images.as_ref())?;
+        let (data, images) = (title(data), images.as_ref());
+        let outcome = Outcome { data: &data, summary: &summary, tally: &tally, labels: &labels, images, process: None };
+        outputs.write(outcome)?;
     }
     let mut verdict = Verdict::default();
     verdict.add(None, &tally);

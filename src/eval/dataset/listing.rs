@@ -219,6 +219,14 @@ impl Listing {
         self.entries.binary_search_by(|entry| (*entry.path).cmp(path)).ok()
     }
 
+    /// The folder below which each image is a file of its own, at its path; `None` for images in archives and tables.
+    pub fn root(&self) -> Option<&Path> {
+        match &self.source {
+            Source::Folder(root) => Some(root),
+            Source::Archives(_) | Source::Table(_) => None,
+        }
+    }
+
     /// The bytes of an image file.
     ///
     /// # Errors

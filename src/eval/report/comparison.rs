@@ -1,12 +1,15 @@
 //! The page of two files of predictions, image by image.
 
-use std::fmt::Write;
+use askama::Template;
 
-use image::RgbImage;
-
-use super::page::{class_name, escape, facts_of, facts_table, page, thumbnail, tile};
+use super::charts::{Bar, hundredths};
+use super::classes::Share;
+use super::facts;
+use super::names::ClassName;
+use super::pictures::{Picture, Pictures};
 use crate::eval::compare::{Change, Comparison, Guess, Pair, Paired, Side};
 use crate::eval::{Accuracy, Tally};
+use crate::page::{Fact, Origin, Tile};
 use crate::text::{p_value, percent, points, thousands};
 use crate::weights::registry::Label;
 
@@ -21,184 +24,223 @@ pub struct ComparisonReport<'a> {
     pub comparison: &'a Comparison,
     /// What the models' outputs mean.
     pub labels: &'a [Label],
-    /// What A's network sees of an image, if that can still be read.
-    pub crop: &'a dyn Fn(&Pair) -> Option<RgbImage>,
+    /// Which command makes the page, and when.
+    pub origin: &'a Origin,
+    /// Where pictures come from: what A's network sees, of an image by its path in A or in B.
+    pub pictures: Pictures<'a>,
+}
+
+#[derive(Template)]
+#[template(path = "eval/report/comparison.html")]
+struct Page {
+    a: String,
+    b: String,
+    images: String,
+    class_count: String,
+    tiles: Vec<Tile>,
+    differences: Vec<(&'static str, String, String)>,
+    counts: Vec<Count>,
+    numbers: Vec<Fact>,
+    moved: Vec<Moved>,
+    moved_count: String,
+    bars: Vec<Bar>,
+    /// How many classes are drawn, if not all.
+    drawn: Option<usize>,
+    only: Vec<Only>,
+    sides: [(&'static str, Vec<Fact>); 2],
+    origin: [Fact; 2],
+}
+
+/// A kind of images, and how many there are by top-1 and by top-5.
+struct Count {
+    name: &'static str,
+    cells: [String; 4],
+}
+
+/// A class whose accuracy is another in B.
+struct Moved {
+    class: ClassName,
+    images: u64,
+    a: Share,
+    b: Share,
+    points: String,
+    difference: f64,
+    only_a: u64,
+    only_b: u64,
+    /// The three numbers of images, in words.
+    texts: [String; 3],
+}
+
+/// The images that only one gets right.
+struct Only {
+    /// What the one is called, and the other.
+    one: &'static str,
+    other: &'static str,
+    which: String,
+    cards: Vec<Card>,
+}
+
+struct Card {
+    picture: Picture,
+    label: ClassName,
+    sure: String,
+    wrong: ClassName,
+    mistaken: String,
+    label_probability: String,
+    path: String,
 }
 
 impl ComparisonReport<'_> {
     /// The page.
     pub fn html(&self) -> String {
         let Comparison { a, b, only_a, only_b, top1, .. } = self.comparison;
-        let sections = [
-            self.summary(),
-            self.differences(),
-            self.counts(),
-            self.classes(),
-            self.images(["A", "B"], only_a, top1.only_a, |pair| [pair.a, pair.b]),
-            self.images(["B", "A"], only_b, top1.only_b, |pair| [pair.b, pair.a]),
-            self.facts(),
-        ];
-        page(&format!("{} and {}", file_name(a), file_name(b)), &sections.concat())
+        let moved = self.comparison.moved_classes();
+        let page = Page {
+            a: file_name(a),
+            b: file_name(b),
+            images: thousands(self.comparison.images()),
+            class_count: thousands(self.comparison.classes.len() as u64),
+            tiles: self.tiles(),
+            differences: self.comparison.differences(),
+            counts: self.counts(),
+            numbers: self.numbers(),
+            moved_count: thousands(moved.len() as u64),
+            bars: self.bars(&moved),
+            drawn: (moved.len() > DRAWN).then_some(DRAWN),
+            moved: moved.iter().map(|(class, paired)| self.moved(*class, paired)).collect(),
+            only: vec![
+                self.only(["A", "B"], only_a, top1.only_a, |pair| [pair.a, pair.b]),
+                self.only(["B", "A"], only_b, top1.only_b, |pair| [pair.b, pair.a]),
+            ],
+            sides: [("A", side_facts(a)), ("B", side_facts(b))],
+            origin: self.origin.facts(),
+        };
+        page.to_string()
     }
 
-    fn summary(&self) -> String {
+    fn name(&self, class: u32) -> ClassName {
+        ClassName::new(self.labels, class)
+    }
+
+    fn tiles(&self) -> Vec<Tile> {
         let Comparison { a, b, top1, left_out, .. } = self.comparison;
-        let accuracy = |accuracy: Option<Accuracy>| {
-            accuracy.map_or(Default::default(), |Accuracy { value, low, high }| {
-                (percent(value), format!("95 % interval {} to {}", percent(low), percent(high)))
-            })
-        };
-        let mut tiles = String::new();
+        let mut tiles = Vec::new();
         for (name, side) in [("top-1 of A", a), ("top-1 of B", b)] {
-            let (value, note) = accuracy(side.tally.top1());
-            tiles += &tile(name, &value, &note);
+            let Some(Accuracy { value, low, high }) = side.tally.top1() else { continue };
+            let interval = format!("95 % interval {} to {}", percent(low), percent(high));
+            tiles.push(Tile::new(name, percent(value), interval));
         }
         if let Some(Accuracy { value, low, high }) = top1.difference() {
-            tiles +=
-                &tile("B - A", &points(value), &format!("points; 95 % interval {} to {}", points(low), points(high)));
+            let interval = format!("points; 95 % interval {} to {}", points(low), points(high));
+            tiles.push(Tile::new("B - A", points(value), interval));
         }
-        tiles += &tile(
+        tiles.push(Tile::new(
             "McNemar's exact p",
-            &p_value(top1.mcnemar()),
+            p_value(top1.mcnemar()),
             "how likely the images that only one gets right are shared out so unevenly, or more, by chance",
-        );
+        ));
         if *left_out > 0 {
-            tiles += &tile("left out", &thousands(*left_out), "images without scores in A or B");
+            tiles.push(Tile::new("left out", thousands(*left_out), "images without scores in A or B"));
         }
-        format!(
-            "<header>\n<h1>A and B <small>image by image</small></h1>\n\
-             <p>A is <code>{}</code>, B is <code>{}</code>: {} images of {} classes.</p>\n\
-             <div class=\"tiles\">\n{tiles}</div>\n</header>\n",
-            escape(&file_name(a)),
-            escape(&file_name(b)),
-            thousands(self.comparison.images()),
-            thousands(self.comparison.classes.len() as u64)
-        )
+        tiles
     }
 
-    fn differences(&self) -> String {
-        let differences = self.comparison.differences();
-        if differences.is_empty() {
-            return "<section>\n<h2>What differs</h2>\n<p>Nothing: weights, options and images are the same.</p>\n\
-                    </section>\n"
-                .into();
-        }
-        let row = |(name, a, b): &(&str, String, String)| {
-            format!("<tr><th>{name}</th><td>{}</td><td>{}</td></tr>\n", escape(a), escape(b))
+    fn counts(&self) -> Vec<Count> {
+        let Comparison { top1, top5, .. } = self.comparison;
+        let images = self.comparison.images() as f64;
+        let count = |name, of: fn(&Paired) -> u64| {
+            let [one, five] = [of(top1), of(top5)].map(|count| (thousands(count), percent(count as f64 / images)));
+            Count { name, cells: [one.0, one.1, five.0, five.1] }
         };
-        let rows: String = differences.iter().map(row).collect();
-        format!(
-            "<section>\n<h2>What differs</h2>\n<div class=\"scroll\"><table>\n\
-             <tr><th></th><th>A</th><th>B</th></tr>\n{rows}</table></div>\n</section>\n"
-        )
+        vec![
+            count("right in both", |paired| paired.both),
+            count("only A is right", |paired| paired.only_a),
+            count("only B is right", |paired| paired.only_b),
+            count("wrong in both", |paired| paired.neither),
+        ]
     }
 
-    fn counts(&self) -> String {
-        let Comparison { a, b, top1, top5, same_prediction, largest_change, .. } = self.comparison;
-        let images = self.comparison.images();
-        let share = |count: u64| {
-            let percent = percent(count as f64 / images as f64);
-            format!("<td class=\"n\">{}</td><td class=\"n\">{percent}</td>", thousands(count))
-        };
-        let row = |name: &str, count: fn(&Paired) -> u64| {
-            format!("<tr><th>{name}</th>{}{}</tr>\n", share(count(top1)), share(count(top5)))
-        };
-        let rows = [
-            row("right in both", |paired| paired.both),
-            row("only A is right", |paired| paired.only_a),
-            row("only B is right", |paired| paired.only_b),
-            row("wrong in both", |paired| paired.neither),
-        ];
+    fn numbers(&self) -> Vec<Fact> {
+        let Comparison { a, b, top5, same_prediction, largest_change, .. } = self.comparison;
         let number = |of: fn(&Tally) -> Option<f64>, words: fn(f64) -> String| {
             let [a, b] = [a, b].map(|side| of(&side.tally).map_or("-".into(), words));
             format!("A {a}, B {b}")
         };
-        let largest = largest_change.as_ref().map_or("none".into(), |change| self.change(change));
-        let facts = [
-            ("same most likely class", format!("{} images", thousands(*same_prediction))),
-            ("cross-entropy", number(Tally::loss, |loss| format!("{loss:.4}"))),
-            ("calibration error", number(Tally::calibration_error, percent)),
-            ("largest change of a probability", largest),
-            ("McNemar's exact p for top-5", p_value(top5.mcnemar())),
-        ];
-        format!(
-            "<section>\n<h2>Which images</h2>\n<div class=\"scroll\"><table>\n\
-             <tr><th></th><th colspan=\"2\">by top-1</th><th colspan=\"2\">by top-5</th></tr>\n{}</table></div>\n{}\
-             </section>\n",
-            rows.concat(),
-            facts_table(&facts)
-        )
+        let change = "largest change of a probability";
+        vec![
+            Fact::new("same most likely class", format!("{} images", thousands(*same_prediction))),
+            Fact::new("cross-entropy", number(Tally::loss, |loss| format!("{loss:.4}"))),
+            Fact::new("calibration error", number(Tally::calibration_error, percent)),
+            match largest_change {
+                Some(found) => Fact::with_code(change, self.change(found), &found.path),
+                None => Fact::new(change, "none"),
+            },
+            Fact::new("McNemar's exact p for top-5", p_value(top5.mcnemar())),
+        ]
     }
 
-    /// A change of a probability, as HTML.
+    /// A change of a probability, up to the image's path.
     fn change(&self, change: &Change) -> String {
         let [a, b] = change.words();
-        let class = class_name(self.labels, change.class);
-        format!("A {a}, B {b} for {class} in <span class=\"path\">{}</span>", escape(&change.path))
+        format!("A {a}, B {b} for {} in", self.name(change.class).text())
     }
 
-    fn classes(&self) -> String {
-        let moved = self.comparison.moved_classes();
-        let by = |paired: &Paired| paired.difference().map_or(0.0, |difference| difference.value);
-        let Some(most) = moved.first().map(|(_, paired)| by(paired).abs()) else { return String::new() };
-        let (mut bars, mut rows) = (String::new(), String::new());
-        for (place, (class, paired)) in moved.iter().enumerate() {
-            let (name, moved, images) = (class_name(self.labels, *class), by(paired), paired.images());
-            let [a, b] = [paired.right_a(), paired.right_b()].map(|right| percent(right as f64 / images as f64));
-            if place < DRAWN {
-                let (edge, kind) = if moved > 0.0 { ("left", "") } else { ("right", " class=\"lost\"") };
-                let _ = writeln!(
-                    bars,
-                    "<div class=\"bar move\" title=\"{name}: {images} images, {a} in A, {b} in B\"><span>{name}</span>\
-                     <i><u{kind} style=\"{edge}:50%;width:{:.2}%\"></u></i><em>{}</em></div>",
-                    50.0 * moved.abs() / most,
-                    points(moved)
-                );
+    /// The classes that moved most.
+    fn bars(&self, moved: &[(u32, Paired)]) -> Vec<Bar> {
+        let most = moved.first().map_or(1.0, |(_, paired)| difference(paired).abs());
+        let bar = |(class, paired): &(u32, Paired)| {
+            let (class, by) = (self.name(*class), difference(paired));
+            let width = 50.0 * by.abs() / most;
+            let [a, b] = [share_a(paired), share_b(paired)].map(|share| share.text);
+            let images = thousands(paired.images());
+            Bar {
+                title: format!("{}: {images} images, {a} in A, {b} in B", class.title()),
+                class,
+                left: hundredths(if by > 0.0 { 50.0 } else { 50.0 - width }),
+                width: hundredths(width),
+                is_lost: by < 0.0,
+                value: points(by),
             }
-            let _ = writeln!(
-                rows,
-                "<tr><td>{class}</td><td>{name}</td><td class=\"n\">{images}</td><td class=\"n\">{a}</td>\
-                 <td class=\"n\">{b}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td></tr>",
-                points(moved),
-                paired.only_a,
-                paired.only_b
-            );
+        };
+        moved.iter().take(DRAWN).map(bar).collect()
+    }
+
+    fn moved(&self, class: u32, paired: &Paired) -> Moved {
+        let by = difference(paired);
+        Moved {
+            class: self.name(class),
+            images: paired.images(),
+            a: share_a(paired),
+            b: share_b(paired),
+            points: points(by),
+            difference: 100.0 * by,
+            only_a: paired.only_a,
+            only_b: paired.only_b,
+            texts: [paired.images(), paired.only_a, paired.only_b].map(thousands),
         }
-        let drawn =
-            if moved.len() > DRAWN { format!("; the {DRAWN} that moved most are drawn") } else { String::new() };
-        format!(
-            "<section>\n<h2>Classes that moved</h2>\n<p>{} of {} classes have another accuracy in B{drawn}. To the \
-             right is better.</p>\n<div class=\"bars\">\n{bars}</div>\n\
-             <details><summary>As a table</summary>\n<div class=\"scroll\"><table>\n<tr><th>index</th><th>class</th>\
-             <th>images</th><th>top-1 of A</th><th>top-1 of B</th><th>points</th><th>only A</th><th>only B</th></tr>\n\
-             {rows}</table></div></details>\n</section>\n",
-            moved.len(),
-            self.comparison.classes.len()
-        )
     }
 
     /// The images that only one gets right, of which there are `all`.
-    fn images(&self, [one, other]: [&str; 2], pairs: &[Pair], all: u64, guesses: fn(&Pair) -> [Guess; 2]) -> String {
-        if pairs.is_empty() {
-            return String::new();
-        }
-        let card = |pair: &Pair| {
-            let [right, wrong] = guesses(pair);
-            let [sure, mistaken, label] = [right.probability, wrong.probability, wrong.label_probability]
-                .map(|probability| percent(f64::from(probability)));
-            let also = if pair.path == pair.path_b { String::new() } else { format!(", {}", pair.path_b) };
-            let path = format!("{}{also}", pair.path);
-            let name = class_name(self.labels, right.class);
-            format!(
-                "<figure class=\"card\">{}<figcaption>{one}: <b>{name}</b> {sure}<br>{other}: <b class=\"wrong\">{}</b> \
-                 {mistaken}, <b>{name}</b> {label}<span class=\"path\">{}</span></figcaption></figure>\n",
-                thumbnail((self.crop)(pair), &path),
-                class_name(self.labels, wrong.class),
-                escape(&path)
-            )
-        };
+    fn only(
+        &self,
+        [one, other]: [&'static str; 2],
+        pairs: &[Pair],
+        all: u64,
+        guesses: fn(&Pair) -> [Guess; 2],
+    ) -> Only {
         let shown = &pairs[..pairs.len().min(SHOWN)];
-        let cards: String = shown.iter().map(card).collect();
+        let path = |pair: &Pair| {
+            let also = if pair.path == pair.path_b { String::new() } else { format!(", {}", pair.path_b) };
+            format!("{}{also}", pair.path)
+        };
+        let paths: Vec<_> = shown.iter().map(|pair| (vec![&*pair.path, &*pair.path_b], path(pair))).collect();
+        let cards = shown.iter().zip(self.pictures.get(&paths)).map(|(pair, picture)| {
+            let [right, wrong] = guesses(pair);
+            let [sure, mistaken, label_probability] = [right.probability, wrong.probability, wrong.label_probability]
+                .map(|probability| percent(f64::from(probability)));
+            let (label, wrong) = (self.name(right.class), self.name(wrong.class));
+            Card { picture, label, sure, wrong, mistaken, label_probability, path: path(pair) }
+        });
         let which = match (shown.len() as u64, all) {
             (1, 1) => "One image.".into(),
             (shown, all) if shown < all => {
@@ -206,26 +248,27 @@ impl ComparisonReport<'_> {
             }
             (_, all) => format!("{} images; those of which {one} is surest come first.", thousands(all)),
         };
-        format!(
-            "<section>\n<h2>Only {one} is right</h2>\n<p>{which}</p>\n<div class=\"cards\">\n{cards}</div>\n</section>\n"
-        )
+        Only { one, other, which, cards: cards.collect() }
     }
+}
 
-    fn facts(&self) -> String {
-        let Comparison { a, b, .. } = self.comparison;
-        let facts = |side: &Side| {
-            let mut facts = facts_of(&side.run);
-            facts.insert(0, ("file", escape(&side.file.display().to_string())));
-            facts.insert(facts.len() - 1, ("without scores", format!("{} images", thousands(side.errors))));
-            facts
-        };
-        format!(
-            "<section>\n<h2>How they were measured</h2>\n<div class=\"columns\"><div><h3>A</h3>\n{}</div>\
-             <div><h3>B</h3>\n{}</div></div>\n</section>\n",
-            facts_table(&facts(a)),
-            facts_table(&facts(b))
-        )
-    }
+fn difference(paired: &Paired) -> f64 {
+    paired.difference().map_or(0.0, |difference| difference.value)
+}
+
+fn share_a(paired: &Paired) -> Share {
+    Share::new(paired.right_a() as f64 / paired.images() as f64)
+}
+
+fn share_b(paired: &Paired) -> Share {
+    Share::new(paired.right_b() as f64 / paired.images() as f64)
+}
+
+fn side_facts(side: &Side) -> Vec<Fact> {
+    let mut facts = vec![Fact::with_code("file", "", side.file.display().to_string())];
+    facts.extend(facts::of_run(&side.run));
+    facts.push(Fact::new("without scores", format!("{} images", thousands(side.errors))));
+    facts
 }
 
 /// What to call a file.
