@@ -42,7 +42,7 @@ pub fn date(seconds: u64) -> String {
     let minutes = seconds / 60;
     let (hour, minute) = (minutes / 60 % 24, minutes % 60);
     let (mut year, mut day) = (1970, minutes / 60 / 24);
-    let is_leap = |year: u64| year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let is_leap = |year: u64| year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
     while day >= 365 + u64::from(is_leap(year)) {
         day -= 365 + u64::from(is_leap(year));
         year += 1;
