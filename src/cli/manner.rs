@@ -66,7 +66,7 @@ impl Manner {
         set_colour(self.color);
         if is_coloured(&std::io::stdout()) {
             // This is what asks a console of Windows for them.
-            drop(AutoStream::always(std::io::stdout()));
+            let _ = AutoStream::always(std::io::stdout());
         }
     }
 }

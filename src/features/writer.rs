@@ -118,18 +118,18 @@ impl Writer {
     /// as there are images, or they are of another shape or type than those before.
     pub fn append(&mut self, images: &[&Path], rows: &Tensor) -> Result<()> {
         let shape = rows.dims().get(1..).unwrap_or_default();
-        let first = self.shape.is_none();
-        let expected = self.shape.get_or_insert_with(|| shape.to_vec());
+        let expected = self.shape.as_deref();
         let fits = || -> Result<(), Reason> {
             let count = rows.dims().first();
             ensure!(count == Some(&images.len()), "{:?} are no rows of {} images", rows.dims(), images.len());
-            ensure!(shape == *expected, "a row of shape {shape:?} after those of shape {expected:?}");
+            let expected = expected.unwrap_or(shape);
+            ensure!(shape == expected, "a row of shape {shape:?} after those of shape {expected:?}");
             Ok(())
         };
         fits().map_err(Error::Compute)?;
-        let shape = shape.to_vec();
-        if first {
-            self.begin(&shape)?;
+        if expected.is_none() {
+            self.begin(shape)?;
+            self.shape = Some(shape.to_vec());
         }
         self.rows += images.len();
         let values = rows.flatten_all()?.to_vec1::<f32>()?;

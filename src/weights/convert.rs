@@ -118,7 +118,9 @@ mod tests {
         assert!(folded.file == weights.to_safetensors().unwrap() && folded.dtypes == [DType::F32]);
         let state = Checkpoint::from_bytes(&folded.file).unwrap().convert(false, None).unwrap();
         assert!(state.file == weights.to_state_dict().unwrap());
-        assert_eq!(state.tensors, digits().all_tensors().len());
+        // The batch norms of the built-in model do not say how many batches they have seen.
+        let again = Checkpoint::from_bytes(&state.file).unwrap();
+        assert!(again.tensors().keys().eq(digits().tensors().keys()) && state.tensors > again.tensors().len());
     }
 
     #[test]
@@ -136,7 +138,7 @@ mod tests {
             }
         }
         let mut tensors = digits().tensors().clone();
-        tensors.insert("layer2.0.bn2.running_var".into(), Tensor::full(1e5f32, 64, &Device::Cpu).unwrap());
+        tensors.insert("layer2.0.bn2.running_var".into(), Tensor::full(1e5f32, 128, &Device::Cpu).unwrap());
         let large = Checkpoint::from_tensors(tensors).unwrap();
         let error = large.convert(false, Some(DType::F16)).unwrap_err();
         assert!(
