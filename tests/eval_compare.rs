@@ -1,7 +1,5 @@
 //! Two files of predictions are compared image by image, however their images are kept.
 
-#[path = "support/browser.rs"]
-mod browser;
 #[path = "support/eval.rs"]
 mod eval_support;
 mod support;
@@ -11,13 +9,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
-use browser::in_browser;
 use eval_support::{HELD_OUT, json, rows};
 use qlnet::eval::compare::{Comparison, KEPT};
 use qlnet::eval::dataset::Fingerprint;
 use qlnet::{Error, PredictionsProblem};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
+use support::browser::in_browser;
 use support::program::{DIGITS, Qlnet, assert_error, stderr, stdout};
 
 impl Qlnet {
