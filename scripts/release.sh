@@ -16,6 +16,11 @@ name=qlnet-$version-$target
 suffix=
 case $target in *windows*) suffix=.exe ;; esac
 
+# The same commit makes the same archive: the program, its manual pages and the archive's entries tell of the commit.
+time=$(git log -1 --format=%ct 2> /dev/null || date +%s)
+QLNET_COMMIT=$(git rev-parse --short HEAD 2> /dev/null || true)
+export SOURCE_DATE_EPOCH=$time QLNET_COMMIT
+
 # For this machine, without --target: so that what a build has left is used.
 build=(--release --locked --bin qlnet)
 out=${CARGO_TARGET_DIR:-target}/release
@@ -50,8 +55,6 @@ for shell in bash zsh fish powershell elvish; do
 done
 scripts/licences.sh "$target" > "$dir/THIRD-PARTY-LICENCES.txt"
 
-# The same files make the same archive: names in order, and the time of the commit.
-time=$(git log -1 --format=%ct 2> /dev/null || date +%s)
 case $target in
     *windows*)
         archive=$name.zip
