@@ -5,6 +5,7 @@ use std::io::BufReader;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
 use clap::Args;
@@ -15,13 +16,14 @@ use rayon::prelude::*;
 use super::arguments::{PictureArgs, positive};
 use super::hints::with_advice;
 use super::image_list::read_list;
-use super::print::{is_broken_pipe, one_line, print, progress_bar, say, say_warning};
+use super::print::{info, is_broken_pipe, one_line, print, progress_bar, say, say_warning};
 use crate::input::ahead::Ahead;
 use crate::input::decode::Options;
 pub use crate::input::files::ImageName;
 use crate::input::files::{Links, images_below, read_bounded};
 use crate::input::preprocess::{Crop, Preprocess};
 use crate::sheet::Failures;
+use crate::text::thousands;
 
 /// So many of the images that cannot be read are listed in results.
 const LISTED: usize = 1000;
@@ -154,27 +156,15 @@ impl Images {
         if self.options.exif { "turned upright" } else { "as stored" }
     }
 
-    /// Loads all images, in their order and while the network computes, and hands them to `each` a batch at a time, with what it needs to print
-    /// beside the progress bar. An image that cannot be read is reported, and left out of its batch. If a reader of
-    /// standard output leaves, that ends the work without an error.
+    /// Loads all images, in their order and while the network computes, and hands them to `each` a batch at a time, with
+    /// what it needs to print beside the progress bar. An image that cannot be read is reported, and left out of its
+    /// batch. If a reader of standard output leaves, that ends the work without an error.
     ///
-    /// Returns the exit code, which says whether every image could be read.
+    /// Returns what could not be read.
     ///
     /// # Errors
     /// What `each` returns.
     pub fn run(
-        self,
-        preprocess: &Preprocess,
-        each: impl FnMut(&mut Progress, Batch) -> Result<()>,
-    ) -> Result<ExitCode> {
-        Ok(exit_code(&self.run_to_failures(preprocess, each)?))
-    }
-
-    /// [`Self::run`] that returns what could not be read.
-    ///
-    /// # Errors
-    /// What `each` returns.
-    pub fn run_to_failures(
         self,
         preprocess: &Preprocess,
         mut each: impl FnMut(&mut Progress, Batch) -> Result<()>,
@@ -184,12 +174,16 @@ impl Images {
             progress.bar = progress_bar(paths.len() as u64, "{wide_bar} {pos}/{len} images {per_sec} {eta}");
         }
         let workers = rayon::current_num_threads().min(paths.len());
+        let (start, mut used) = (Instant::now(), Duration::ZERO);
         let load = |image: usize| load(&paths[image], options, preprocess);
         Ahead { batch_size, workers }.load(0..paths.len(), load, |loaded| -> Result<_> {
             let done = loaded.len();
             let batch = Batch::new(&paths, loaded, &mut progress);
             if !batch.crops.is_empty() {
-                match each(&mut progress, batch) {
+                let since = Instant::now();
+                let outcome = each(&mut progress, batch);
+                used += since.elapsed();
+                match outcome {
                     // The reader has seen enough, but what was wrong before stays wrong.
                     Err(error) if is_broken_pipe(&error) => return Ok(ControlFlow::Break(())),
                     done => done?,
@@ -199,6 +193,11 @@ impl Images {
             Ok(ControlFlow::Continue(()))
         })?;
         progress.bar.finish_and_clear();
+        info(|| {
+            let [all, used] = [start.elapsed(), used].map(|time| time.as_secs_f64());
+            let (images, waited) = (thousands(paths.len() as u64), all - used);
+            format!("{images} images in {all:.3} s: network and output {used:.3} s, waiting for pictures {waited:.3} s")
+        });
         Ok(progress.failures)
     }
 }

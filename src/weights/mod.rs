@@ -44,4 +44,4 @@ pub use folded::Weights;
 pub use load::{Event, Loaded, load_file, load_model};
 pub(crate) use load::{Found, Source, load_unless};
 pub use published::checkpoint_of_model;
-pub use registry::{Label, MODELS, Model, WeightsSource, find};
+pub use registry::{Label, MODELS, Model, Published, WeightsSource, find};
