@@ -20,7 +20,7 @@ use crate::network::device::{self, DeviceChoice};
 use crate::network::load::Preparation;
 use crate::symmetry::prepare_for_int8;
 use crate::weights::registry::{self, MODELS, Model, WeightsSource};
-use crate::weights::{Event, Source, Weights, load_file, load_model};
+use crate::weights::{Event, Loaded, Source, load_file, load_model};
 
 /// Which network, and where it runs.
 #[derive(Args)]
@@ -136,12 +136,11 @@ impl ModelArgs {
     ///
     /// # Errors
     /// If they cannot be loaded.
-    pub fn weights(&self) -> Result<Weights> {
-        let loaded = self.shown(|source, report| match source {
+    pub fn weights(&self) -> Result<Loaded> {
+        self.shown(|source, report| match source {
             Source::File(path) => load_file(path, report),
             Source::Model(model) => load_model(model, report),
-        });
-        Ok(loaded?.weights)
+        })
     }
 
     /// Loads something from where the weights are, and shows how that goes.

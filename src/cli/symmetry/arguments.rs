@@ -67,6 +67,15 @@ pub struct Symmetry {
     /// Draw the path, as .svg or .png
     #[arg(long, value_name = "FILE", requires = "path")]
     pub plot: Option<PathBuf>,
+    /// Write a page with a slider along the path, as .html
+    ///
+    /// It shows how weights change, that the answers to the images do not, and what half of the move does: along all
+    /// families at once and along each by itself. Without --image it asks about two digits. With --json the numbers
+    /// on the page are under "walks": [{"family", "dimensions", "passed", "path": [{"t", "weight_change",
+    /// "logit_change", "control_logit_change", "top": [[{"index", "label", "probability", "logit"}]], "control_top"}]}],
+    /// "top" for each image.
+    #[arg(long, value_name = "FILE", requires = "path")]
+    pub report: Option<PathBuf>,
     /// Write the path as .csv
     #[arg(long, value_name = "FILE", requires = "path")]
     pub csv: Option<PathBuf>,
@@ -75,20 +84,20 @@ pub struct Symmetry {
     /// Count the directions that leave its logits where they are, and compare with the dimensions of the families: of a
     /// network that is made for it, with random weights, or of --weights.
     #[arg(long, conflicts_with_all = [
-        "path", "plot", "csv", "save", "save_state_dict", "layer", "scale", "image", "dtype", "device",
+        "path", "plot", "report", "csv", "save", "save_state_dict", "layer", "scale", "image", "dtype", "device",
     ])]
     pub audit: bool,
     /// Even out the weights for half precision
     ///
     /// By product balance, product scale and scalings of filters; shows what that does to the logits in half precision.
-    #[arg(long, conflicts_with_all = ["path", "plot", "csv", "audit", "family", "layer", "scale"])]
+    #[arg(long, conflicts_with_all = ["path", "plot", "report", "csv", "audit", "family", "layer", "scale"])]
     pub balance: bool,
     /// Move the weights to where eight bits hurt least
     ///
     /// Shows what each step of that brings to the logits in int8, and that it does not depend on where the weights
     /// were. With --json {"rows": [{"weights", "error",
     /// "logit_change", "control_logit_change"}], "moved": [{"seed", "error", "prepared_error", "logit_change"}], ...}.
-    #[arg(long, conflicts_with_all = ["path", "plot", "csv", "audit", "balance", "family", "layer", "scale"])]
+    #[arg(long, conflicts_with_all = ["path", "plot", "report", "csv", "audit", "balance", "family", "layer", "scale"])]
     pub quantise: bool,
     /// Save the moved weights, folded, as .safetensors
     ///
@@ -107,6 +116,7 @@ pub struct Symmetry {
 const EXAMPLES: &str = "\
 Examples:
   qlnet symmetry --model qlnet-digits                    each family; no download
+  qlnet symmetry --path 40 --report symmetry.html        a page with a slider along the path
   qlnet symmetry --path 20 --plot path.svg               how far weights and logits move
   qlnet symmetry --family stage-rotation --scale 0.5     one family, not far
   qlnet symmetry --audit                                 the list of families is complete
