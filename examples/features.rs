@@ -1,5 +1,6 @@
 //! What the network makes of every picture in a folder, before it decides on a class, as rows of a NumPy file:
 //! `cargo run --release --example features -- DIR FILE.npy`
+//! (For more pictures than memory holds there is `qlnet features`.)
 
 use std::error::Error;
 use std::path::PathBuf;

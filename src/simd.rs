@@ -65,6 +65,11 @@ pub fn level() -> Level {
     })
 }
 
+/// The names of all levels that this CPU has, the lowest first, whatever `QLNET_SIMD` says.
+pub fn available() -> Vec<&'static str> {
+    Level::ALL.into_iter().filter(|level| has(*level)).map(Level::name).collect()
+}
+
 /// What to say if `QLNET_SIMD` asks for something else than what it gets.
 pub fn unmet_wish() -> Option<String> {
     let wish = std::env::var("QLNET_SIMD").ok().filter(|wish| !wish.is_empty() && wish != level().name())?;

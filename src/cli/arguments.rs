@@ -1,11 +1,12 @@
 //! What several commands take, and what it means.
 
+use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::Result;
-use clap::builder::{PossibleValuesParser, TypedValueParser};
-use clap::{Args, ValueEnum};
+use clap::builder::{PossibleValue, PossibleValuesParser, StringValueParser, TypedValueParser};
+use clap::{Arg, Args, Command, ValueEnum};
 
 use super::loading;
 use super::print::info;
@@ -19,30 +20,36 @@ use crate::network::device::{self, DeviceChoice};
 use crate::network::load::Preparation;
 use crate::symmetry::prepare_for_int8;
 use crate::weights::registry::{self, MODELS, Model, WeightsSource};
-use crate::weights::{Event, Source, Weights, load_file, load_model};
+use crate::weights::{Event, Loaded, Source, load_file, load_model};
 
 /// Which network, and where it runs.
 #[derive(Args)]
 #[command(next_help_heading = "Model and device")]
 pub struct ModelArgs {
-    /// A known model; qlnet-10m-ks is experimental, and qlnet-digits is built in. With --weights: the model
-    /// whose preprocessing and labels the file shares. [default: qlnet-50-v0]
-    #[arg(long, value_name = "NAME", value_parser = registered_model())]
+    /// A model by name, of `qlnet models` [default: qlnet-50-v0]
+    ///
+    /// qlnet-50-v0, qlnet-10m, qlnet-10m-ks (experimental) or qlnet-digits (built in, and small). With --weights: the
+    /// model whose preprocessing and labels the file shares.
+    #[arg(long, value_name = "NAME", value_parser = registered_model(), hide_possible_values = true)]
     pub model: Option<&'static Model>,
-    /// Take the weights from a file: what torch.save wrote of a training state or state_dict, or
-    /// safetensors. Nothing is downloaded.
+    /// Take the weights from a file: PyTorch's or safetensors
+    ///
+    /// What torch.save wrote of a training state or state_dict, or safetensors. Nothing is downloaded.
     #[arg(long, value_name = "FILE")]
     pub weights: Option<PathBuf>,
-    /// auto, cpu, cuda, cuda:N or metal.
-    #[arg(long, default_value = "auto", value_name = "DEVICE")]
+    /// auto, cpu, cuda, cuda:N or metal
+    #[arg(long, default_value = "auto", value_name = "DEVICE", value_parser = DeviceName, hide_possible_values = true)]
     pub device: DeviceChoice,
-    /// Element type to compute in. On a CPU f32 is faster than f16 and f64; bf16 and int8 round only what enters the
-    /// products of 1x1 convolutions. int8 is the fastest (CPU only); its first run for a checkpoint takes some
-    /// seconds more. bf16 is faster than f32 where the CPU has it (bench says what computes).
-    #[arg(long, default_value = "f32", value_name = "TYPE", value_parser = precision())]
+    /// Element type: f32, f64, f16, bf16 or int8
+    ///
+    /// On a CPU f32 is faster than f16 and f64; bf16 and int8 round only what enters the products of 1x1 convolutions.
+    /// int8 is the fastest (CPU only); its first run for a checkpoint takes some seconds more. bf16 is faster than f32
+    /// where the CPU has it (`qlnet devices` says what computes).
+    #[arg(long, default_value = "f32", value_name = "TYPE", value_parser = precision(), hide_possible_values = true)]
     pub dtype: Precision,
-    /// Threads to compute with; by default as many as the process may use processors, or
-    /// RAYON_NUM_THREADS.
+    /// Threads to compute with; by default all processors
+    ///
+    /// As many as the process may use, or RAYON_NUM_THREADS.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub threads: Option<u16>,
 }
@@ -52,8 +59,28 @@ fn registered_model() -> impl TypedValueParser<Value = &'static Model> {
     PossibleValuesParser::new(MODELS.iter().map(|model| model.name)).try_map(|name| registry::find(&name))
 }
 
+/// Takes the names of devices; shells complete those without a number.
+#[derive(Clone)]
+struct DeviceName;
+
+impl TypedValueParser for DeviceName {
+    type Value = DeviceChoice;
+
+    fn parse_ref(&self, command: &Command, arg: Option<&Arg>, value: &OsStr) -> Result<DeviceChoice, clap::Error> {
+        let parse = |text: &str| text.parse::<DeviceChoice>();
+        StringValueParser::new().try_map(move |text| parse(&text)).parse_ref(command, arg, value)
+    }
+
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+        Some(Box::new(["auto", "cpu", "cuda", "metal"].into_iter().map(PossibleValue::new)))
+    }
+}
+
 /// Weights are moved to where rounding to eight bits hurts least. The name changes with what the move gives.
 const INT8: Preparation = Preparation { name: "p1", prepare: prepare_for_int8 };
+
+/// The names of all that is done to weights before they are packed.
+pub const PREPARED: [&str; 1] = [INT8.name];
 
 /// Takes the names of element types.
 fn precision() -> impl TypedValueParser<Value = Precision> {
@@ -97,8 +124,8 @@ impl ModelArgs {
             let instructions = precision.instructions(on).map(|name| format!(" ({name})")).unwrap_or_default();
             let (on, threads) = (device::name(on), rayon::current_num_threads());
             format!(
-                "{name}: ready after {:.3} s, {precision} on {on}{instructions}, {threads} threads; {}; SHA-256 {sha256}",
-                time.as_secs_f64(),
+                "{name}: ready after {:.1} ms, {precision} on {on}{instructions}, {threads} threads; {}; SHA-256 {sha256}",
+                1000.0 * time.as_secs_f64(),
                 classifier.preprocess()
             )
         });
@@ -109,12 +136,11 @@ impl ModelArgs {
     ///
     /// # Errors
     /// If they cannot be loaded.
-    pub fn weights(&self) -> Result<Weights> {
-        let loaded = self.shown(|source, report| match source {
+    pub fn weights(&self) -> Result<Loaded> {
+        self.shown(|source, report| match source {
             Source::File(path) => load_file(path, report),
             Source::Model(model) => load_model(model, report),
-        });
-        Ok(loaded?.weights)
+        })
     }
 
     /// Loads something from where the weights are, and shows how that goes.
@@ -139,15 +165,21 @@ impl ModelArgs {
 #[derive(Args, Clone)]
 #[command(next_help_heading = "Parquet and WebDataset")]
 pub struct LayoutArgs {
-    /// The split of a folder that has several; validation unless set.
-    #[arg(long, value_name = "NAME")]
+    /// The split of a folder that has several
+    ///
+    /// validation unless set.
+    #[arg(long, value_name = "NAME", hide_short_help = true)]
     pub split: Option<String>,
-    /// The column of images, `image` unless set; or the extension of images in shards.
-    #[arg(long, value_name = "NAME")]
+    /// The column of images
+    ///
+    /// `image` unless set; or the extension of images in shards.
+    #[arg(long, value_name = "NAME", hide_short_help = true)]
     pub input_key: Option<String>,
-    /// The column of labels, `label` unless set; or the extension, or the field of the JSON, that says the
-    /// class in shards, `cls` or `label` unless set.
-    #[arg(long, value_name = "NAME")]
+    /// The column of labels
+    ///
+    /// `label` unless set; or the extension, or the field of the JSON, that says the class in shards, `cls` or `label`
+    /// unless set.
+    #[arg(long, value_name = "NAME", hide_short_help = true)]
     pub target_key: Option<String>,
 }
 
@@ -163,12 +195,17 @@ impl LayoutArgs {
 #[derive(Args)]
 #[command(next_help_heading = "Pictures")]
 pub struct PictureArgs {
-    /// Refuse files that are damaged even where all of their pixels can be decoded. Without it there is a
-    /// warning: libjpeg, and with it Pillow, goes on after errors in the data.
-    #[arg(long)]
+    /// Refuse files that are damaged
+    ///
+    /// Even where all of their pixels can be decoded. Without it there is a warning: libjpeg, and with it Pillow, goes on
+    /// after errors in the data.
+    #[arg(long, hide_short_help = true)]
     pub strict: bool,
-    /// Refuse pictures of more pixels; by default what Pillow calls a decompression bomb.
-    #[arg(long, value_name = "N", default_value_t = MAX_PIXELS, value_parser = clap::value_parser!(u64).range(1..=1 << 32))]
+    /// Refuse pictures of more pixels
+    ///
+    /// By default, of so many that Pillow calls them a decompression bomb.
+    #[arg(long, value_name = "N", default_value_t = MAX_PIXELS, hide_short_help = true)]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=1 << 32))]
     pub max_pixels: u64,
 }
 
@@ -183,19 +220,22 @@ impl PictureArgs {
 #[derive(Args)]
 #[command(next_help_heading = "Preprocessing")]
 pub struct PreprocessArgs {
-    /// `timm`: what the published accuracy was measured with (resize to 235 bicubic, crop 224);
-    /// `notebook`: that of the author's notebook (256 bilinear, 224). [default: timm]
-    #[arg(long, value_name = "PRESET")]
+    /// timm, or notebook [default: timm]
+    ///
+    /// timm is what the published accuracy was measured with (resize to 235 bicubic, crop 224), notebook that of the
+    /// author's notebook (256 bilinear, 224).
+    #[arg(long, value_name = "PRESET", hide_possible_values = true)]
     pub preprocess: Option<Preset>,
-    /// Resize the shorter side to this many pixels instead.
-    #[arg(long, value_name = "PIXELS", value_parser = clap::value_parser!(u32).range(1..=4096))]
+    /// Resize the shorter side to this many pixels instead
+    #[arg(long, value_name = "PIXELS", hide_short_help = true, value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub resize: Option<u32>,
-    /// Resize with this kernel instead.
-    #[arg(long, value_name = "KERNEL")]
+    /// Resize with this kernel instead
+    #[arg(long, value_name = "KERNEL", hide_short_help = true)]
     pub interpolation: Option<Kernel>,
-    /// Crop the centre to a square of this many pixels instead. Without --resize, the resize is
-    /// changed in proportion.
-    #[arg(long, value_name = "PIXELS", value_parser = clap::value_parser!(u32).range(1..=4096))]
+    /// Crop the centre to a square of this many pixels instead
+    ///
+    /// Without --resize, the resize is changed in proportion.
+    #[arg(long, value_name = "PIXELS", hide_short_help = true, value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub crop: Option<u32>,
 }
 

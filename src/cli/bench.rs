@@ -19,37 +19,43 @@ use crate::network::classifier::Classifier;
 use crate::network::device;
 use crate::text::thousands;
 
-/// Time the forward pass, or how fast images are read.
+/// Time the forward pass, or how fast images are read
 ///
 /// Runs the network on noise and prints the median time per image for each batch size; with --data, reads,
 /// decodes and resizes the images of a data set as eval does, without the network.
 #[derive(Args)]
+#[command(after_long_help = EXAMPLES)]
 pub struct Bench {
-    /// Batch sizes to time, separated by commas.
+    /// Batch sizes to time, separated by commas
     #[arg(long, default_value = "1,32", value_delimiter = ',', value_name = "N,...", value_parser = positive)]
     pub batch_size: Vec<usize>,
-    /// Side of the square images; by default what the model was evaluated on.
+    /// Side of the square images, in pixels
+    ///
+    /// By default what the model was evaluated on.
     #[arg(long, value_name = "PIXELS", value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub input_size: Option<u32>,
-    /// Passes that are run first and not counted.
-    #[arg(long, default_value_t = 3, value_name = "N")]
+    /// Passes that are run first and not counted
+    #[arg(long, hide_short_help = true, default_value_t = 3, value_name = "N")]
     pub warmup: usize,
-    /// The least number of passes to count.
-    #[arg(long, default_value_t = 10, value_name = "N", value_parser = positive)]
+    /// The least number of passes to count
+    #[arg(long, hide_short_help = true, default_value_t = 10, value_name = "N", value_parser = positive)]
     pub repetitions: usize,
-    /// The least time to measure each batch size for, in seconds.
+    /// The least time to measure each batch size for, in seconds
     #[arg(long, default_value_t = 2.0, value_name = "SECONDS", value_parser = seconds)]
     pub duration: f64,
-    /// Time each step of the network instead of the whole.
+    /// Time each step of the network instead of the whole
     #[arg(long)]
     pub layers: bool,
-    /// Read, decode and resize images instead: a folder, an archive, Parquet files or WebDataset shards,
-    /// as `eval --imagenet-val` takes them. --threads is the number of threads that do it.
+    /// Read, decode and resize these images instead
+    ///
+    /// A folder, an archive, Parquet files or WebDataset shards, as eval takes them. --threads is the number of threads
+    /// that do it.
     #[arg(long, value_name = "PATH", conflicts_with_all = ["batch_size", "input_size", "layers", "weights", "dtype", "device"])]
     pub data: Option<PathBuf>,
-    /// Print a JSON array: [{"batch_size", "ms_per_image", "images_per_second", "repetitions"}], with
-    /// --layers [{"batch_size", "steps": [{"step", "ms_per_image"}]}]; with --data one object: {"images",
-    /// "threads", "images_per_second", "repetitions"}.
+    /// Print JSON
+    ///
+    /// [{"batch_size", "ms_per_image", "images_per_second", "repetitions"}], with --layers [{"batch_size", "steps":
+    /// [{"step", "ms_per_image"}]}]; with --data one object: {"images", "threads", "images_per_second", "repetitions"}.
     #[arg(long)]
     pub json: bool,
     #[command(flatten)]
@@ -57,6 +63,13 @@ pub struct Bench {
     #[command(flatten)]
     pub model: ModelArgs,
 }
+
+const EXAMPLES: &str = "\
+Examples:
+  qlnet bench --model qlnet-digits               of the network that is built in
+  qlnet bench --dtype int8 --threads 1           in eight bits, with one thread
+  qlnet bench --layers --batch-size 1            which step takes how long
+  qlnet bench --data imagenet/val                how fast images are read";
 
 pub fn run(args: &Bench) -> Result<ExitCode> {
     if let Some(data) = &args.data {

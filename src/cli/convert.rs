@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::slice;
 
 use anyhow::{Context, Result};
 use candle_core::DType;
@@ -15,11 +16,12 @@ use crate::text;
 use crate::weights::registry::{self, WeightsSource};
 use crate::weights::{Checkpoint, checkpoint_of_model};
 
-/// Write a checkpoint as safetensors, for PyTorch or folded.
+/// Write a checkpoint as safetensors, for PyTorch or folded
 ///
 /// The file has the network's tensors and nothing else: neither the state of an optimizer nor the options of a
 /// training. PyTorch's class loads it strictly, and every command takes it with --weights.
 #[derive(Args)]
+#[command(after_long_help = EXAMPLES)]
 pub struct Convert {
     /// A checkpoint, as --weights takes it, or the name of a model
     ///
@@ -43,6 +45,12 @@ pub struct Convert {
     dtype: Option<Type>,
 }
 
+const EXAMPLES: &str = "\
+Examples:
+  qlnet convert qlnet-50-v0.pth.tar qlnet.safetensors            80 MB become 40
+  qlnet convert qlnet-50-v0 half.safetensors --dtype bf16        a model by name, in half the bytes
+  qlnet convert trained.pth folded.safetensors --folded          for programs without batch norm";
+
 /// The type of the numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Type {
@@ -65,7 +73,7 @@ impl From<Type> for DType {
 pub fn run(args: &Convert) -> Result<ExitCode> {
     let out = Some(args.output.clone());
     ensure_ending(&out, &["safetensors"], "the name of the file to write")?;
-    ensure_distinct(&[args.output.clone()], &[args.input.clone()])?;
+    ensure_distinct(slice::from_ref(&args.output), slice::from_ref(&args.input))?;
     let output = Output::create(&args.output)?;
     let shown = args.input.display();
     let converted = checkpoint(&args.input)?.convert(args.folded, args.dtype.map(DType::from));

@@ -9,7 +9,7 @@ use candle_core::Tensor;
 use clap::Args;
 
 use super::arguments::{ModelArgs, PreprocessArgs};
-use super::images::{Batch, ImageArgs, Progress};
+use super::images::{Batch, ImageArgs, Progress, exit_code};
 use super::interruption::{INTERRUPTED, interruption};
 use super::output::ensure_distinct;
 use super::print::{say, say_warning};
@@ -20,7 +20,7 @@ use crate::network::classifier::Classifier;
 use crate::output::Output;
 use crate::text::thousands;
 
-/// Write what the network makes of pictures as rows of numbers.
+/// Write what the network makes of pictures, as numbers
 ///
 /// The features of an image are the means of the network's last activation over all places, 512 numbers, of which the
 /// logits are an affine function. The rows are in the order of the images. An image that cannot be read is reported
@@ -32,6 +32,7 @@ use crate::text::thousands;
 /// JSON array), `model`, `weights_sha256`, `layer` and `preprocessing`. NAME.csv has the image in the first column.
 /// The files appear when they are complete.
 #[derive(Args)]
+#[command(after_long_help = EXAMPLES)]
 pub struct Features {
     /// The file to write: .npy, .safetensors or .csv
     #[arg(short, long, value_name = "FILE")]
@@ -54,6 +55,14 @@ pub struct Features {
     #[command(flatten)]
     pub model: ModelArgs,
 }
+
+const EXAMPLES: &str = "\
+Examples:
+  qlnet features photos --out photos.npy                           numpy.load('photos.npy')
+  qlnet features photos --out photos.safetensors --layer layer3    means of another layer
+  find /archive -name '*.jpg' -print0 |
+    qlnet features --image-list - -0 --out archive.npy             more names than fit in a command
+  qlnet features samples/digits --model qlnet-digits --out d.csv   no download";
 
 /// Writes the features of the pictures that the arguments name.
 pub fn run(args: &Features) -> Result<ExitCode> {
@@ -96,7 +105,7 @@ pub fn run(args: &Features) -> Result<ExitCode> {
         say("interrupted", &format!("{} is not written, after {rows} of {of} images", args.out.display()));
         return Ok(ExitCode::from(INTERRUPTED));
     }
-    let code = outcome?;
+    let code = exit_code(&outcome?);
     let rows = thousands(writer.rows() as u64);
     let shape = writer.shape().unwrap_or_default().iter().map(usize::to_string).collect::<Vec<_>>().join("x");
     writer.finish()?;

@@ -1,6 +1,10 @@
 //! What to do about an error on the command line. The library says what is wrong; here its variants become
 //! advice.
 
+use std::path::Path;
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+
 use super::print::one_line;
 use crate::error::{DatasetProblem, Error, PredictionsProblem};
 use crate::text::printable;
@@ -70,4 +74,28 @@ fn advice(error: &Error) -> Option<String> {
         _ => return None,
     };
     Some(format!("; {words}"))
+}
+
+/// What to do about arguments that clap refuses, where it does not say so itself.
+pub fn tip(error: &clap::Error) -> Option<String> {
+    let context = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => Some(text.as_str()),
+        _ => None,
+    };
+    let is_part = |name: &str| [".tar", ".parquet"].iter().any(|ending| name.ends_with(ending));
+    let several = "quote the names of several files, so that the shell leaves the braces: 'x-{00..63}.tar'";
+    match error.kind() {
+        // A shell has made several arguments of one, and the second is the name of a file that can be a part of a set.
+        ErrorKind::UnknownArgument => {
+            context(ContextKind::InvalidArg).filter(|name| is_part(name)).map(|_| several.into())
+        }
+        // A second set beside the one that has a name.
+        ErrorKind::ArgumentConflict => (context(ContextKind::InvalidArg)? == "[PATH]").then(|| several.into()),
+        ErrorKind::InvalidSubcommand => {
+            let path = context(ContextKind::InvalidSubcommand)?;
+            let shown = printable(path);
+            Path::new(path).exists().then(|| format!("what is in pictures, says `qlnet classify {shown}`"))
+        }
+        _ => None,
+    }
 }

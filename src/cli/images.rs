@@ -1,12 +1,13 @@
 //! The images that a command reads: which they are, and their way to the network, a batch at a time.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
+use std::io::BufReader;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use clap::Args;
 use image::RgbImage;
 use indicatif::ProgressBar;
@@ -14,13 +15,15 @@ use rayon::prelude::*;
 
 use super::arguments::{PictureArgs, positive};
 use super::hints::with_advice;
-use super::print::{is_broken_pipe, one_line, print, progress_bar, say, say_warning};
+use super::image_list::read_list;
+use super::print::{info, is_broken_pipe, one_line, print, progress_bar, say, say_warning};
 use crate::input::ahead::Ahead;
 use crate::input::decode::Options;
 pub use crate::input::files::ImageName;
 use crate::input::files::{Links, images_below, read_bounded};
 use crate::input::preprocess::{Crop, Preprocess};
 use crate::sheet::Failures;
+use crate::text::thousands;
 
 /// So many of the images that cannot be read are listed in results.
 const LISTED: usize = 1000;
@@ -52,7 +55,7 @@ pub struct ImageArgs {
     /// Images that run through the network together
     ///
     /// By default 8, or as many as there are threads. As many more are decoded meanwhile.
-    #[arg(long, value_name = "N", value_parser = positive)]
+    #[arg(long, value_name = "N", value_parser = positive, hide_short_help = true)]
     batch_size: Option<usize>,
     #[command(flatten)]
     pictures: PictureArgs,
@@ -153,27 +156,15 @@ impl Images {
         if self.options.exif { "turned upright" } else { "as stored" }
     }
 
-    /// Loads all images, in their order and while the network computes, and hands them to `each` a batch at a time, with what it needs to print
-    /// beside the progress bar. An image that cannot be read is reported, and left out of its batch. If a reader of
-    /// standard output leaves, that ends the work without an error.
+    /// Loads all images, in their order and while the network computes, and hands them to `each` a batch at a time, with
+    /// what it needs to print beside the progress bar. An image that cannot be read is reported, and left out of its
+    /// batch. If a reader of standard output leaves, that ends the work without an error.
     ///
-    /// Returns the exit code, which says whether every image could be read.
+    /// Returns what could not be read.
     ///
     /// # Errors
     /// What `each` returns.
     pub fn run(
-        self,
-        preprocess: &Preprocess,
-        each: impl FnMut(&mut Progress, Batch) -> Result<()>,
-    ) -> Result<ExitCode> {
-        Ok(exit_code(&self.run_to_failures(preprocess, each)?))
-    }
-
-    /// [`Self::run`] that returns what could not be read.
-    ///
-    /// # Errors
-    /// What `each` returns.
-    pub fn run_to_failures(
         self,
         preprocess: &Preprocess,
         mut each: impl FnMut(&mut Progress, Batch) -> Result<()>,
@@ -183,12 +174,16 @@ impl Images {
             progress.bar = progress_bar(paths.len() as u64, "{wide_bar} {pos}/{len} images {per_sec} {eta}");
         }
         let workers = rayon::current_num_threads().min(paths.len());
+        let (start, mut used) = (Instant::now(), Duration::ZERO);
         let load = |image: usize| load(&paths[image], options, preprocess);
         Ahead { batch_size, workers }.load(0..paths.len(), load, |loaded| -> Result<_> {
             let done = loaded.len();
             let batch = Batch::new(&paths, loaded, &mut progress);
             if !batch.crops.is_empty() {
-                match each(&mut progress, batch) {
+                let since = Instant::now();
+                let outcome = each(&mut progress, batch);
+                used += since.elapsed();
+                match outcome {
                     // The reader has seen enough, but what was wrong before stays wrong.
                     Err(error) if is_broken_pipe(&error) => return Ok(ControlFlow::Break(())),
                     done => done?,
@@ -198,6 +193,11 @@ impl Images {
             Ok(ControlFlow::Continue(()))
         })?;
         progress.bar.finish_and_clear();
+        info(|| {
+            let [all, used] = [start.elapsed(), used].map(|time| time.as_secs_f64());
+            let (images, waited) = (thousands(paths.len() as u64), all - used);
+            format!("{images} images in {all:.3} s: network and output {used:.3} s, waiting for pictures {waited:.3} s")
+        });
         Ok(progress.failures)
     }
 }
@@ -287,63 +287,6 @@ fn add_directory(directory: &Path, images: &mut Vec<PathBuf>, progress: &mut Pro
     }
 }
 
-/// Adds the names of a list that each end with the byte `end`; the last may do without.
-///
-/// # Errors
-/// If the list cannot be read, or is no list of names with such an end.
-fn read_list(mut list: impl BufRead, end: u8, names: &mut Vec<PathBuf>) -> Result<()> {
-    /// More than any system allows a path.
-    const LONGEST: u64 = 1 << 16;
-    let mut line = Vec::new();
-    for number in 1.. {
-        line.clear();
-        // The limit is for files that are no lists, and devices that have no end.
-        if list.by_ref().take(LONGEST).read_until(end, &mut line)? == 0 {
-            break;
-        }
-        let ended = line.last() == Some(&end);
-        ensure!(
-            ended || (line.len() as u64) < LONGEST,
-            "name {number} is longer than a path can be: no list of images"
-        );
-        let name = if ended { &line[..line.len() - 1] } else { &line[..] };
-        let name = if end == b'\n' { text_line(name, number)? } else { name };
-        if end == 0 && !ended && number == 1 && name.contains(&b'\n') {
-            bail!("no name ends with NUL, which -0 expects; leave it out where each is a line");
-        }
-        if !name.is_empty() {
-            names.push(to_path(name).with_context(|| format!("name {number} is not UTF-8"))?);
-        }
-    }
-    Ok(())
-}
-
-/// A line of a list without what programs of Windows add: a mark before the first, and a carriage return after each.
-///
-/// # Errors
-/// If it cannot be a line of a list in UTF-8.
-fn text_line(line: &[u8], number: u64) -> Result<&[u8]> {
-    if number == 1 && (line.starts_with(&[0xff, 0xfe]) || line.starts_with(&[0xfe, 0xff])) {
-        bail!("a list in UTF-16; save it as UTF-8");
-    }
-    ensure!(!line.contains(&0), "line {number} contains NUL; where NUL ends the names, say so with -0");
-    let line = if number == 1 { line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line) } else { line };
-    Ok(line.strip_suffix(b"\r").unwrap_or(line))
-}
-
-/// A path of these very bytes.
-#[cfg(unix)]
-fn to_path(name: &[u8]) -> Option<PathBuf> {
-    use std::os::unix::ffi::OsStrExt;
-    Some(std::ffi::OsStr::from_bytes(name).into())
-}
-
-/// A path, which has no bytes here.
-#[cfg(not(unix))]
-fn to_path(name: &[u8]) -> Option<PathBuf> {
-    std::str::from_utf8(name).ok().map(PathBuf::from)
-}
-
 /// Reads, decodes, resizes and crops one image. The error does not name it.
 fn load(path: &Path, options: Options, preprocess: &Preprocess) -> Result<Crop> {
     let bytes = match path.as_os_str() == "-" {
@@ -351,57 +294,4 @@ fn load(path: &Path, options: Options, preprocess: &Preprocess) -> Result<Crop> 
         false => read_bounded(File::open(path)?, 0)?,
     };
     Ok(preprocess.crop_of(&bytes, path, options)?)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn list(bytes: &[u8], end: u8) -> Result<Vec<PathBuf>> {
-        let mut names = Vec::new();
-        read_list(bytes, end, &mut names).map(|()| names)
-    }
-
-    #[test]
-    fn names_of_a_list_are_lines() {
-        let names = ["a.png", " b c.png", "d"].map(PathBuf::from);
-        for text in ["a.png\n b c.png\nd\n", "a.png\r\n b c.png\r\nd", "\u{feff}a.png\n\n\r\n b c.png\nd\n\n"] {
-            assert_eq!(list(text.as_bytes(), b'\n').unwrap(), names, "{text:?}");
-        }
-        for text in ["", "\n", "\r\n\n"] {
-            assert!(list(text.as_bytes(), b'\n').unwrap().is_empty());
-        }
-    }
-
-    #[test]
-    fn names_that_end_with_nul_may_contain_anything_else() {
-        let names = ["a\nb.png", "\u{feff}c\r", "d"].map(PathBuf::from);
-        for text in ["a\nb.png\0\u{feff}c\r\0d\0", "a\nb.png\0\0\u{feff}c\r\0d"] {
-            assert_eq!(list(text.as_bytes(), 0).unwrap(), names, "{text:?}");
-        }
-    }
-
-    #[test]
-    #[cfg(unix)]
-    fn names_that_are_not_utf_8_keep_their_bytes() {
-        let names = list(b"\xe9.png\n\xe8.png\n", b'\n').unwrap();
-        assert_eq!(names[0].as_os_str().as_encoded_bytes(), b"\xe9.png");
-        assert_eq!(names[1].as_os_str().as_encoded_bytes(), b"\xe8.png");
-    }
-
-    #[test]
-    fn what_is_no_list_is_refused() {
-        let long = vec![b'a'; 1 << 17];
-        let cases = [
-            (&b"a.png\nb.png\0c.png\n"[..], b'\n', "line 2 contains NUL"),
-            (b"a.png\nb.png\n", 0, "no name ends with NUL"),
-            (b"\xff\xfea\0.\0p\0\n\0", b'\n', "UTF-16"),
-            (&long, b'\n', "longer than a path"),
-            (&long, 0, "longer than a path"),
-        ];
-        for (text, end, part) in cases {
-            let error = list(text, end).unwrap_err().to_string();
-            assert!(error.contains(part), "{error}");
-        }
-    }
 }

@@ -64,6 +64,10 @@ impl Manner {
         // It is called once.
         let _ = AMOUNT.set(amount);
         set_colour(self.color);
+        if is_coloured(&std::io::stdout()) {
+            // This is what asks a console of Windows for them.
+            let _ = AutoStream::always(std::io::stdout());
+        }
     }
 }
 

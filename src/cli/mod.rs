@@ -8,24 +8,35 @@
 //! arguments                          what several commands take
 //! classify, features, eval,
 //! symmetry, bench, convert           a command each: its arguments, and what it does with them
-//! images                             which images are read, and their way to the network
+//! models, devices, cache             what is known, what computes, what is kept
+//! completions, man                   what shells and `man` read of the arguments
+//! images, image_list                 which images are read, and their way to the network
 //! loading, data_sets                 what is shown while weights and data sets are made ready
+//! manner                             how much is said, and how it looks
 //! print, output, hints, threads,
 //! interruption                       what they call besides
+//! machine                            what this build and this machine are
 //! ```
 
 mod arguments;
 mod bench;
+mod cache;
 mod classify;
+mod completions;
 mod convert;
 mod data_sets;
+mod devices;
 mod eval;
 mod features;
 mod hints;
+mod image_list;
 mod images;
 mod interruption;
 mod loading;
+mod machine;
+mod man;
 mod manner;
+mod models;
 mod output;
 mod print;
 mod symmetry;
@@ -33,11 +44,11 @@ mod threads;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
+use std::sync::LazyLock;
 use std::time::Instant;
 
 use anyhow::Result;
-use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use glob::{MatchOptions, glob_with};
 
 /// What works at once, wherever the program is.
@@ -49,9 +60,11 @@ Try it; these need no download:
 Then, with the published weights (80 MB, downloaded once):
   qlnet classify photo.png                what is in this picture";
 
+static LONG_VERSION: LazyLock<String> = LazyLock::new(machine::version);
+
 /// QLNet, an image classifier with a continuous symmetry.
 #[derive(Parser)]
-#[command(version, arg_required_else_help = true, max_term_width = 100, after_help = EXAMPLES)]
+#[command(version, long_version = LONG_VERSION.as_str(), arg_required_else_help = true, max_term_width = 100, after_help = EXAMPLES)]
 struct Cli {
     #[command(flatten)]
     manner: manner::Manner,
@@ -67,6 +80,11 @@ enum Command {
     Symmetry(Box<symmetry::Symmetry>),
     Bench(bench::Bench),
     Convert(convert::Convert),
+    Models(models::Models),
+    Devices(devices::Devices),
+    Cache(cache::Cache),
+    Completions(completions::Completions),
+    Man(man::ManPages),
 }
 
 impl Cli {
@@ -78,7 +96,7 @@ impl Cli {
             Command::Eval(args) => args.model.threads,
             Command::Symmetry(args) => args.model.threads,
             Command::Bench(args) => args.model.threads,
-            Command::Convert(_) => None,
+            _ => None,
         }
         .map(usize::from)
     }
@@ -91,6 +109,11 @@ impl Cli {
             Command::Symmetry(args) => symmetry::run(args),
             Command::Bench(args) => bench::run(args),
             Command::Convert(args) => convert::run(args),
+            Command::Models(args) => models::run(args),
+            Command::Devices(args) => devices::run(args),
+            Command::Cache(args) => cache::run(args),
+            Command::Completions(args) => completions::run(args, Self::command()),
+            Command::Man(args) => man::run(args, Self::command()),
         }
     }
 }
@@ -111,16 +134,14 @@ pub fn main() -> ExitCode {
         Err(error) => {
             // As clap's own `exit`, which says nothing of shells.
             let _ = error.print();
-            if is_unquoted_pattern(&error) {
-                print::say(
-                    "tip",
-                    "quote the names of several files, so that the shell leaves the braces: 'x-{00..63}.tar'",
-                );
+            if let Some(tip) = hints::tip(&error) {
+                print::say("tip", &tip);
             }
             return ExitCode::from(error.exit_code() as u8);
         }
     };
     cli.manner.set();
+    print::info(|| format!("qlnet {}", machine::version().replace('\n', ", ")));
     if let Some(words) = crate::simd::unmet_wish() {
         print::say("note", &crate::text::printable(&words));
     }
@@ -135,17 +156,6 @@ pub fn main() -> ExitCode {
             print::say("error", &hints::with_advice(&error));
             ExitCode::FAILURE
         }
-    }
-}
-
-/// Whether a shell has made several arguments of one, and the second is the name of a file that can be a part of a set.
-fn is_unquoted_pattern(error: &clap::Error) -> bool {
-    let Some(ContextValue::String(argument)) = error.get(ContextKind::InvalidArg) else { return false };
-    match error.kind() {
-        ErrorKind::UnknownArgument => [".tar", ".parquet"].iter().any(|ending| argument.ends_with(ending)),
-        // A second set beside the one that has a name.
-        ErrorKind::ArgumentConflict => argument == "[PATH]",
-        _ => false,
     }
 }
 
@@ -166,7 +176,6 @@ mod tests {
 
     #[test]
     fn the_command_line_is_consistent() {
-        use clap::CommandFactory;
         Cli::command().debug_assert();
     }
 

@@ -118,18 +118,18 @@ impl Writer {
     /// as there are images, or they are of another shape or type than those before.
     pub fn append(&mut self, images: &[&Path], rows: &Tensor) -> Result<()> {
         let shape = rows.dims().get(1..).unwrap_or_default();
-        let first = self.shape.is_none();
-        let expected = self.shape.get_or_insert_with(|| shape.to_vec());
+        let expected = self.shape.as_deref();
         let fits = || -> Result<(), Reason> {
             let count = rows.dims().first();
             ensure!(count == Some(&images.len()), "{:?} are no rows of {} images", rows.dims(), images.len());
-            ensure!(shape == *expected, "a row of shape {shape:?} after those of shape {expected:?}");
+            let expected = expected.unwrap_or(shape);
+            ensure!(shape == expected, "a row of shape {shape:?} after those of shape {expected:?}");
             Ok(())
         };
         fits().map_err(Error::Compute)?;
-        let shape = shape.to_vec();
-        if first {
-            self.begin(&shape)?;
+        if expected.is_none() {
+            self.begin(shape)?;
+            self.shape = Some(shape.to_vec());
         }
         self.rows += images.len();
         let values = rows.flatten_all()?.to_vec1::<f32>()?;
@@ -178,7 +178,7 @@ impl Writer {
     /// Completes the file, and gives it its name.
     ///
     /// # Errors
-    /// [`Error::Features`] if there is no row; [`Error::Io`] if the disk or the directory does not take it.
+    /// [`Error::Features`] if there is no row, or one of an image that [`Self::create`] was not told of; [`Error::Io`] if the disk or the directory does not take it.
     pub fn finish(self) -> Result<()> {
         let Self { mut file, form, about, shape, rows, .. } = self;
         let Some(shape) = shape.filter(|_| rows > 0) else {
@@ -195,6 +195,10 @@ impl Writer {
             }
             Form::Safetensors { paths, room, .. } => {
                 let header = safetensors::header(&shape, &about.metadata(&format!("[{paths}]")), room)?;
+                if header.len() > room {
+                    let words = "there are more rows, or images of longer names, than there is room for";
+                    return Err(Error::Features(Reason::new(words)));
+                }
                 file.write_start(&header)?;
             }
         }
@@ -236,4 +240,53 @@ fn push_name(paths: &mut String, image: &Path) -> Result<()> {
 /// A value as JSON.
 fn json(value: &impl serde::Serialize) -> Result<String> {
     serde_json::to_string(value).map_err(|error| Error::Features(error.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::Device;
+
+    fn about() -> About {
+        let [model, layer, preprocessing] = ["m", "act", "resize 8"].map(String::from);
+        About { model, weights_sha256: "0".repeat(64), layer, preprocessing }
+    }
+
+    fn rows(shape: &[usize]) -> Tensor {
+        Tensor::ones(shape, candle_core::DType::F32, &Device::Cpu).unwrap()
+    }
+
+    #[test]
+    fn rows_have_one_shape_and_an_image_each() {
+        let dir = tempfile::tempdir().unwrap();
+        let images = ["a.png", "b.png"].map(PathBuf::from);
+        let paths = images.each_ref().map(PathBuf::as_path);
+        for name in ["f.npy", "f.safetensors", "f.csv"] {
+            let mut writer = Writer::create(&dir.path().join(name), about(), &images).unwrap();
+            assert!(writer.append(&paths, &rows(&[3, 4])).is_err());
+            writer.append(&paths[..1], &rows(&[1, 4])).unwrap();
+            for (images, shape) in [(1, &[1, 5][..]), (1, &[1, 4, 1]), (2, &[1, 4]), (1, &[1]), (1, &[])] {
+                let refused = writer.append(&paths[..images], &rows(shape));
+                assert!(matches!(refused, Err(Error::Compute(_))), "{shape:?}");
+            }
+            assert_eq!((writer.rows(), writer.shape()), (1, Some(&[4][..])));
+            writer.finish().unwrap();
+            let nothing = Writer::create(&dir.path().join(name), about(), &images).unwrap().finish();
+            assert!(matches!(nothing, Err(Error::Features(_))));
+        }
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 4);
+    }
+
+    #[test]
+    fn a_header_never_reaches_into_the_rows() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("f.safetensors");
+        let mut writer = Writer::create(&file, about(), &[PathBuf::from("a.png")]).unwrap();
+        for _ in 0..20 {
+            writer.append(&[Path::new("another-name.png")], &rows(&[1, 4])).unwrap();
+        }
+        assert!(matches!(writer.finish(), Err(Error::Features(_))));
+        assert!(!file.exists());
+        assert!(matches!(Format::of(Path::new("f.txt")), Err(Error::Features(_))));
+    }
 }

@@ -133,6 +133,12 @@ impl Hub {
         format!("{}/{}", self.public_endpoint(), file.path())
     }
 
+    /// The path of a pinned file in the cache, if there is one of its size. Nothing is downloaded or read.
+    pub fn here(&self, file: &HubFile) -> Option<PathBuf> {
+        let paths = CachePaths::new(&self.cache_dir, file);
+        paths.has_pointer(file).then_some(paths.pointer)
+    }
+
     /// The path of a pinned file in the cache. Downloads the file unless it is there; if it is, no request
     /// is sent. Its content is checked either way, and removed if it is wrong; only that of a data set is not read again
     /// where its hash is [remembered](Self::hashes).

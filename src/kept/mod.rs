@@ -5,6 +5,8 @@
 //! damaged is made again silently, and where the directory cannot be written the program works without it. The files
 //! that are downloaded are elsewhere, in the cache of the hub.
 
+pub(crate) mod inventory;
+pub(crate) mod recorded;
 pub(crate) mod remembered_hash;
 
 use std::fs::{self, File};
@@ -46,6 +48,9 @@ pub(crate) const PACKED: &str = "packed";
 
 /// What the names of files end with while they are written.
 const TEMPORARY: &str = ".tmp";
+
+/// A temporary file that is older was left by a run that was killed.
+const ABANDONED: Duration = Duration::from_secs(600);
 
 /// Removes the temporary files of runs that were killed while they wrote, and nothing else: the directory may
 /// be one that other programs use.

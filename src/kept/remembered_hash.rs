@@ -4,8 +4,9 @@
 //! The same way a packed network, which is large, need not be read to know that it is whole.
 //!
 //! There is a record for each path, in the directory of the folded copies: a line of text, named by the
-//! SHA-256 of the path. It holds the hash, the state of the file as far as the system tells it, and a CRC-32 of
-//! both. A record that is not exactly what would be written for the file now is as if it was not there.
+//! SHA-256 of the path. It holds the hash, the state of the file as far as the system tells it, its path, by which
+//! [`Recorded`](super::recorded::Recorded) finds records that are of no use any more, and a CRC-32 of all that. A record that is not exactly what
+//! would be written for the file now is as if it was not there.
 //!
 //! A clock has steps: a file that is written twice in one step has the same time of change for two contents.
 //! As in git's index, the hash of a file that was changed shortly before is therefore not remembered. What
@@ -18,6 +19,8 @@ use std::fs::{self, Metadata};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use percent_encoding::{AsciiSet, CONTROLS, percent_encode};
+
 use crate::digest::{is_sha256, sha256_of};
 use crate::kept;
 
@@ -25,7 +28,7 @@ use crate::kept;
 pub(super) const EXTENSION: &str = "hash";
 
 /// What records begin with. It changes whenever those of an earlier version must not be used any more.
-const FORMAT: &str = "v1";
+pub(super) const FORMAT: &str = "v2";
 
 /// A file is changed no more in the step of the clock in which it was changed last when it is older than this.
 /// The longest step is FAT's, of two seconds; the rest is for the system's clock, which stands still between
@@ -35,6 +38,8 @@ const SETTLED: Duration = Duration::from_secs(3);
 /// The place where the hash of a file in its present state is kept.
 pub(crate) struct RememberedHash {
     record: PathBuf,
+    /// As it stands in the record.
+    path: String,
     state: State,
 }
 
@@ -44,8 +49,9 @@ impl RememberedHash {
     pub(crate) fn new(cache: &Path, file: &Path, metadata: &Metadata) -> Option<Self> {
         // So a link that is turned to another file is another path.
         let path = fs::canonicalize(file).ok()?;
-        let name = sha256_of(path.as_os_str().as_encoded_bytes());
-        Some(Self { record: cache.join(format!("{name}.{EXTENSION}")), state: State::of(metadata)? })
+        let bytes = path.as_os_str().as_encoded_bytes();
+        let record = cache.join(format!("{}.{EXTENSION}", sha256_of(bytes)));
+        Some(Self { record, path: percent_encode(bytes, SPECIAL).to_string(), state: State::of(metadata)? })
     }
 
     /// The hash, if it was remembered for the file as it is.
@@ -65,11 +71,14 @@ impl RememberedHash {
     }
 
     /// The content of the record with that hash.
-    fn line(&self, sha256: &str) -> String {
-        let text = format!("{FORMAT} {sha256} {}", self.state);
+    pub(super) fn line(&self, sha256: &str) -> String {
+        let text = format!("{FORMAT} {sha256} {} {}", self.state, self.path);
         format!("{text} {:08x}\n", crc32fast::hash(text.as_bytes()))
     }
 }
+
+/// What stands otherwise in a record's path than in the path: what ends a word or a line, and what is not ASCII.
+const SPECIAL: &AsciiSet = &CONTROLS.add(b' ').add(b'%');
 
 /// What tells one state of a file from another. Times are in nanoseconds since 1970.
 struct State {
@@ -293,7 +302,7 @@ mod tests {
         let text = String::from_utf8(good).unwrap();
         let body = text[..text.len() - 10].to_string();
         let elsewhere = format!("../{}", &some_hash()[3..]);
-        for body in [body.replacen("v1", "v2", 1), body.replace(&some_hash(), &elsewhere)] {
+        for body in [body.replacen(FORMAT, "v3", 1), body.replace(&some_hash(), &elsewhere)] {
             fs::write(&place.record, format!("{body} {:08x}\n", crc32fast::hash(body.as_bytes()))).unwrap();
             assert_eq!(place.read(), None, "{body}");
         }

@@ -9,6 +9,7 @@
 //! class_map     where the network looked: the logit of a class, place by place
 //! load          a checkpoint -> the network
 //! packed_file   keeps the network as it is packed, which makes the second time fast
+//! packed_kind   what a file of those is made for, in its name
 //! model         the network, block by block as in the paper
 //! layer         its steps by name, and what they make of images
 //! batching      how many images run together
@@ -30,6 +31,7 @@ pub(crate) mod load;
 pub(crate) mod model;
 pub(crate) mod ops;
 mod packed_file;
+pub(crate) mod packed_kind;
 pub(crate) mod precision;
 
 pub use class_map::Explanation;

@@ -43,15 +43,10 @@ use crate::kept::remembered_hash::RememberedHash;
 use crate::kept::{PACKED, replace_with};
 use crate::network::cpu::operand::{Format, Products};
 use crate::network::cpu::packed::Sections;
-use crate::network::cpu::vector::lanes;
 use crate::network::model::QLNet;
+use crate::network::packed_kind::PackedKind;
 use crate::network::precision::Precision;
-use crate::weights::cache::FORMAT;
 use crate::weights::config::Config;
-
-/// Changes whenever files of an earlier version must not be used any more: with the layout of the file, of panels,
-/// and with how weights are rounded.
-const VERSION: &str = "v1";
 
 const MAGIC: &[u8; 8] = b"QLNETPKD";
 
@@ -82,20 +77,9 @@ impl PackedFile {
     /// The place below a cache directory for the network of a checkpoint, given its SHA-256. `prepared` names what is
     /// done to folded weights before they are packed, and is empty if nothing is.
     pub(super) fn new(cache: &Path, sha256: &str, precision: Precision, products: Products, prepared: &str) -> Self {
-        let format = products.format();
-        let layout = match format {
-            Format::Float => "float",
-            Format::Bfloat => "bfloat",
-            Format::Bytes => "bytes",
-            Format::Words => "words",
-        };
-        let arch = std::env::consts::ARCH;
-        let mut kind = format!("{VERSION}-folded-{FORMAT}-{precision}-{layout}-{}-{arch}", lanes());
-        if !prepared.is_empty() {
-            kind = format!("{kind}-{prepared}");
-        }
+        let kind = PackedKind::here(precision, products, prepared);
         let path = cache.join(format!("{sha256}.{kind}.{PACKED}"));
-        Self { cache: cache.into(), path, format, key: format!("{sha256} {kind}") }
+        Self { cache: cache.into(), path, format: products.format(), key: format!("{sha256} {kind}") }
     }
 
     /// Where it is.
@@ -199,6 +183,7 @@ impl<W: Write> Write for Checked<W> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::network::cpu::vector::lanes;
     use crate::weights::Weights;
     use candle_core::Device;
     use std::time::Duration;
@@ -366,7 +351,7 @@ mod tests {
         assert!(file.read().is_none(), "a touched file is checked again");
     }
 
-    /// If this fails, weights are packed in another way than before: change [`VERSION`], and then these numbers.
+    /// If this fails, weights are packed in another way than before: change `VERSION` of `packed_kind`, and then these numbers.
     #[test]
     fn a_version_has_one_layout() {
         let expected = [

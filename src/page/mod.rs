@@ -45,7 +45,7 @@ use std::fmt::Display;
 
 pub use self::data::Json;
 pub use self::link::address;
-pub use self::origin::Origin;
+pub use self::origin::{Origin, date};
 pub use self::thumbnail::Thumbnail;
 
 /// A number that is to be seen first.

@@ -38,7 +38,7 @@ fn quoted(argument: &OsStr) -> String {
 }
 
 /// The date so many seconds after 1970 began, to the minute.
-fn date(seconds: u64) -> String {
+pub fn date(seconds: u64) -> String {
     let minutes = seconds / 60;
     let (hour, minute) = (minutes / 60 % 24, minutes % 60);
     let (mut year, mut day) = (1970, minutes / 60 / 24);

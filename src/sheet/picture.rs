@@ -188,14 +188,13 @@ fn write(
 ) -> Result<(), Reason> {
     let style = ("sans-serif", size).into_font().color(&colour).pos(Pos::new(side, VPos::Top));
     let printable = |c: char| if c == ' ' || c.is_ascii_graphic() { c } else { '?' };
-    let mut shown: String = text.chars().map(printable).collect();
-    let whole = shown.len();
-    while !shown.is_empty() && area.estimate_text_size(&shown, &style).map_err(failed)?.0 > room {
-        shown.truncate(shown.len().saturating_sub(if shown.len() == whole { 3 } else { 4 }));
-        shown.push_str("...");
-        if shown.len() <= 3 {
+    let letters: String = text.chars().map(printable).collect();
+    let mut shown = letters.clone();
+    for kept in (0..letters.len().saturating_sub(2)).rev() {
+        if area.estimate_text_size(&shown, &style).map_err(failed)?.0 <= room {
             break;
         }
+        shown = format!("{}...", &letters[..kept]);
     }
     area.draw_text(&shown, &style, (x as i32, y as i32)).map_err(failed)
 }

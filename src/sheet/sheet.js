@@ -89,11 +89,11 @@ one("path").addEventListener("keydown", event => {
 });
 
 // The grid holds the cells that are in view and few more, however many images there are.
-const GAP = 8, TEXT = 66, LEAST = 132;
+const GAP = 8, TEXT = 62, LEAST = 132;
 const cells = new Map();
-let columns = 1, side = LEAST, step = LEAST;
+let room = 0, columns = 1, side = LEAST, step = LEAST;
 const layOut = () => {
-  const room = grid.clientWidth;
+  room = grid.clientWidth;
   columns = Math.max(2, Math.floor((room + GAP) / (LEAST + GAP)));
   side = Math.floor((room + GAP) / columns) - GAP;
   step = side + TEXT + GAP;
@@ -144,7 +144,8 @@ const select = place => {
   draw();
 };
 window.addEventListener("scroll", draw, { passive: true });
-new ResizeObserver(layOut).observe(grid);
+// Later, and not for a change of height, which laying out makes itself.
+new ResizeObserver(() => requestAnimationFrame(() => { if (grid.clientWidth !== room) layOut(); })).observe(grid);
 grid.addEventListener("keydown", event => {
   const page = Math.max(1, Math.floor(window.innerHeight / step) - 1) * columns;
   const way = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -columns, ArrowDown: columns, PageUp: -page, PageDown: page, Home: -shown.length, End: shown.length }[event.key];
@@ -221,10 +222,16 @@ const tell = () => {
   const mean = values.reduce((sum, value) => sum + value, 0) / values.length;
   one("sum").textContent = `The mean of these ${values.length} numbers, ${number(mean)}, is the logit.`;
 };
+const loaded = address => new Promise(done => {
+  if (!address) return done();
+  const picture = new Image();
+  // Without a picture, the map lies over nothing.
+  picture.onload = picture.onerror = () => done(picture);
+  picture.src = address;
+});
 const paint = async image => {
   const mine = ++drawing, context = canvas.getContext("2d"), { address } = pictureOf(image);
-  const picture = address && Object.assign(new Image(), { src: address });
-  try { await picture?.decode?.(); } catch { /* The canvas stays empty under the map. */ }
+  const picture = await loaded(address);
   if (mine !== drawing) return;
   const side = canvas.width;
   context.globalAlpha = 1;

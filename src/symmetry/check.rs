@@ -4,6 +4,7 @@
 use candle_core::{D, DType, Device, Tensor};
 use serde::Serialize;
 
+use super::distance::distance;
 use super::element::{Element, Side};
 use super::families::{Family, draw};
 use super::{matrices, refused};
@@ -60,6 +61,21 @@ pub struct Change {
     pub logit_change_absolute: f64,
     /// Share of the images whose most likely class is the same, from 0 to 1.
     pub top1_agreement: f64,
+}
+
+/// What elements did, and half of each.
+#[derive(Debug)]
+pub struct Compared {
+    /// The weights, moved by the elements, in float64.
+    pub moved: Weights,
+    /// The logits that they give, `[n, classes]` in float64.
+    pub logits: Tensor,
+    /// How far both went.
+    pub change: Change,
+    /// The logits that half of the elements gives.
+    pub control_logits: Tensor,
+    /// The largest change of any logit by that half, by the largest logit.
+    pub control_logit_change: f64,
 }
 
 /// The verdict on elements of one family, or of several at once.
@@ -167,16 +183,33 @@ impl Subject {
     /// # Errors
     /// [`Error::Compute`] if the device fails, or the weights are those of another network.
     pub fn compare(&self, moved: &Weights) -> Result<Change> {
-        let logits = logits(moved, &self.images, self.precision, &self.device)?;
-        let absolute = largest(&(&logits - &self.logits)?)?;
+        self.change(moved, &self.logits(moved)?)
+    }
+
+    /// Logits `[n, classes]` in float64 of other weights, which are float64, on the images of the subject.
+    ///
+    /// # Errors
+    /// As [`Self::compare`].
+    pub fn logits(&self, weights: &Weights) -> Result<Tensor> {
+        Ok(logits(weights, &self.images, self.precision, &self.device)?)
+    }
+
+    /// [`Self::compare`] with weights whose logits are known.
+    fn change(&self, moved: &Weights, logits: &Tensor) -> Result<Change> {
         let same = logits.argmax(D::Minus1)?.eq(&self.logits.argmax(D::Minus1)?)?;
         let agreement = same.to_dtype(DType::F64)?.mean_all()?.to_scalar::<f64>()?;
+        let absolute = self.largest_change(logits)?;
         Ok(Change {
             weight_change: distance(&self.weights, moved)?,
             logit_change: absolute / self.largest_logit,
             logit_change_absolute: absolute,
             top1_agreement: agreement,
         })
+    }
+
+    /// The largest change of any logit, if they have become these.
+    fn largest_change(&self, logits: &Tensor) -> Result<f64> {
+        largest(&(logits - &self.logits)?)
     }
 
     /// How far the logits that weights give in an element type are from those of the subject: root mean
@@ -209,13 +242,30 @@ impl Subject {
         Ok(weights)
     }
 
-    /// What elements do, and as a control the relative change of the logits by half of each.
+    /// What elements do, and half of each as a control.
     ///
     /// # Errors
     /// As [`Self::moved`] and [`Self::compare`].
-    pub fn compare_with_control(&self, elements: &[Element]) -> Result<(Change, f64)> {
-        let change = self.compare(&self.moved(elements, Side::Both)?)?;
-        Ok((change, self.compare(&self.moved(elements, Side::Writing)?)?.logit_change))
+    pub fn compare_with_control(&self, elements: &[Element]) -> Result<Compared> {
+        let half = self.moved(elements, Side::Writing)?;
+        let whole = || -> Result<(Weights, Tensor, Change)> {
+            let moved = match elements {
+                // The rest of one element makes it whole; after the halves of several, it is too late.
+                [element] => {
+                    let mut moved = half.clone();
+                    element.apply(&mut moved, Side::Reading)?;
+                    moved
+                }
+                _ => self.moved(elements, Side::Both)?,
+            };
+            let logits = self.logits(&moved)?;
+            let change = self.change(&moved, &logits)?;
+            Ok((moved, logits, change))
+        };
+        let (whole, control_logits) = rayon::join(whole, || self.logits(&half));
+        let ((moved, logits, change), control_logits) = (whole?, control_logits?);
+        let control_logit_change = self.largest_change(&control_logits)? / self.largest_logit;
+        Ok(Compared { moved, logits, change, control_logits, control_logit_change })
     }
 
     /// The verdict on elements that are applied one after the other. `family`, `group` and `dimensions` are
@@ -224,7 +274,7 @@ impl Subject {
     /// # Errors
     /// As [`Self::compare_with_control`].
     pub fn outcome(&self, family: &str, group: &str, dimensions: usize, elements: &[Element]) -> Result<Outcome> {
-        let (change, control_logit_change) = self.compare_with_control(elements)?;
+        let Compared { change, control_logit_change, .. } = self.compare_with_control(elements)?;
         let tolerance = self.tolerance;
         let passed = change.logit_change <= tolerance && control_logit_change >= FAR * tolerance;
         Ok(Outcome { family: family.into(), group: group.into(), dimensions, change, control_logit_change, passed })
@@ -288,23 +338,6 @@ fn logits_in(weights: &Weights, images: &Tensor, precision: Precision, device: &
         Precision::F32 => error.into(),
         _ => Error::UnsupportedDtype { device: device::name(device), dtype: precision.name(), reason: error.into() },
     })
-}
-
-/// How far two networks' parameters are apart, relative to the norm of the first, over the tensors that
-/// differ and that both have. If all of these are zero in the first network, the distance is not relative. Both are float64.
-///
-/// # Errors
-/// [`Error::Compute`] if the shapes or element types of two tensors are not the same.
-pub fn distance(from: &Weights, to: &Weights) -> Result<f64> {
-    let norm = |t: &Tensor| -> Result<f64> { Ok(t.sqr()?.sum_all()?.to_scalar::<f64>()?) };
-    let (mut moved, mut whole) = (0.0, 0.0);
-    for (name, tensor) in from.tensors() {
-        // Tensors that no operation touched are shared.
-        let Some(other) = to.tensors().get(name).filter(|other| other.id() != tensor.id()) else { continue };
-        moved += norm(&(other - tensor)?)?;
-        whole += norm(tensor)?;
-    }
-    Ok(if whole > 0.0 { (moved / whole).sqrt() } else { moved.sqrt() })
 }
 
 #[cfg(test)]

@@ -58,6 +58,9 @@ impl Op {
             }),
             Self::Right { conv, matrix, .. } => change(weights, conv, "weight", |t| {
                 let (blocks, n, _) = matrix.dims3()?;
+                if blocks == 1 {
+                    return t.reshape((t.dim(0)?, n))?.matmul(&matrix.squeeze(0)?)?.reshape(t.shape());
+                }
                 let columns = t.reshape((t.dim(0)?, blocks, n))?.transpose(0, 1)?.contiguous()?;
                 columns.matmul(matrix)?.transpose(0, 1)?.reshape(t.shape())
             }),
@@ -156,6 +159,8 @@ pub enum Side {
     /// Only the half that changes the values that are written, without the half that makes up for it where
     /// they are read. This is no symmetry, but a step of the same size: the control of a check.
     Writing,
+    /// Only the half that makes up for it: after [`Self::Writing`], the element is whole.
+    Reading,
 }
 
 /// An element of a family's group, or several in sequence. [`draw`](super::draw) makes one; the default
@@ -203,8 +208,10 @@ impl Element {
             )));
         }
         let mut moved = weights.clone();
-        self.writing.iter().try_for_each(|op| op.apply(&mut moved))?;
-        if side == Side::Both {
+        if side != Side::Reading {
+            self.writing.iter().try_for_each(|op| op.apply(&mut moved))?;
+        }
+        if side != Side::Writing {
             self.reading.iter().try_for_each(|op| op.apply(&mut moved))?;
         }
         *weights = moved;

@@ -44,39 +44,74 @@ pub(super) fn skew(n: usize, rng: &mut ChaCha8Rng) -> Result<Tensor> {
     Ok(((&g - g.transpose(1, 2)?)? * (0.5 / n as f64).sqrt())?)
 }
 
-/// `exp(A)` of every matrix in `[blocks, n, n]`, by scaling and squaring: the Taylor series of `A / 2^s`,
-/// `s` such that its norm is at most 1/4, where 16 terms are exact to float64. Fails if an element of `A` is
-/// not finite.
-pub(super) fn exp(a: &Tensor) -> Result<Tensor> {
-    let (blocks, n, _) = a.dims3()?;
-    let norm = a.abs()?.sum(2)?.max_all()?.to_scalar::<f64>()?;
-    if !norm.is_finite() {
-        return Err(refused("so far along a subgroup, elements are out of the range of float64"));
-    }
-    let squarings = (4.0 * norm).log2().ceil().max(0.0) as i32;
-    let a = (a / 2f64.powi(squarings))?;
-    let identity =
-        Tensor::eye(n, DType::F64, &Device::Cpu)?.unsqueeze(0)?.broadcast_as((blocks, n, n))?.contiguous()?;
-    // Horner's scheme.
-    let mut sum = identity.clone();
-    for term in (1..=16).rev() {
-        sum = (&identity + (a.matmul(&sum)? / f64::from(term))?)?;
-    }
-    for _ in 0..squarings {
-        sum = sum.matmul(&sum)?;
-    }
-    Ok(sum)
-}
-
 /// `exp(log)` of every matrix in `[blocks, n, n]`, its first row times that block's `sign` `[blocks]`, and
 /// the inverse. With a sign of -1 the determinant is negative.
 pub(super) fn exp_with_sign(log: &Tensor, sign: &Tensor) -> Result<(Tensor, Tensor)> {
-    let (blocks, n, _) = log.dims3()?;
-    let others = Tensor::ones((blocks, n - 1), DType::F64, &Device::Cpu)?;
-    let signs = Tensor::cat(&[&sign.reshape((blocks, 1))?, &others], 1)?;
-    let matrix = exp(log)?.broadcast_mul(&signs.unsqueeze(2)?)?;
-    let inverse = exp(&log.neg()?)?.broadcast_mul(&signs.unsqueeze(1)?)?;
-    Ok((matrix, inverse))
+    Exponential::new(log)?.with_sign(1.0, sign)
+}
+
+/// The exponentials `exp(t A)` of every matrix in `[blocks, n, n]`.
+///
+/// Scaling and squaring with the Taylor series of degree 16, by the scheme of Paterson and Stockmeyer: the powers
+/// up to the fourth, which serve for every `t`, and three products more. The series is exact to float64 where the larger
+/// of `|A^3|^(1/3)` and `|A^4|^(1/4)` is at most 1/2 (Al-Mohy and Higham, "A new scaling and squaring algorithm for the
+/// matrix exponential", 2009). That is often far below `|A|`, by which one would square more often.
+pub(super) struct Exponential {
+    /// `A^0` to `A^4`.
+    powers: [Tensor; 5],
+    /// The larger of the two roots.
+    size: f64,
+}
+
+impl Exponential {
+    /// Prepares them.
+    pub fn new(a: &Tensor) -> Result<Self> {
+        let (blocks, n, _) = a.dims3()?;
+        let identity = Tensor::eye(n, DType::F64, &Device::Cpu)?.unsqueeze(0)?;
+        let identity = identity.broadcast_as((blocks, n, n))?.contiguous()?;
+        let square = a.matmul(a)?;
+        let (third, fourth) = (square.matmul(a)?, square.matmul(&square)?);
+        let norm = |power: &Tensor| -> Result<f64> { Ok(power.abs()?.sum(2)?.max_all()?.to_scalar::<f64>()?) };
+        let size = norm(&third)?.cbrt().max(norm(&fourth)?.sqrt().sqrt());
+        Ok(Self { powers: [identity, a.clone(), square, third, fourth], size })
+    }
+
+    /// `exp(t A)`. Fails if that is out of the range of float64.
+    pub fn at(&self, t: f64) -> Result<Tensor> {
+        let size = self.size * t.abs();
+        if !size.is_finite() {
+            return Err(refused("so far along a subgroup, elements are out of the range of float64"));
+        }
+        let squarings = (2.0 * size).log2().ceil().max(0.0) as i32;
+        let t = t / 2f64.powi(squarings);
+        // t^k / k!
+        let mut coefficients = [1.0; 17];
+        (1..17).for_each(|k| coefficients[k] = coefficients[k - 1] * t / k as f64);
+        let [identity, first, second, third, fourth] = &self.powers;
+        let four = |k: usize| -> Result<Tensor> {
+            let low = ((identity * coefficients[k])? + (first * coefficients[k + 1])?)?;
+            let high = ((second * coefficients[k + 2])? + (third * coefficients[k + 3])?)?;
+            Ok((low + high)?)
+        };
+        let mut sum = ((fourth * coefficients[16])? + four(12)?)?;
+        for k in [8, 4, 0] {
+            sum = (sum.matmul(fourth)? + four(k)?)?;
+        }
+        for _ in 0..squarings {
+            sum = sum.matmul(&sum)?;
+        }
+        Ok(sum)
+    }
+
+    /// `exp(t A)`, the first row of each matrix times that block's `sign` `[blocks]`, and the inverse.
+    pub fn with_sign(&self, t: f64, sign: &Tensor) -> Result<(Tensor, Tensor)> {
+        let (blocks, n, _) = self.powers[0].dims3()?;
+        let others = Tensor::ones((blocks, n - 1), DType::F64, &Device::Cpu)?;
+        let signs = Tensor::cat(&[&sign.reshape((blocks, 1))?, &others], 1)?;
+        let matrix = self.at(t)?.broadcast_mul(&signs.unsqueeze(2)?)?;
+        let inverse = self.at(-t)?.broadcast_mul(&signs.unsqueeze(1)?)?;
+        Ok((matrix, inverse))
+    }
 }
 
 /// An orthogonal matrix `[1, n, n]` that is distributed by Haar's measure over O(n), reflections
@@ -103,6 +138,10 @@ mod tests {
         Tensor::eye(n, DType::F64, &Device::Cpu).unwrap().unsqueeze(0).unwrap()
     }
 
+    fn exp(a: &Tensor) -> Result<Tensor> {
+        Exponential::new(a)?.at(1.0)
+    }
+
     #[test]
     fn exponentials_are_exact() {
         let rng = &mut ChaCha8Rng::seed_from_u64(1);
@@ -118,6 +157,17 @@ mod tests {
         let sign = Tensor::new(&[1.0, -1.0, 1.0, -1.0, 1.0, -1.0, 1.0], &Device::Cpu).unwrap();
         let (matrix, inverse) = exp_with_sign(&a, &sign).unwrap();
         assert!(difference(&matrix.matmul(&inverse).unwrap(), &identities) < 1e-12);
+        let exponential = Exponential::new(&a).unwrap();
+        for t in [0.0, 1e-9, 0.3, 3.0, -2.0] {
+            let (found, expected) = (exponential.at(t).unwrap(), exp(&(&a * t).unwrap()).unwrap());
+            let size = expected.abs().unwrap().max_all().unwrap().to_scalar::<f64>().unwrap();
+            assert!(difference(&found, &expected) < 1e-13 * size, "{t}");
+        }
+        assert_eq!(difference(&exponential.at(0.0).unwrap(), &identities), 0.0);
+        // A matrix whose square is nothing, however large it is.
+        let shear = Tensor::new(&[[[0.0, 1e6], [0.0, 0.0]]], &Device::Cpu).unwrap();
+        let expected = Tensor::new(&[[[1.0, 1e6], [0.0, 1.0]]], &Device::Cpu).unwrap();
+        assert_eq!(difference(&exp(&shear).unwrap(), &expected), 0.0);
         let q = exp(&skew(40, rng).unwrap()).unwrap();
         assert!(difference(&q.matmul(&q.t().unwrap().contiguous().unwrap()).unwrap(), &identity(40)) < 1e-13);
     }

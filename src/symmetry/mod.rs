@@ -1,8 +1,8 @@
 //! The symmetry of the network: ways to move its weights that leave its output as it is.
 //!
 //! In come folded weights; out go other weights with the same logits, and the evidence that they are the
-//! same. May use `weights`, and `network` to compute logits; nothing else of the program but `random`, and from
-//! `input` what makes the network's input of pixels that are drawn.
+//! same. May use `weights`, `network` to compute logits, and `page` to show them; nothing else of the program but
+//! `random`, and from `input` what makes the network's input of pixels that are drawn.
 //!
 //! With batch norm folded in, every family of `families` is exact by algebra (`docs/symmetry.md` has the
 //! proofs). An [`Element`] of one is a list of operations on folded weights, of which one half changes what
@@ -11,9 +11,10 @@
 //! ```text
 //! element, structure, matrices    what elements are, and what they act on
 //! families                        a file for each family
-//! check, path, balance, audit     what moving along them shows
+//! check, path, balance, audit     what moving along them shows; distance says how far it goes
 //! prepare                         moves weights to where rounding to eight bits hurts least
 //! plot                            a path as a picture
+//! page                            paths as a page with a slider, which shows weights and answers
 //! ```
 //!
 //! Weights at random are moved along a family like this; [`Subject`] shows that the output stays:
@@ -43,9 +44,11 @@
 pub(crate) mod audit;
 pub(crate) mod balance;
 pub(crate) mod check;
+mod distance;
 mod element;
 pub(crate) mod families;
 mod matrices;
+pub(crate) mod page;
 pub(crate) mod path;
 pub mod plot;
 pub(crate) mod prepare;
@@ -53,7 +56,8 @@ mod structure;
 
 pub use audit::{Audit, Counted, MOST_PARAMETERS, audit, small};
 pub use balance::{HalfPrecision, balance};
-pub use check::{Change, FAR, Outcome, Subject, distance, noise};
+pub use check::{Change, Compared, FAR, Outcome, Subject, noise};
+pub use distance::distance;
 pub use element::{Element, Side};
 #[doc(hidden)]
 pub use families::Subgroup;

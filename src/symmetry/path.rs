@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::check::Subject;
+use super::check::{Compared, Subject};
 use super::families::{Family, Subgroup, rng};
 use super::refused;
 use crate::error::{Error, Result};
@@ -37,17 +37,40 @@ pub fn walk<E: From<Error>>(
     seed: u64,
     mut each: impl FnMut(&Step) -> Result<(), E>,
 ) -> Result<Vec<Step>, E> {
+    let mut path = Vec::new();
+    walk_with_weights(subject, families, layer, scale, steps, seed, |step, _| {
+        each(&step)?;
+        path.push(step);
+        Ok::<(), E>(())
+    })?;
+    Ok(path)
+}
+
+/// [`walk`] that shows to `each` also what the elements make of weights and logits.
+///
+/// # Errors
+/// As [`walk`].
+pub(crate) fn walk_with_weights<E: From<Error>>(
+    subject: &Subject,
+    families: &[&dyn Family],
+    layer: Option<usize>,
+    scale: f64,
+    steps: usize,
+    seed: u64,
+    mut each: impl FnMut(Step, &Compared) -> Result<(), E>,
+) -> Result<(), E> {
     if steps == 0 {
         return Err(refused("a path has at least one step").into());
     }
     let subgroups = subgroups(subject, families, layer, scale, seed)?;
-    let mut path = Vec::new();
-    for step in 0..=steps {
-        let step = place(subject, &subgroups, scale * step as f64 / steps as f64)?;
-        each(&step)?;
-        path.push(step);
-    }
-    Ok(path)
+    (0..=steps).try_for_each(|step| {
+        let t = scale * step as f64 / steps as f64;
+        let elements = subgroups.iter().map(|subgroup| subgroup(t)).collect::<Result<Vec<_>>>()?;
+        let compared = subject.compare_with_control(&elements)?;
+        let Compared { change, control_logit_change, .. } = compared;
+        let (weight_change, logit_change) = (change.weight_change, change.logit_change);
+        each(Step { t, weight_change, logit_change, control_logit_change }, &compared)
+    })
 }
 
 /// A one-parameter subgroup of each family that has one; each moves something.
@@ -73,12 +96,6 @@ fn subgroups(
         return Err(refused(message));
     }
     Ok(subgroups)
-}
-
-fn place(subject: &Subject, subgroups: &[Subgroup], t: f64) -> Result<Step> {
-    let elements = subgroups.iter().map(|subgroup| subgroup(t)).collect::<Result<Vec<_>>>()?;
-    let (change, control_logit_change) = subject.compare_with_control(&elements)?;
-    Ok(Step { t, weight_change: change.weight_change, logit_change: change.logit_change, control_logit_change })
 }
 
 #[cfg(test)]

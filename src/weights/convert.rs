@@ -35,6 +35,8 @@ impl Checkpoint {
             (false, true) => (weights.state_dict(), Some(for_pytorch())),
             (false, false) => (Ok(self.all_tensors()), Some(for_pytorch())),
         };
+        // As large as what is written.
+        drop(weights);
         let write = |tensors: BTreeMap<String, Tensor>| -> Result<_, Reason> {
             let tensors = match dtype {
                 Some(dtype) => rounded_to(dtype, tensors)?,
@@ -116,7 +118,9 @@ mod tests {
         assert!(folded.file == weights.to_safetensors().unwrap() && folded.dtypes == [DType::F32]);
         let state = Checkpoint::from_bytes(&folded.file).unwrap().convert(false, None).unwrap();
         assert!(state.file == weights.to_state_dict().unwrap());
-        assert_eq!(state.tensors, digits().all_tensors().len());
+        // The batch norms of the built-in model do not say how many batches they have seen.
+        let again = Checkpoint::from_bytes(&state.file).unwrap();
+        assert!(again.tensors().keys().eq(digits().tensors().keys()) && state.tensors > again.tensors().len());
     }
 
     #[test]
@@ -134,7 +138,7 @@ mod tests {
             }
         }
         let mut tensors = digits().tensors().clone();
-        tensors.insert("layer2.0.bn2.running_var".into(), Tensor::full(1e5f32, 64, &Device::Cpu).unwrap());
+        tensors.insert("layer2.0.bn2.running_var".into(), Tensor::full(1e5f32, 128, &Device::Cpu).unwrap());
         let large = Checkpoint::from_tensors(tensors).unwrap();
         let error = large.convert(false, Some(DType::F16)).unwrap_err();
         assert!(

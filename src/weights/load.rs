@@ -1,18 +1,19 @@
 //! From a model's name or a file to folded weights, through a cache that makes the second time fast.
 
 use std::convert::Infallible;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::SystemTime;
 
 use crate::digest::sha256_of;
 use crate::error::{At, Error, Result};
-use crate::hub::{self, Hub, HubFile};
+use crate::hub;
 use crate::kept::cache_dir;
 use crate::kept::remembered_hash::RememberedHash;
 use crate::weights::cache::{cache_path, cached, find};
 use crate::weights::checkpoint::{self, Checkpoint};
 use crate::weights::folded::Weights;
 use crate::weights::hashed_file::HashedFile;
+use crate::weights::published::fetched;
 use crate::weights::registry::{self, Model, WeightsSource};
 
 /// What a caller may want to show while weights are made ready.
@@ -175,27 +176,6 @@ fn load_registered<T>(
         Weights::from_checkpoint(&Checkpoint::open(&path)?).at(path.display())
     })?;
     Ok((Found::Weights { weights, keep: true }, sha256.to_string()))
-}
-
-/// Where a file of the hub is on this machine, after its download if need be.
-fn fetched(file: &HubFile, report: &mut dyn FnMut(Event)) -> Result<PathBuf> {
-    let hub = Hub::from_env();
-    // Whatever the reason is, the file can be downloaded by hand.
-    hub.fetch(file, &mut |event| report(Event::Hub(event))).map_err(|error| match error {
-        Error::Download { .. } => error,
-        error => Error::Download { file: file.file.into(), url: hub.url(file), reason: error.into() },
-    })
-}
-
-/// The checkpoint of a registered model as it was published, downloaded if need be.
-///
-/// # Errors
-/// As [`load_model`].
-pub fn checkpoint_of_model(model: &Model, report: &mut dyn FnMut(Event)) -> Result<Checkpoint> {
-    match &model.source {
-        WeightsSource::Embedded(bytes) => Checkpoint::from_bytes(bytes),
-        WeightsSource::Hub(file) => Checkpoint::open(&fetched(file, report)?),
-    }
 }
 
 /// [`cached`], where it is reported if there is a folded copy.

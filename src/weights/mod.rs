@@ -7,6 +7,7 @@
 //! ```text
 //! load             the way through all of these, and a plain form for callers
 //! registry         which file holds a model's weights, and what its outputs mean
+//! published        the checkpoints of registered models, downloaded if need be
 //! hashed_file      a file that is hashed once while it is read
 //! checkpoint       file -> named tensors
 //! infer            names and shapes of tensors -> config, the dimensions of a network
@@ -31,6 +32,7 @@ mod folded;
 mod hashed_file;
 mod infer;
 mod load;
+mod published;
 mod random;
 pub(crate) mod registry;
 
@@ -39,6 +41,7 @@ pub use checkpoint::Checkpoint;
 pub use config::{BlockConfig, Config, Conv, Skip};
 pub use convert::Converted;
 pub use folded::Weights;
-pub use load::{Event, Loaded, checkpoint_of_model, load_file, load_model};
+pub use load::{Event, Loaded, load_file, load_model};
 pub(crate) use load::{Found, Source, load_unless};
-pub use registry::{Label, MODELS, Model, WeightsSource, find};
+pub use published::checkpoint_of_model;
+pub use registry::{Label, MODELS, Model, Published, WeightsSource, find};

@@ -23,8 +23,23 @@ pub struct Model {
     pub crop_pct: f64,
     /// How images are resized.
     pub interpolation: Interpolation,
+    /// Parameters that PyTorch counts, where the file is known to have as many as the dimensions say.
+    pub parameters: Option<u64>,
+    /// The accuracy that was published.
+    pub published: Option<Published>,
     /// Index, WordNet id (or nothing) and name of each output, tab-separated, below a header.
     labels: &'static str,
+}
+
+/// An accuracy as somebody published it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Published {
+    /// The share of images whose most likely class is right, from 0 to 1.
+    pub top1: f64,
+    /// Of which images.
+    pub images: &'static str,
+    /// Who says so.
+    pub source: &'static str,
 }
 
 /// Where the weights of a registered model are.
@@ -63,6 +78,15 @@ impl Label {
     }
 }
 
+/// An accuracy of the authors, on ImageNet-1k.
+const fn of_authors(top1: f64) -> Option<Published> {
+    Some(Published {
+        top1,
+        images: "the 50,000 validation images of ImageNet-1k",
+        source: "the model card, https://huggingface.co/liuyao/QLNet",
+    })
+}
+
 const IMAGENET: &str = include_str!("../../data/imagenet.tsv");
 const DIGITS: &str = include_str!("../../data/digits.tsv");
 
@@ -82,6 +106,8 @@ pub const MODELS: &[Model] = &[
         input_size: 224,
         crop_pct: 0.95,
         interpolation: Interpolation::Bicubic,
+        parameters: Some(9_993_640),
+        published: of_authors(0.784),
         labels: IMAGENET,
     },
     Model {
@@ -97,6 +123,8 @@ pub const MODELS: &[Model] = &[
         input_size: 224,
         crop_pct: 0.95,
         interpolation: Interpolation::Bicubic,
+        parameters: Some(10_064_296),
+        published: of_authors(0.7861),
         labels: IMAGENET,
     },
     Model {
@@ -113,6 +141,8 @@ pub const MODELS: &[Model] = &[
         input_size: 224,
         crop_pct: 0.95,
         interpolation: Interpolation::Bicubic,
+        parameters: None,
+        published: None,
         labels: IMAGENET,
     },
     Model {
@@ -122,6 +152,12 @@ pub const MODELS: &[Model] = &[
         input_size: 64,
         crop_pct: 1.0,
         interpolation: Interpolation::Bicubic,
+        parameters: Some(65_386),
+        published: Some(Published {
+            top1: 357.0 / 360.0,
+            images: "the 360 digits of samples/digits-held-out.tar",
+            source: "weights.md of this program",
+        }),
         labels: DIGITS,
     },
 ];
@@ -161,6 +197,7 @@ pub fn find(name: &str) -> Result<&'static Model> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::weights::config::Conv;
 
     #[test]
     fn labels_are_complete() {
@@ -176,6 +213,19 @@ mod tests {
     fn the_built_in_model_has_its_dimensions() {
         let weights = crate::weights::Weights::from_model("qlnet-digits").unwrap();
         assert_eq!(*weights.config(), Config::qlnet_digits());
+    }
+
+    /// A batch norm, with two parameters for each channel, is in the place of each bias.
+    #[test]
+    fn parameters_are_those_of_the_dimensions() {
+        for model in MODELS {
+            let convs = (model.config)().convs();
+            let (head, convs) = convs.split_last().unwrap();
+            let weights = |conv: &Conv| conv.shape.iter().product::<usize>();
+            let count = convs.iter().map(|conv| weights(conv) + 2 * conv.shape[0]).sum::<usize>();
+            let count = (count + weights(head) + head.shape[0]) as u64;
+            assert!(model.parameters.is_none_or(|parameters| parameters == count), "{}: {count}", model.name);
+        }
     }
 
     #[test]

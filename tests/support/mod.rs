@@ -1,6 +1,7 @@
 //! What several test files share.
 #![allow(dead_code, reason = "each test file uses a part")]
 
+pub mod browser;
 pub mod networks;
 pub mod program;
 

@@ -14,8 +14,10 @@ mod table;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use clap::Args;
 
 use self::answers::{Answer, Provenance, Rows};
@@ -24,15 +26,17 @@ use self::report::Report;
 use self::table::table;
 use super::arguments::{ModelArgs, PreprocessArgs, positive};
 use super::images::{Batch, Image, ImageArgs, Progress, exit_code};
-use super::print::{is_broken_pipe, to_json};
+use super::interruption::{INTERRUPTED, interruption};
+use super::print::{is_broken_pipe, print, to_json};
 use crate::error;
 use crate::network::{Classifier, Explanation};
 
-/// Say what is in pictures.
+/// Say what is in pictures
 ///
 /// Prints the most likely classes of every image with their probabilities. An image that cannot be
 /// read is reported and the others are still classified; the exit code is then 1.
 #[derive(Args)]
+#[command(after_long_help = EXAMPLES)]
 pub struct Classify {
     /// How many classes to print for an image
     #[arg(short = 'k', long, default_value_t = 5, value_name = "K", value_parser = positive)]
@@ -77,10 +81,20 @@ pub struct Classify {
     pub model: ModelArgs,
 }
 
+const EXAMPLES: &str = "\
+Examples:
+  qlnet classify photo.png                          its five most likely classes
+  qlnet classify holidays --report sheet.html       a page of a folder, with maps on demand
+  qlnet classify photo.png --explain maps           pictures of where the network looked
+  qlnet classify holidays --json | jq -r '[.image, .predictions[0].label] | @tsv'
+  find . -name '*.jpg' -print0 | qlnet classify --image-list - -0 --csv > classes.csv
+  curl -s https://example.org/cat.jpg | qlnet classify -
+  qlnet classify samples/digits/3-45.png --model qlnet-digits      no download";
+
 /// Classifies the pictures that the arguments name.
 pub fn run(args: &Classify) -> Result<ExitCode> {
     let preprocess = args.preprocess.resolve(args.model.registered())?;
-    anyhow::ensure!(!args.header || args.json || args.csv, "--header is for programs: it goes with --json or --csv");
+    ensure!(!args.header || args.json || args.csv, "--header is for programs: it goes with --json or --csv");
     let report = args.report.as_deref().map(report::output).transpose()?;
     let Some(images) = args.images.find()? else { return Ok(ExitCode::FAILURE) };
     let read = [args.model.weights.as_deref(), args.images.list()];
@@ -92,16 +106,31 @@ pub fn run(args: &Classify) -> Result<ExitCode> {
     let model = args.model.shown_name();
     let provenance = Provenance::new(&classifier, &model, &sha256, images.options());
     let report = report.map(|output| Report::begin(output, args, &provenance, &classifier, &images)).transpose()?;
+    let interrupted = report.is_some().then(interruption).transpose()?;
     let provenance = args.header.then(|| to_json(&provenance)).transpose()?;
-    let mut session =
-        Session { args, classifier, model, provenance, pictures, report, rows: Rows::default(), first: true };
+    let mut session = Session {
+        args,
+        classifier,
+        model,
+        provenance,
+        pictures,
+        report,
+        rows: Rows::default(),
+        interrupted,
+        first: true,
+    };
     if let (true, Some(provenance)) = (args.json, &session.provenance) {
-        super::print::print(provenance)?;
+        print(provenance)?;
     }
-    let failures = images.run_to_failures(&preprocess, |progress, batch| session.batch(progress, &batch))?;
-    if let Some(report) = session.report {
-        report.finish(&failures)?;
+    let count = images.paths().len();
+    let outcome = images.run(&preprocess, |progress, batch| session.batch(progress, &batch));
+    let Some(report) = session.report else { return Ok(exit_code(&outcome?)) };
+    if outcome.is_err() && session.interrupted.is_some_and(|flag| flag.load(Ordering::Relaxed)) {
+        report.say_interrupted(count);
+        return Ok(ExitCode::from(INTERRUPTED));
     }
+    let failures = outcome?;
+    report.finish(&failures)?;
     Ok(exit_code(&failures))
 }
 
@@ -116,6 +145,8 @@ struct Session<'a> {
     pictures: Option<Pictures>,
     report: Option<Report>,
     rows: Rows,
+    /// Set when the program is asked to stop, if there is a page that would be left half-written.
+    interrupted: Option<Arc<AtomicBool>>,
     /// Whether nothing has been printed for people yet.
     first: bool,
 }
@@ -146,6 +177,8 @@ impl Session<'_> {
         if let Some(report) = &mut self.report {
             report.append(batch, &explained)?;
         }
+        let interrupted = self.interrupted.as_ref().is_some_and(|flag| flag.load(Ordering::Relaxed));
+        ensure!(!interrupted, "interrupted");
         Ok(())
     }
 

@@ -61,8 +61,9 @@ impl Pictures {
             written[*place] = Some(self.directory.join(name));
         }
         explained.par_iter().try_for_each(|(place, explanations)| {
-            let name = batch.images[*place].path.display().to_string();
-            let picture = MapPicture { name: &name, model, crop: &batch.crops[*place], explanations };
+            let name = last_part(&batch.images[*place].path.display().to_string());
+            let picture =
+                MapPicture { name: &name, model: &last_part(model), crop: &batch.crops[*place], explanations };
             match &written[*place] {
                 Some(path) => Ok(Output::create(path)?.write(&picture.png()?)?),
                 None => Ok(()),
@@ -86,6 +87,11 @@ impl Pictures {
             }
         }
     }
+}
+
+/// What a file is called without its directories: there is little room in a picture.
+fn last_part(path: &str) -> String {
+    Path::new(path).file_name().map_or_else(|| path.to_string(), |name| name.to_string_lossy().into_owned())
 }
 
 #[cfg(test)]

@@ -88,6 +88,13 @@ impl Report {
         Ok(self.sheet.append(&entries)?)
     }
 
+    /// Says that the page is not written.
+    pub fn say_interrupted(&self, of: usize) {
+        let [images, of] = [self.sheet.images(), of].map(|count| thousands(count as u64));
+        let path = printable(&self.path.display().to_string());
+        say("interrupted", &format!("{path} is not written, after {images} of {of} images"));
+    }
+
     /// Ends the page, and says how large it is.
     ///
     /// # Errors

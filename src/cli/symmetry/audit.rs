@@ -16,7 +16,7 @@ pub fn run(args: &Symmetry, families: &[&dyn Family]) -> Result<ExitCode> {
     let weights = match (&args.model.weights, &args.model.model) {
         (None, None) => Weights::random(&small(), args.seed)?,
         (None, Some(_)) if args.untrained => Weights::random(&(args.model.registered().config)(), args.seed)?,
-        _ => args.model.weights()?,
+        _ => args.model.weights()?.weights,
     };
     let audit = audit(&weights, families, args.seed)?;
     if args.json {

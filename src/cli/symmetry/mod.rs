@@ -7,6 +7,7 @@ mod check;
 mod outputs;
 mod path;
 mod quantise;
+mod report;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -23,13 +24,19 @@ use crate::input::decode::Options;
 use crate::input::files::read_bounded;
 use crate::input::preprocess::{Preprocess, to_tensor};
 use crate::network::{Precision, device};
+use crate::page::Origin;
 use crate::symmetry::check::{FAR, Subject, noise};
+use crate::symmetry::page::Picture;
 use crate::symmetry::{FAMILIES, Family, find};
-use crate::weights::Weights;
+use crate::text::printable;
+use crate::weights::registry::Label;
+use crate::weights::{Loaded, Weights};
 
 /// Images to run on unless others are named.
-const DIGITS: [&[u8]; 2] =
-    [include_bytes!("../../../samples/digits/3-45.png"), include_bytes!("../../../samples/digits/8-28.png")];
+const DIGITS: [(&str, &[u8]); 2] = [
+    ("3-45.png", include_bytes!("../../../samples/digits/3-45.png")),
+    ("8-28.png", include_bytes!("../../../samples/digits/8-28.png")),
+];
 /// Images of noise beside them.
 const NOISE: usize = 2;
 
@@ -39,6 +46,9 @@ pub fn run(args: &Symmetry) -> Result<ExitCode> {
         [] => FAMILIES.to_vec(),
         names => find(names)?,
     };
+    if args.report.is_some() {
+        report::ensure_few(args.image.len())?;
+    }
     let outputs = Outputs::create(args)?;
     if args.audit {
         return audit::run(args, &families);
@@ -52,9 +62,15 @@ pub fn run(args: &Symmetry) -> Result<ExitCode> {
     let explicit = joining(args, &families).any(|family| !family.keeps_architecture());
     ensure!(args.save_state_dict.is_none() || !explicit, EXPLICIT);
     let model = args.model.registered();
-    let images = images(args, model.preprocess())?;
+    let pictures = pictures(args, model.preprocess())?;
+    let images = images(args, model.preprocess(), &pictures)?;
     let device = args.model.device.open()?;
-    let weights = if args.untrained { Weights::random(&(model.config)(), args.seed)? } else { args.model.weights()? };
+    let (weights, weights_sha256) = if args.untrained {
+        (Weights::random(&(model.config)(), args.seed)?, None)
+    } else {
+        let Loaded { weights, sha256 } = args.model.weights()?;
+        (weights, Some(sha256))
+    };
     ensure!(args.save_state_dict.is_none() || !weights.config().has_explicit_skips(), EXPLICIT);
     if let Some(layer) = args.layer {
         let layers = weights.config().layers.len();
@@ -79,7 +95,11 @@ pub fn run(args: &Symmetry) -> Result<ExitCode> {
         return quantise::run(args, &subject, &header, outputs);
     }
     match args.path {
-        Some(steps) => path::run(args, &families, &subject, &header, steps, outputs),
+        Some(steps) => {
+            let labels = Label::for_outputs(model.labels(), weights.config().num_classes);
+            let asked = Asked { pictures, labels, weights_sha256, origin: Origin::now() };
+            path::run(args, &families, &subject, &header, steps, &asked, outputs)
+        }
         None => check::run(args, &families, &subject, &header, outputs),
     }
 }
@@ -126,24 +146,44 @@ impl Header {
     }
 }
 
-/// `[n, 3, h, w]`, normalised.
-fn images(args: &Symmetry, preprocess: Preprocess) -> Result<Tensor> {
-    let crop = |bytes: &[u8], name: &Path| {
-        let crop = preprocess.crop_of(bytes, name, Options::default())?;
+/// What a page shows of the network and what it is asked about.
+struct Asked {
+    pictures: Vec<Picture>,
+    labels: Vec<Label>,
+    /// Untrained weights are in no file.
+    weights_sha256: Option<String>,
+    origin: Origin,
+}
+
+/// The images that were named, or digits, as the network sees them.
+fn pictures(args: &Symmetry, preprocess: Preprocess) -> Result<Vec<Picture>> {
+    let picture = |bytes: &[u8], path: &Path| {
+        let crop = preprocess.crop_of(bytes, path, Options::default())?;
         if let Some(warning) = crop.warning {
-            say_warning(name, &warning);
+            say_warning(path, &warning);
         }
-        Ok(crop.pixels)
+        let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
+        Ok(Picture { name: printable(&name), crop: crop.pixels })
     };
     if args.image.is_empty() {
-        let digits = DIGITS.iter().map(|bytes| crop(bytes, Path::new("digit.png"))).collect::<Result<Vec<_>>>()?;
-        return Ok(Tensor::cat(&[to_tensor(&digits)?, noise(NOISE, preprocess.crop as usize, args.seed)?], 0)?);
+        return DIGITS.iter().map(|(name, bytes)| picture(bytes, Path::new(name))).collect();
     }
     let load = |path: &PathBuf| {
-        let load = || crop(&read_bounded(File::open(path)?, 0)?, path);
+        let load = || picture(&read_bounded(File::open(path)?, 0)?, path);
         load().with_context(|| path.display().to_string())
     };
-    Ok(to_tensor(&args.image.iter().map(load).collect::<Result<Vec<_>>>()?)?)
+    args.image.iter().map(load).collect()
+}
+
+/// What the network runs on, `[n, 3, h, w]`, normalised: the pictures, and noise unless images are named or there is a
+/// page, on which noise says nothing.
+fn images(args: &Symmetry, preprocess: Preprocess, pictures: &[Picture]) -> Result<Tensor> {
+    let crops: Vec<_> = pictures.iter().map(|picture| picture.crop.clone()).collect();
+    let images = to_tensor(&crops)?;
+    if !args.image.is_empty() || args.report.is_some() {
+        return Ok(images);
+    }
+    Ok(Tensor::cat(&[images, noise(NOISE, preprocess.crop as usize, args.seed)?], 0)?)
 }
 
 /// With three decimals where that says something, else by powers of ten.
@@ -166,8 +206,8 @@ mod tests {
 
     #[test]
     fn the_default_images_are_readable() {
-        for bytes in DIGITS {
-            assert!(decode(bytes, Path::new("digit.png"), Options::default()).is_ok());
+        for (name, bytes) in DIGITS {
+            assert!(decode(bytes, Path::new(name), Options::default()).is_ok());
         }
         assert_eq!(noise(NOISE, 8, 1).unwrap().dims(), [NOISE, 3, 8, 8]);
     }

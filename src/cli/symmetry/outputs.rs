@@ -14,6 +14,7 @@ use crate::weights::Weights;
 pub struct Outputs {
     pub plot: Option<Output>,
     pub csv: Option<Output>,
+    pub report: Option<Output>,
     save: Option<Output>,
     save_state_dict: Option<Output>,
 }
@@ -24,7 +25,7 @@ impl Outputs {
     /// # Errors
     /// If one cannot, or would be written over another file of this run.
     pub fn create(args: &Symmetry) -> Result<Self> {
-        let files = [&args.plot, &args.csv, &args.save, &args.save_state_dict];
+        let files = [&args.plot, &args.csv, &args.report, &args.save, &args.save_state_dict];
         let paths = |files: &[&Option<PathBuf>]| files.iter().filter_map(|file| (*file).clone()).collect::<Vec<_>>();
         ensure_distinct(&paths(&files), &[paths(&[&args.model.weights]), args.image.clone()].concat())?;
         if let Some(file) = &args.plot {
@@ -32,10 +33,11 @@ impl Outputs {
         }
         let name = "the name of this file";
         ensure_ending(&args.csv, &["csv"], name)?;
+        ensure_ending(&args.report, &["html"], name)?;
         ensure_ending(&args.save, &["safetensors"], name)?;
         ensure_ending(&args.save_state_dict, &["safetensors"], name)?;
-        let [plot, csv, save, save_state_dict] = files.map(create);
-        Ok(Self { plot: plot?, csv: csv?, save: save?, save_state_dict: save_state_dict? })
+        let [plot, csv, report, save, save_state_dict] = files.map(create);
+        Ok(Self { plot: plot?, csv: csv?, report: report?, save: save?, save_state_dict: save_state_dict? })
     }
 
     /// Writes what is asked for of the weights that `moved` makes.

@@ -128,12 +128,12 @@ impl Panels {
     fn fill<T: Pod + Send>(&mut self, element: impl Fn(usize, usize) -> T + Sync) {
         /// Rows that are packed column by column before others, so that they stay in the first-level cache.
         const TOGETHER: usize = 64;
-        // The same as the format says, and known to the compiler.
-        let group = const { size_of::<u32>() / size_of::<T>() };
         let (width, k, n) = (Self::width(), self.k, self.n);
-        let (panel, count) = (self.stride() * group, self.count());
+        let (panel, count) = (self.stride() * (size_of::<u32>() / size_of::<T>()), self.count());
         let data = &mut cast_slice_mut::<u32, T>(self.data.to_mut().as_mut_slice())[..count * panel];
         data.par_chunks_exact_mut(panel).enumerate().for_each(|(panel, values)| {
+            // The same as the format says. Known here to the compiler, which would divide by what comes from outside.
+            let group = const { size_of::<u32>() / size_of::<T>() };
             let columns = panel * width..n.min((panel + 1) * width);
             for start in (0..k).step_by(TOGETHER) {
                 // Column by column: that is how PyTorch's weights lie in memory.

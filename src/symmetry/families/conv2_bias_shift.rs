@@ -49,6 +49,10 @@ impl Family for Conv2BiasShift {
         "R per filter"
     }
 
+    fn in_words(&self) -> &'static str {
+        "What the 3x3 kernels make is shifted by constants; the next bias takes them out."
+    }
+
     fn dimensions(&self, config: &Config, layer: Option<usize>) -> usize {
         blocks(config, layer).map(|block| block.config.hidden_channels * block.config.filters).sum()
     }

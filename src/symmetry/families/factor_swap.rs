@@ -46,6 +46,10 @@ impl Family for FactorSwap {
         "two elements per hidden channel"
     }
 
+    fn in_words(&self) -> &'static str {
+        "The two factors of a product change places."
+    }
+
     fn dimensions(&self, _: &Config, _: Option<usize>) -> usize {
         0
     }

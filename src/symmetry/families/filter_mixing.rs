@@ -62,6 +62,10 @@ impl Family for FilterMixing {
         "GL(f) per hidden channel"
     }
 
+    fn in_words(&self) -> &'static str {
+        "The 3x3 kernels of a channel mix with each other; whatever reads them takes them apart again."
+    }
+
     fn dimensions(&self, config: &Config, layer: Option<usize>) -> usize {
         blocks(config, layer).map(|block| block.config.hidden_channels * block.config.filters.pow(2)).sum()
     }

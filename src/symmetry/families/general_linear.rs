@@ -17,17 +17,15 @@ use rand::rngs::ChaCha8Rng;
 use super::{Family, Subgroup};
 use crate::error::Result;
 use crate::symmetry::element::{Element, Op};
-use crate::symmetry::matrices;
+use crate::symmetry::matrices::{self, Exponential};
 use crate::symmetry::structure::{BlockAt, Stream, at_open_boundaries, streams};
 use crate::weights::Weights;
 use crate::weights::config::Config;
 
 pub struct GeneralLinear;
 
-/// After `before`, which is followed by `stream.blocks[after..]`; `log` is `[1, n, n]`, and `G` is `exp(log)`
-/// with its first row times `sign`, `[1]`.
-fn element(stream: &Stream, before: &BlockAt, after: usize, (log, sign): &(Tensor, Tensor)) -> Result<Element> {
-    let (matrix, inverse) = matrices::exp_with_sign(log, sign)?;
+/// After `before`, which is followed by `stream.blocks[after..]`; `matrix` is `G`, `[1, n, n]`.
+fn element(stream: &Stream, before: &BlockAt, after: usize, (matrix, inverse): (Tensor, Tensor)) -> Result<Element> {
     let explicit = |block: &BlockAt| Op::ExplicitSkip { layer: block.layer, block: block.index };
     let left = |part| Op::Left { conv: before.conv(part), matrix: matrix.clone(), inverse: inverse.clone() };
     let writing = vec![explicit(before), left("conv3"), left("skip")];
@@ -39,13 +37,13 @@ fn element(stream: &Stream, before: &BlockAt, after: usize, (log, sign): &(Tenso
     Ok(Element::new(writing, reading.unwrap_or_default()))
 }
 
-/// Makes an element for each place, by the logarithms and signs that `draw` gives.
+/// Makes an element for each place, by the matrix and its inverse that `draw` gives.
 fn elements(
     config: &Config,
     layer: Option<usize>,
     mut draw: impl FnMut(usize) -> Result<(Tensor, Tensor)>,
 ) -> Result<Element> {
-    at_open_boundaries(config, layer, |stream, block, after| element(stream, block, after, &draw(stream.width)?))
+    at_open_boundaries(config, layer, |stream, block, after| element(stream, block, after, draw(stream.width)?))
 }
 
 fn logarithm(n: usize, rng: &mut ChaCha8Rng) -> Result<Tensor> {
@@ -61,12 +59,19 @@ impl Family for GeneralLinear {
         "GL(n) per block, with explicit skips"
     }
 
+    fn in_words(&self) -> &'static str {
+        "The channels between two blocks change by any invertible matrix; whatever reads them changes them back."
+    }
+
     fn dimensions(&self, config: &Config, layer: Option<usize>) -> usize {
         streams(config, layer).iter().map(|stream| stream.width.pow(2) * stream.open_boundaries().len()).sum()
     }
 
     fn random(&self, weights: &Weights, layer: Option<usize>, rng: &mut ChaCha8Rng) -> Result<Element> {
-        elements(weights.config(), layer, |n| Ok((logarithm(n, rng)?, matrices::signs(1, rng)?)))
+        elements(weights.config(), layer, |n| {
+            let log = logarithm(n, rng)?;
+            matrices::exp_with_sign(&log, &matrices::signs(1, rng)?)
+        })
     }
 
     fn subgroup(&self, weights: &Weights, layer: Option<usize>, rng: &mut ChaCha8Rng) -> Result<Option<Subgroup>> {
@@ -74,14 +79,14 @@ impl Family for GeneralLinear {
         let mut logarithms = Vec::new();
         for stream in streams(&config, layer) {
             for _ in stream.open_boundaries() {
-                logarithms.push(logarithm(stream.width, rng)?);
+                logarithms.push(Exponential::new(&logarithm(stream.width, rng)?)?);
             }
         }
         Ok(Some(Box::new(move |t| {
             let mut next = logarithms.iter();
             elements(&config, layer, |_| {
-                let log = (next.next().expect("one for each place") * t)?;
-                Ok((log, Tensor::ones(1, DType::F64, &Device::Cpu)?))
+                let exponential = next.next().expect("one for each place");
+                exponential.with_sign(t, &Tensor::ones(1, DType::F64, &Device::Cpu)?)
             })
         })))
     }

@@ -42,6 +42,10 @@ impl Family for HiddenPermutation {
         "permutations per block"
     }
 
+    fn in_words(&self) -> &'static str {
+        "The hidden channels of a block change places."
+    }
+
     fn dimensions(&self, _: &Config, _: Option<usize>) -> usize {
         0
     }

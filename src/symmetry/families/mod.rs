@@ -37,6 +37,9 @@ pub trait Family: Sync {
     /// Its group in words, such as `R+ per channel`.
     fn group(&self) -> &'static str;
 
+    /// What it does, in a sentence for who has not read the paper.
+    fn in_words(&self) -> &'static str;
+
     /// The dimension of its group; 0 if it is discrete, or moves nothing in this network or layer.
     fn dimensions(&self, config: &Config, layer: Option<usize>) -> usize;
 

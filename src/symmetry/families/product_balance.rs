@@ -39,6 +39,10 @@ impl Family for ProductBalance {
         "R* per hidden channel"
     }
 
+    fn in_words(&self) -> &'static str {
+        "Of two factors that are multiplied, one grows as the other shrinks."
+    }
+
     fn dimensions(&self, config: &Config, layer: Option<usize>) -> usize {
         blocks(config, layer).map(|block| block.config.hidden_channels).sum()
     }

@@ -40,6 +40,10 @@ impl Family for ProductScale {
         "R* per hidden channel"
     }
 
+    fn in_words(&self) -> &'static str {
+        "A product of two factors grows or shrinks, and the 3x3 kernels that read it do the opposite."
+    }
+
     fn dimensions(&self, config: &Config, layer: Option<usize>) -> usize {
         blocks(config, layer).map(|block| block.config.hidden_channels).sum()
     }

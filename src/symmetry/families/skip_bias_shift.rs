@@ -40,6 +40,10 @@ impl Family for SkipBiasShift {
         "R per channel of a skip"
     }
 
+    fn in_words(&self) -> &'static str {
+        "Constants move from one bias to another that is added to the same sum."
+    }
+
     fn dimensions(&self, config: &Config, layer: Option<usize>) -> usize {
         skips(config, layer).map(|block| block.config.out_channels).sum()
     }

@@ -17,7 +17,7 @@ use rand::rngs::ChaCha8Rng;
 use super::{Family, Subgroup};
 use crate::error::Result;
 use crate::symmetry::element::{Element, Op};
-use crate::symmetry::matrices;
+use crate::symmetry::matrices::{self, Exponential};
 use crate::symmetry::structure::{Stream, streams};
 use crate::weights::Weights;
 use crate::weights::config::Config;
@@ -49,6 +49,10 @@ impl Family for StageRotation {
         "O(n) per stream"
     }
 
+    fn in_words(&self) -> &'static str {
+        "The channels of a stage turn like a ball in many dimensions; whatever reads them turns back."
+    }
+
     fn dimensions(&self, config: &Config, layer: Option<usize>) -> usize {
         begun_by_blocks(config, layer).map(|stream| stream.width * (stream.width - 1) / 2).sum()
     }
@@ -61,12 +65,13 @@ impl Family for StageRotation {
 
     fn subgroup(&self, weights: &Weights, layer: Option<usize>, rng: &mut ChaCha8Rng) -> Result<Option<Subgroup>> {
         let config = weights.config().clone();
-        let skew: Vec<_> =
-            begun_by_blocks(&config, layer).map(|stream| matrices::skew(stream.width, rng)).collect::<Result<_>>()?;
+        let turns = begun_by_blocks(&config, layer)
+            .map(|stream| Exponential::new(&matrices::skew(stream.width, rng)?))
+            .collect::<Result<Vec<_>>>()?;
         Ok(Some(Box::new(move |t| {
-            begun_by_blocks(&config, layer).zip(&skew).try_fold(Element::default(), |sum, (stream, skew)| {
-                Ok(sum.and(element(&stream, &matrices::exp(&(skew * t)?)?)?))
-            })
+            begun_by_blocks(&config, layer)
+                .zip(&turns)
+                .try_fold(Element::default(), |sum, (stream, turn)| Ok(sum.and(element(&stream, &turn.at(t)?)?)))
         })))
     }
 }

@@ -44,6 +44,10 @@ impl Family for StemScaling {
         "R+ per channel"
     }
 
+    fn in_words(&self) -> &'static str {
+        "The channels of the first layer grow or shrink; whatever reads them makes up for it."
+    }
+
     fn dimensions(&self, config: &Config, layer: Option<usize>) -> usize {
         stem(config, layer).map_or(0, |stem| stem.width)
     }

@@ -50,6 +50,10 @@ impl Family for StreamShift {
         "R per channel and block"
     }
 
+    fn in_words(&self) -> &'static str {
+        "What runs past the blocks is shifted by constants; later biases take them out."
+    }
+
     fn dimensions(&self, config: &Config, layer: Option<usize>) -> usize {
         streams(config, layer).iter().map(|stream| stream.width * stream.open_boundaries().len()).sum()
     }

@@ -28,7 +28,7 @@ pub fn read(bytes: &[u8]) -> Result<BTreeMap<String, Tensor>, Reason> {
             Dtype::BF16 => DType::BF16,
             Dtype::F32 => DType::F32,
             Dtype::F64 => DType::F64,
-            Dtype::I64 if is_count(&name) => DType::I64,
+            Dtype::I64 if is_count(name) => DType::I64,
             Dtype::I8 | Dtype::I16 | Dtype::I32 | Dtype::I64 | Dtype::U8 | Dtype::BOOL => continue,
             other => bail!("tensor `{name}` has elements of type {other:?}; floating-point ones are needed"),
         };
