@@ -1,8 +1,6 @@
 //! `qlnet eval` as a user runs it: scores, the table, and the files that are written at the end.
 #![cfg_attr(not(unix), allow(unused_mut, reason = "some parts are for Unix alone"))]
 
-#[path = "support/browser.rs"]
-mod browser;
 #[path = "support/eval.rs"]
 mod eval_support;
 mod support;
@@ -13,13 +11,13 @@ use std::io::ErrorKind;
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use browser::in_browser;
 use eval_support::{HELD_OUT, held_out, json, messages, rows};
 use qlnet::Classifier;
 use qlnet::eval::dataset::{Classes, Dataset, LabelFiles, Listing, Selection};
 use qlnet::eval::{Pipeline, evaluate};
 use qlnet::{DatasetProblem, Error};
 use serde_json::Value;
+use support::browser::in_browser;
 use support::program::{Qlnet, assert_error, not_found, stderr, stdout};
 use support::{fixture, reference_dir};
 
@@ -352,6 +350,11 @@ fn the_report_is_of_the_users_weights() {
 /// What a person does with the page, by mouse and by keyboard.
 const TOUR: &str = r#"
     const found = {};
+    // The event that follows what is done: the page's own listeners have heard it when it is here.
+    const after = (target, name, act) => new Promise(resolve => {
+        target.addEventListener(name, resolve, { once: true });
+        act();
+    });
     const table = document.querySelector("table.sortable"), says = document.getElementById("matrix-says");
     const headings = [...table.tHead.rows[0].cells];
     const column = name => headings.findIndex(heading => heading.textContent.startsWith(name));
@@ -385,8 +388,7 @@ const TOUR: &str = r#"
     ["+", "+", "-", "0"].forEach(name => key(name));
     const context = canvas.getContext("2d");
     found.colours = new Set(context.getImageData(0, 0, canvas.width, canvas.height).data).size;
-    key("Enter");
-    await new Promise(resolve => setTimeout(resolve, 50));
+    await after(window, "hashchange", () => key("Enter"));
     const dialog = document.getElementById("class");
     found.open = dialog.open && location.hash;
     found.text = dialog.textContent;
@@ -396,11 +398,9 @@ const TOUR: &str = r#"
     original.src = links[0].href;
     await original.decode();
     found.width = original.naturalWidth;
-    dialog.dispatchEvent(new KeyboardEvent("keydown", { key: "ArrowRight" }));
-    await new Promise(resolve => setTimeout(resolve, 50));
+    await after(window, "hashchange", () => dialog.dispatchEvent(new KeyboardEvent("keydown", { key: "ArrowRight" })));
     found.next = location.hash;
-    dialog.close();
-    await new Promise(resolve => setTimeout(resolve, 50));
+    await after(dialog, "close", () => dialog.close());
     found.closed = !dialog.open && location.hash === "";
     found.overflow = document.documentElement.scrollWidth - document.documentElement.clientWidth;
     return found;

@@ -1,7 +1,5 @@
 //! Two files of predictions are compared image by image, however their images are kept.
 
-#[path = "support/browser.rs"]
-mod browser;
 #[path = "support/eval.rs"]
 mod eval_support;
 mod support;
@@ -11,13 +9,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
-use browser::in_browser;
 use eval_support::{HELD_OUT, json, rows};
 use qlnet::eval::compare::{Comparison, KEPT};
 use qlnet::eval::dataset::Fingerprint;
 use qlnet::{Error, PredictionsProblem};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
+use support::browser::in_browser;
 use support::program::{DIGITS, Qlnet, assert_error, stderr, stdout};
 
 impl Qlnet {
@@ -275,7 +273,6 @@ fn what_is_evaluated_is_not_compared() {
     let name = a.to_str().unwrap();
     for args in [
         &["--compare", name][..],
-        &["--compare", name, name, name],
         &["--compare", name, name, "--merge", name],
         &["--compare", name, name, "--predictions", "p.csv"],
         &["--compare", name, name, "--limit", "3"],
@@ -285,6 +282,8 @@ fn what_is_evaluated_is_not_compared() {
         assert_eq!(qlnet.run(&[&["eval"], args].concat()).status.code(), Some(2), "{args:?}");
     }
     assert_error(&qlnet.compare(&a, &a, &["--imagenet-val", HELD_OUT]), &["--report"]);
+    // A third name is that of the images.
+    assert_error(&qlnet.compare(&a, &a, &[name]), &["--report"]);
     assert_error(&qlnet.compare(&a, &a, &["--report", "r.pdf"]), &["r.pdf", ".html"]);
 }
 
