@@ -273,7 +273,6 @@ fn what_is_evaluated_is_not_compared() {
     let name = a.to_str().unwrap();
     for args in [
         &["--compare", name][..],
-        &["--compare", name, name, name],
         &["--compare", name, name, "--merge", name],
         &["--compare", name, name, "--predictions", "p.csv"],
         &["--compare", name, name, "--limit", "3"],
@@ -283,6 +282,8 @@ fn what_is_evaluated_is_not_compared() {
         assert_eq!(qlnet.run(&[&["eval"], args].concat()).status.code(), Some(2), "{args:?}");
     }
     assert_error(&qlnet.compare(&a, &a, &["--imagenet-val", HELD_OUT]), &["--report"]);
+    // A third name is that of the images.
+    assert_error(&qlnet.compare(&a, &a, &[name]), &["--report"]);
     assert_error(&qlnet.compare(&a, &a, &["--report", "r.pdf"]), &["r.pdf", ".html"]);
 }
 

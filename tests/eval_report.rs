@@ -117,6 +117,11 @@ fn the_report_is_of_the_users_weights() {
 /// What a person does with the page, by mouse and by keyboard.
 const TOUR: &str = r#"
     const found = {};
+    // The event that follows what is done: the page's own listeners have heard it when it is here.
+    const after = (target, name, act) => new Promise(resolve => {
+        target.addEventListener(name, resolve, { once: true });
+        act();
+    });
     const table = document.querySelector("table.sortable"), says = document.getElementById("matrix-says");
     const headings = [...table.tHead.rows[0].cells];
     const column = name => headings.findIndex(heading => heading.textContent.startsWith(name));
@@ -150,8 +155,7 @@ const TOUR: &str = r#"
     ["+", "+", "-", "0"].forEach(name => key(name));
     const context = canvas.getContext("2d");
     found.colours = new Set(context.getImageData(0, 0, canvas.width, canvas.height).data).size;
-    key("Enter");
-    await new Promise(resolve => setTimeout(resolve, 50));
+    await after(window, "hashchange", () => key("Enter"));
     const dialog = document.getElementById("class");
     found.open = dialog.open && location.hash;
     found.text = dialog.textContent;
@@ -161,11 +165,9 @@ const TOUR: &str = r#"
     original.src = links[0].href;
     await original.decode();
     found.width = original.naturalWidth;
-    dialog.dispatchEvent(new KeyboardEvent("keydown", { key: "ArrowRight" }));
-    await new Promise(resolve => setTimeout(resolve, 50));
+    await after(window, "hashchange", () => dialog.dispatchEvent(new KeyboardEvent("keydown", { key: "ArrowRight" })));
     found.next = location.hash;
-    dialog.close();
-    await new Promise(resolve => setTimeout(resolve, 50));
+    await after(dialog, "close", () => dialog.close());
     found.closed = !dialog.open && location.hash === "";
     found.overflow = document.documentElement.scrollWidth - document.documentElement.clientWidth;
     return found;

@@ -115,14 +115,14 @@ impl Reliability {
         let bar = |(place, bin): (usize, &Bin)| {
             let dot = |(confidence, right): (f64, f64)| {
                 let [low, high] = [place, place + 1].map(|edge| percent(edge as f64 / BINS as f64));
-                let images = thousands(bin.images);
+                let images = predictions(bin.images);
                 let [sure, correct] = [confidence, right].map(percent);
                 ReliabilityDot {
                     x: hundredths(width * confidence),
                     y: hundredths(height * (1.0 - right)),
                     height: hundredths(height * right),
                     is_few: bin.images < FEW,
-                    title: format!("{low} to {high}: {images} predictions, {sure} sure, {correct} right"),
+                    title: format!("{low} to {high}: {images}, {sure} sure, {correct} right"),
                 }
             };
             let tall = hundredths(COUNTS * bin.images as f64 / most as f64);
@@ -132,12 +132,16 @@ impl Reliability {
                 accuracy: bin.means().map(dot),
                 count_y: hundredths(base - tall),
                 count_height: tall,
-                count: thousands(bin.images),
+                count: predictions(bin.images),
             }
         };
         let bars = bins.iter().enumerate().map(bar).collect();
         Self { width, height, base, bars, most: thousands(most) }
     }
+}
+
+fn predictions(count: u64) -> String {
+    if count == 1 { "1 prediction".into() } else { format!("{} predictions", thousands(count)) }
 }
 
 /// A coordinate as short as it may be written.

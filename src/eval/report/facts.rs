@@ -46,9 +46,10 @@ impl Process {
         let Self { threads, workers, batch_size, instructions } = self;
         let instructions = instructions.as_ref().map_or(String::new(), |name| format!(", {name}"));
         let words = format!("{threads} compute{instructions}, {workers} decode; {batch_size} images at a time");
-        let speed = images_per_second
-            .zip(seconds)
-            .map(|(speed, seconds)| Fact::new("speed", format!("{speed:.1} images per second, {seconds:.0} seconds")));
+        let speed = images_per_second.zip(seconds).map(|(speed, seconds)| {
+            let time = if seconds < 100.0 { format!("{seconds:.1}") } else { thousands(seconds.round() as u64) };
+            Fact::new("speed", format!("{speed:.1} images per second, {time} seconds"))
+        });
         [Some(Fact::new("threads", words)), speed].into_iter().flatten().collect()
     }
 }

@@ -98,9 +98,11 @@ if (canvas) {
     const steps = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 1e6];
     const step = scale >= NAMED ? 1 : steps.find(step => step * scale >= 30);
     const sorted = document.getElementById("matrix-order").value === "index";
+    let last = -Infinity;
     for (let place = first; place < count; place++) {
       const entry = order[place];
-      if (scale < NAMED && (!sorted || entry.index % step !== 0)) continue;
+      if (scale < NAMED && (!sorted || entry.index % step !== 0 || (place - last) * scale < 14)) continue;
+      last = place;
       const text = scale < NAMED ? page.thousands(entry.index) : entry.name;
       const [x, y] = [(place + 0.5) * scale - left, (place + 0.5) * scale - top_];
       if (y > 0 && y < side) {
