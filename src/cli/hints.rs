@@ -89,8 +89,11 @@ pub fn tip(error: &clap::Error) -> Option<String> {
         ErrorKind::UnknownArgument => {
             context(ContextKind::InvalidArg).filter(|name| is_part(name)).map(|_| several.into())
         }
-        // A second set beside the one that has a name.
-        ErrorKind::ArgumentConflict => (context(ContextKind::InvalidArg)? == "[PATH]").then(|| several.into()),
+        // A second set beside the one that has a name: either may be called the one too many.
+        ErrorKind::ArgumentConflict => {
+            let is_path = |kind| context(kind) == Some("[PATH]");
+            (is_path(ContextKind::InvalidArg) || is_path(ContextKind::PriorArg)).then(|| several.into())
+        }
         ErrorKind::InvalidSubcommand => {
             let path = context(ContextKind::InvalidSubcommand)?;
             let shown = printable(path);
