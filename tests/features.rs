@@ -223,6 +223,7 @@ fn files_that_cannot_be_written_are_refused_before_the_work() {
     let output = setting.features("w.safetensors", &[image, "--weights", weights.to_str().unwrap()]);
     assert_error(&output, &["would be written over"]);
     assert!(fs::read(&weights).unwrap() == fs::read("models/qlnet-digits.safetensors").unwrap());
+    assert_error(&setting.features("g.npy", &[image, "--dtype", "int8"]), &["turns the channels", "--dtype bf16"]);
     assert_eq!(setting.features("f.npy", &[]).status.code(), Some(2));
     assert_error(&setting.features("g.npy", &["nowhere.png"]), &["nowhere.png"]);
     assert_eq!(setting.files(), ["f.paths.jsonl", "w.safetensors"]);

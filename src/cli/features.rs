@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::Ordering;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use candle_core::Tensor;
 use clap::Args;
 
@@ -16,6 +16,7 @@ use super::print::{say, say_warning};
 use crate::error::Error;
 use crate::features::{About, Format, Writer};
 use crate::input::preprocess::to_tensor;
+use crate::network::Precision;
 use crate::network::classifier::Classifier;
 use crate::output::Output;
 use crate::text::thousands;
@@ -66,6 +67,11 @@ Examples:
 
 /// Writes the features of the pictures that the arguments name.
 pub fn run(args: &Features) -> Result<ExitCode> {
+    ensure!(
+        args.model.dtype != Precision::Int8,
+        "for int8 the weights are moved along the symmetry, which turns the channels of layers: features would be others; \
+         use --dtype bf16"
+    );
     let preprocess = args.preprocess.resolve(args.model.registered())?;
     let files = Writer::files(&args.out)?;
     let read = [args.model.weights.clone(), args.images.list().map(Path::to_path_buf)];
