@@ -118,7 +118,6 @@ Examples:
   qlnet symmetry --model qlnet-digits                    each family; no download
   qlnet symmetry --path 40 --report symmetry.html        a page with a slider along the path
   qlnet symmetry --path 20 --plot path.svg               how far weights and logits move
-  qlnet symmetry --path 40 --report symmetry.html        a page with a slider
   qlnet symmetry --family stage-rotation --scale 0.5     one family, not far
   qlnet symmetry --audit                                 the list of families is complete
   qlnet symmetry --save-state-dict moved.safetensors     other weights with the same output";
