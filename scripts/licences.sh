@@ -10,11 +10,12 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 target=${1:?usage: scripts/licences.sh TARGET}
 
+hash() { if command -v sha256sum > /dev/null; then sha256sum; else shasum -a 256; fi; }
 registry=${CARGO_HOME:-$HOME/.cargo}/registry/src
 texts=$(mktemp -d)
 trap 'rm -rf "$texts"' EXIT
 
-cargo tree --locked --target "$target" --edges normal,no-proc-macro --prefix none --format '{p}|{l}' |
+cargo tree --locked --target "$target" ${FEATURES:+--features "$FEATURES"} --edges normal,no-proc-macro --prefix none --format '{p}|{l}' |
     sed 's/ (proc-macro)//; s/ (\*)//' | grep -v "^qlnet " | sort -u > "$texts/crates"
 
 echo "qlnet is Apache-2.0 (see LICENSE). These crates are linked into it."
@@ -30,7 +31,7 @@ while IFS='|' read -r package spdx; do
     find "$registry"/*/"$name-$version" -maxdepth 2 -type f \
         \( -iname 'LICEN[CS]E*' -o -iname 'COPYING*' -o -iname 'NOTICE*' -o -iname 'COPYRIGHT*' -o -iname 'README.ijg' \) \
         ! -name '*.rs' -print0 | sort -z | while IFS= read -r -d '' file; do
-        hash=$(tr -d '\r' < "$file" | tr -s '[:space:]' ' ' | sha256sum | cut -c 1-64)
+        hash=$(tr -d '\r' < "$file" | tr -s '[:space:]' ' ' | hash | cut -c 1-64)
         [ -e "$texts/$hash.text" ] || tr -d '\r' < "$file" > "$texts/$hash.text"
         echo "$name $version" >> "$texts/$hash.names"
     done
@@ -49,7 +50,7 @@ if [ -s "$texts/without" ]; then
 fi
 for text in "$texts"/*.text; do
     printf '\n%s\n' "$(printf '=%.0s' {1..100})"
-    sort -u "${text%.text}.names" | paste -sd, | sed 's/,/, /g' | fold -s -w 100
+    sort -u "${text%.text}.names" | paste -sd, - | sed 's/,/, /g' | fold -s -w 100
     echo
     cat "$text"
 done

@@ -67,6 +67,14 @@ impl Growing {
         write.and_then(|()| self.file.seek(SeekFrom::End(0))).map(drop).map_err(Error::io("write", &self.path))
     }
 
+    /// Makes sure that the disk has all of it.
+    ///
+    /// # Errors
+    /// If the disk does not take it.
+    pub fn sync(&self) -> Result<()> {
+        self.file.as_file().sync_all().map_err(Error::io("write", &self.path))
+    }
+
     /// Gives it its name: it is complete.
     ///
     /// # Errors

@@ -32,6 +32,11 @@ pub fn thousands(number: u64) -> String {
     groups.join(",")
 }
 
+/// `40.2 MB`, `0.3 kB`: the size of a file.
+pub fn size(number: u64) -> String {
+    if number < 100_000 { format!("{:.1} kB", number as f64 / 1e3) } else { bytes(number) }
+}
+
 /// `80.4 MB`, `6.67 GB`
 pub fn bytes(number: u64) -> String {
     let number = number as f64;

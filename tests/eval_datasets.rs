@@ -154,7 +154,7 @@ fn wrong_datasets_are_explained() {
         &["wrong.txt, line 20: `10`", "0 to 9"],
     );
     refused(&flat, &["--labels", "nowhere.txt"], &["cannot read nowhere.txt"]);
-    refused(&flat, &["--class-map", &list("map.txt", &[1])], &["--class-map is for class folders"]);
+    refused(&flat, &["--class-map", &list("map.txt", &[1])], &["name a list of labels with --labels"]);
     let real = qlnet.file("real.json", b"{}");
     let good = list("labels.txt", &labels);
     refused(&flat, &["--labels", &good, "--real-labels", real.to_str().unwrap()], &["real.json", "list of lists"]);

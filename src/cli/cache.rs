@@ -9,7 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Result, anyhow};
 use clap::Args;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use super::arguments::PREPARED;
 use super::print::{print_and_go_on, say, strong, to_json};
@@ -18,7 +18,7 @@ use crate::hub::Hub;
 use crate::kept::cache_dir;
 use crate::kept::inventory::{KeptFile, Kind, Useless, Uses, files, useless};
 use crate::network::packed_kind::{Fit, PackedKind};
-use crate::text::{printable, thousands};
+use crate::text::{printable, size, thousands};
 use crate::weights::cache::FORMAT;
 use crate::weights::{MODELS, WeightsSource};
 
@@ -35,8 +35,8 @@ use crate::weights::{MODELS, WeightsSource};
 pub struct Cache {
     /// Remove what cannot or need not be used any more
     ///
-    /// That is what other versions of this program made; copies of checkpoints that are gone from where they were, or
-    /// have changed; hashes of such files; copies for other CPUs that nobody has used for 30 days; and what killed runs
+    /// That is what other versions of this program made; copies of checkpoints of which no
+    /// file is known any more; hashes of such files; copies for other CPUs that nobody has used for 30 days; and what killed runs
     /// left. Nothing that was written in the last ten minutes, and nothing that this program did not write.
     #[arg(long)]
     prune: bool,
@@ -58,10 +58,21 @@ Examples:
   qlnet cache --prune --dry-run      what would be removed
   qlnet cache --prune                remove it";
 
+/// A path as far as it is UTF-8, which a text in JSON has to be.
+fn as_text<S: Serializer>(path: &Path, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+    path.to_string_lossy().serialize(serializer)
+}
+
+/// The same of a path that may not be there.
+fn as_text_if_any<S: Serializer>(path: &Option<PathBuf>, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+    path.as_ref().map(|path| path.to_string_lossy()).serialize(serializer)
+}
+
 /// What is kept.
 #[derive(Serialize)]
 struct Report {
     /// There is none where the system has no place for caches.
+    #[serde(serialize_with = "as_text_if_any")]
     directory: Option<PathBuf>,
     bytes: u64,
     files: Vec<Entry>,
@@ -71,6 +82,7 @@ struct Report {
 /// A file of the cache.
 #[derive(Serialize)]
 struct Entry {
+    #[serde(serialize_with = "as_text")]
     path: PathBuf,
     /// `folded`, `packed`, `hash` or `temporary`.
     kind: &'static str,
@@ -80,6 +92,7 @@ struct Entry {
     /// The registered model whose checkpoint it was made of.
     model: Option<&'static str>,
     /// A file that it was made of, or whose hash it is.
+    #[serde(serialize_with = "as_text_if_any")]
     checkpoint: Option<PathBuf>,
     /// Of the checkpoint.
     sha256: Option<String>,
@@ -92,6 +105,7 @@ struct Entry {
 /// What the cache of the hub has of the models.
 #[derive(Serialize)]
 struct HubReport {
+    #[serde(serialize_with = "as_text")]
     directory: PathBuf,
     files: Vec<HubEntry>,
 }
@@ -99,6 +113,7 @@ struct HubReport {
 #[derive(Serialize)]
 struct HubEntry {
     model: &'static str,
+    #[serde(serialize_with = "as_text")]
     path: PathBuf,
     bytes: u64,
 }
@@ -296,11 +311,6 @@ fn shown(path: &Path) -> String {
 /// `1 file`, `12 files`
 fn count(number: usize, of: &str) -> String {
     format!("{} {of}{}", thousands(number as u64), if number == 1 { "" } else { "s" })
-}
-
-/// `40.2 MB`, `0.3 kB`
-fn size(bytes: u64) -> String {
-    if bytes < 100_000 { format!("{:.1} kB", bytes as f64 / 1e3) } else { crate::text::bytes(bytes) }
 }
 
 /// `used today`, `used 3 days ago`

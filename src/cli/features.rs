@@ -11,7 +11,7 @@ use clap::Args;
 use super::arguments::{ModelArgs, PreprocessArgs};
 use super::images::{Batch, ImageArgs, Progress, exit_code};
 use super::interruption::{INTERRUPTED, interruption};
-use super::output::ensure_distinct;
+use super::output::{ensure_distinct, ensure_images_stay};
 use super::print::{say, say_warning};
 use crate::error::Error;
 use crate::features::{About, Format, Writer};
@@ -78,6 +78,7 @@ pub fn run(args: &Features) -> Result<ExitCode> {
     ensure_distinct(&files, &read.into_iter().flatten().collect::<Vec<_>>())?;
     files.iter().try_for_each(|file| Output::create(file).map(drop))?;
     let Some(images) = args.images.find()? else { return Ok(ExitCode::FAILURE) };
+    ensure_images_stay(&files, images.paths())?;
     let (classifier, weights_sha256) = args.model.load(preprocess)?;
     let layers = classifier.layers();
     if !layers.contains(&args.layer) {
@@ -93,7 +94,10 @@ pub fn run(args: &Features) -> Result<ExitCode> {
     let table = Format::of(&args.out)? == Format::Csv;
     let (interrupted, count) = (interruption()?, images.paths().len());
     let outcome = images.run(&preprocess, |progress, batch| {
-        let (paths, rows) = features(args, &classifier, &batch, progress)?;
+        let (paths, rows) = match batch.images.is_empty() {
+            true => Default::default(),
+            false => features(args, &classifier, &batch, progress)?,
+        };
         for path in paths.iter().filter(|path| table && path.to_str().is_none()) {
             progress.beside(|| say_warning(path, "its name is not UTF-8, and is not written to the byte"));
         }

@@ -83,7 +83,7 @@ pub fn tip(error: &clap::Error) -> Option<String> {
         _ => None,
     };
     let is_part = |name: &str| [".tar", ".parquet"].iter().any(|ending| name.ends_with(ending));
-    let several = "quote the names of several files, so that the shell leaves the braces: 'x-{00..63}.tar'";
+    let several = "quote the names of several files, so that the shell leaves the braces, 'x-{00..63}.tar', or each set by --imagenet-val";
     match error.kind() {
         // A shell has made several arguments of one, and the second is the name of a file that can be a part of a set.
         ErrorKind::UnknownArgument => {

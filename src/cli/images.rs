@@ -124,7 +124,7 @@ pub struct Images {
     progress: Progress,
 }
 
-/// Images that could be loaded, as they run through the network together: at least one.
+/// Images that could be loaded, as they run through the network together: none where none could.
 pub struct Batch<'a> {
     /// What each is called.
     pub images: Vec<Image<'a>>,
@@ -179,15 +179,13 @@ impl Images {
         Ahead { batch_size, workers }.load(0..paths.len(), load, |loaded| -> Result<_> {
             let done = loaded.len();
             let batch = Batch::new(&paths, loaded, &mut progress);
-            if !batch.crops.is_empty() {
-                let since = Instant::now();
-                let outcome = each(&mut progress, batch);
-                used += since.elapsed();
-                match outcome {
-                    // The reader has seen enough, but what was wrong before stays wrong.
-                    Err(error) if is_broken_pipe(&error) => return Ok(ControlFlow::Break(())),
-                    done => done?,
-                }
+            let since = Instant::now();
+            let outcome = each(&mut progress, batch);
+            used += since.elapsed();
+            match outcome {
+                // The reader has seen enough, but what was wrong before stays wrong.
+                Err(error) if is_broken_pipe(&error) => return Ok(ControlFlow::Break(())),
+                done => done?,
             }
             progress.bar.inc(done as u64);
             Ok(ControlFlow::Continue(()))
@@ -196,7 +194,9 @@ impl Images {
         info(|| {
             let [all, used] = [start.elapsed(), used].map(|time| time.as_secs_f64());
             let (images, waited) = (thousands(paths.len() as u64), all - used);
-            format!("{images} images in {all:.3} s: network and output {used:.3} s, waiting for pictures {waited:.3} s")
+            format!(
+                "{images} image(s) in {all:.3} s: network and output {used:.3} s, waiting for pictures {waited:.3} s"
+            )
         });
         Ok(progress.failures)
     }

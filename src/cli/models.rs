@@ -55,9 +55,9 @@ struct Entry {
     /// Whether it can be used without a download.
     here: bool,
     /// In the cache of the hub.
-    downloaded: Option<PathBuf>,
+    downloaded: Option<String>,
     /// Files that were made of it.
-    kept: Vec<PathBuf>,
+    kept: Vec<String>,
 }
 
 /// Lists the models.
@@ -92,8 +92,15 @@ fn entry(model: &'static Model, hub: &Hub, kept: &mut BTreeMap<String, Vec<PathB
         WeightsSource::Hub(file) => Some(file),
         WeightsSource::Embedded(_) => None,
     };
-    let downloaded = file.and_then(|file| hub.here(file));
-    let kept = file.and_then(|file| kept.remove(file.hash.digits())).unwrap_or_default();
+    // As far as it is UTF-8, which a text in JSON has to be.
+    let text = |path: PathBuf| path.display().to_string();
+    let downloaded = file.and_then(|file| hub.here(file)).map(text);
+    let kept = file
+        .and_then(|file| kept.remove(file.hash.digits()))
+        .unwrap_or_default()
+        .into_iter()
+        .map(text)
+        .collect::<Vec<_>>();
     Entry {
         name: model.name,
         parameters: model.parameters,
@@ -122,7 +129,7 @@ fn table(entries: &[Entry]) -> String {
         let (input, top1) = (format!("{0}x{0}", entry.input_size), entry.top1.map_or_else(unknown, percent));
         let here = match (&entry.downloaded, entry.kept.first()) {
             _ if entry.download_bytes.is_none() => "built in".to_string(),
-            (Some(path), _) | (None, Some(path)) => printable(&path.display().to_string()),
+            (Some(path), _) | (None, Some(path)) => printable(path),
             (None, None) => "no".to_string(),
         };
         lines.push(format!("{:14} {parameters:>10} {download:>8} {input:>8} {top1:>8}  {here}", entry.name));

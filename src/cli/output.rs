@@ -49,6 +49,21 @@ pub fn ensure_distinct(outputs: &[PathBuf], inputs: &[PathBuf]) -> Result<()> {
     Ok(())
 }
 
+/// Refuses to write a file over an image that is read. There may be very many images, and few have its name.
+///
+/// # Errors
+/// If it would be.
+pub fn ensure_images_stay(outputs: &[PathBuf], images: &[PathBuf]) -> Result<()> {
+    for output in outputs {
+        let real = output.canonicalize().unwrap_or_else(|_| output.clone());
+        // Through a link, it may be any of them.
+        let linked = real.file_name() != output.file_name();
+        let named = |image: &&PathBuf| linked || image.file_name() == output.file_name() || image.is_symlink();
+        ensure_distinct(std::slice::from_ref(output), &images.iter().filter(named).cloned().collect::<Vec<_>>())?;
+    }
+    Ok(())
+}
+
 /// Rows as CSV with a header.
 ///
 /// # Errors
@@ -62,6 +77,19 @@ pub fn to_csv(rows: &[impl Serialize]) -> Result<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(unix)]
+    #[test]
+    fn no_image_is_written_over_through_a_link() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        std::fs::write(path("photo.png"), "").unwrap();
+        std::os::unix::fs::symlink("photo.png", path("page.html")).unwrap();
+        std::os::unix::fs::symlink("photo.png", path("link.png")).unwrap();
+        let stay = |output: &str, image: &str| ensure_images_stay(&[path(output)], &[path(image)]).is_ok();
+        assert!(!stay("page.html", "photo.png") && !stay("photo.png", "photo.png") && !stay("photo.png", "link.png"));
+        assert!(stay("new.html", "photo.png") && stay("new.html", "link.png"));
+    }
 
     #[test]
     fn no_file_is_written_twice_or_over_another() {

@@ -190,6 +190,7 @@ impl Writer {
             Form::Csv => {}
             Form::Npy(paths) => {
                 file.write_start(&npy::header(&shape))?;
+                file.sync()?;
                 // Rows without paths are worth less than paths without rows.
                 paths.finish()?;
             }

@@ -69,7 +69,7 @@ impl fmt::Display for Useless {
         f.write_str(match self {
             Self::OldFormat => "of another version of this program",
             Self::OtherCpu => "for another CPU, and not used for 30 days",
-            Self::NoCheckpoint => "its checkpoint is gone or has changed",
+            Self::NoCheckpoint => "no file is known of its checkpoint",
             Self::NoFile => "its file is gone or has changed",
             Self::Abandoned => "left by a run that was killed",
         })

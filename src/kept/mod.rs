@@ -58,7 +58,7 @@ fn remove_abandoned(dir: &Path) {
     for entry in fs::read_dir(dir).into_iter().flatten().map_while(Result::ok) {
         let metadata = entry.metadata().ok().filter(|metadata| metadata.is_file());
         let age = metadata.and_then(|metadata| metadata.modified().ok()?.elapsed().ok());
-        if age.is_some_and(|age| age > Duration::from_secs(600)) && is_temporary(&entry.file_name().to_string_lossy()) {
+        if age.is_some_and(|age| age > ABANDONED) && is_temporary(&entry.file_name().to_string_lossy()) {
             // Another run may have been faster.
             let _ = fs::remove_file(entry.path());
         }

@@ -28,8 +28,9 @@ impl Recorded {
         let text = fs::read_to_string(record)?;
         let words: Vec<&str> = text.split_ascii_whitespace().collect();
         let is_version = |word: &str| word.strip_prefix('v').is_some_and(|digits| digits.parse::<u32>().is_ok());
-        let [version, sha256, .., path, _] = words.as_slice() else { return Err(ErrorKind::InvalidData.into()) };
-        if !is_version(version) || !is_sha256(sha256) {
+        let [version, sha256, .., path, crc32] = words.as_slice() else { return Err(ErrorKind::InvalidData.into()) };
+        let is_crc32 = crc32.len() == 8 && crc32.bytes().all(|byte| byte.is_ascii_hexdigit());
+        if !is_version(version) || !is_sha256(sha256) || !is_crc32 {
             return Err(ErrorKind::InvalidData.into());
         }
         let Some(path) = (*version == FORMAT).then(|| decoded(path)).flatten() else { return Ok(None) };

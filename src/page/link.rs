@@ -1,6 +1,6 @@
 //! Addresses of files that a page names.
 
-use std::path::{Component, Path};
+use std::path::{Component, Path, Prefix};
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 
@@ -36,7 +36,13 @@ fn between(file: &Path, from: &Path) -> String {
 fn encoded(part: &Component) -> String {
     match part {
         // A drive of Windows, such as `C:`, or what canonical paths have there, `\\?\C:`.
-        Component::Prefix(prefix) => prefix.as_os_str().to_string_lossy().trim_start_matches(r"\\?\").to_string(),
+        // So have shares: `\\?\UNC\server\share`, which after `file:///` is `//server/share`.
+        Component::Prefix(prefix) => match prefix.kind() {
+            Prefix::UNC(server, share) | Prefix::VerbatimUNC(server, share) => {
+                format!("//{}/{}", server.to_string_lossy(), share.to_string_lossy())
+            }
+            _ => prefix.as_os_str().to_string_lossy().trim_start_matches(r"\\?\").to_string(),
+        },
         part => percent_encode(part.as_os_str().as_encoded_bytes(), KEPT).to_string(),
     }
 }

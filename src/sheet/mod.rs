@@ -24,6 +24,7 @@ use crate::network::Explanation;
 use crate::output::{Growing, Output};
 use crate::page::colour::diverging_table;
 use crate::page::{Fact, Json, Thumbnail, halves};
+use crate::text::thousands;
 use crate::weights::registry::Label;
 
 /// Images in one of the page's scripts: the page reads their pictures together.
@@ -68,6 +69,13 @@ pub struct Failures {
     pub count: usize,
     /// What is wrong with the first of them, which begins with the path.
     pub first: Vec<String>,
+}
+
+impl Failures {
+    /// How many there are.
+    fn count_in_words(&self) -> String {
+        thousands(self.count as u64)
+    }
 }
 
 /// A page that is being written, image by image.

@@ -1,8 +1,10 @@
 //! A picture of where the network looked: an image, and the maps of its first classes over it.
 
-use std::io::Cursor;
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
 
-use image::{ImageFormat, Rgb, RgbImage};
+use image::{Rgb, RgbImage};
 use plotters::coord::Shift;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
@@ -94,9 +96,7 @@ impl MapPicture<'_> {
             area.present().map_err(failed)?;
         }
         let canvas = RgbImage::from_raw(width, height, pixels).context("three values per pixel")?;
-        let mut png = Cursor::new(Vec::new());
-        canvas.write_to(&mut png, ImageFormat::Png)?;
-        Ok(png.into_inner())
+        encode(&canvas)
     }
 
     /// What the place says to which a pixel of the crop belongs: the places are equal parts.
@@ -117,6 +117,29 @@ impl MapPicture<'_> {
         let numbers = format!("{wnid}{:.2} %   logit {:.3}", 100.0 * prediction.probability, prediction.logit);
         [prediction.label.clone(), numbers]
     }
+}
+
+/// Who wrote a picture, in an entry of the file.
+const SOFTWARE: &str = "qlnet classify --explain";
+
+/// As a PNG file that says who wrote it.
+fn encode(canvas: &RgbImage) -> Result<Vec<u8>, Reason> {
+    let mut file = Vec::new();
+    let mut encoder = png::Encoder::new(&mut file, canvas.width(), canvas.height());
+    encoder.set_color(png::ColorType::Rgb);
+    encoder.add_text_chunk("Software".into(), SOFTWARE.into())?;
+    let mut writer = encoder.write_header()?;
+    writer.write_image_data(canvas)?;
+    writer.finish()?;
+    Ok(file)
+}
+
+/// Whether a file is a picture that was written here.
+pub fn is_map_picture(path: &Path) -> bool {
+    // The entry follows the header.
+    let mut start = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(128).read_to_end(&mut start));
+    read.is_ok() && start.windows(SOFTWARE.len()).any(|bytes| bytes == SOFTWARE.as_bytes())
 }
 
 /// The largest absolute value of all maps, which has the strongest colour.

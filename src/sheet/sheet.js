@@ -229,6 +229,13 @@ const loaded = address => new Promise(done => {
   picture.onload = picture.onerror = () => done(picture);
   picture.src = address;
 });
+// Not every browser has a filter for it.
+const inGrey = (context, side) => {
+  const pixels = context.getImageData(0, 0, side, side), { data } = pixels;
+  for (let at = 0; at < data.length; at += 4)
+    data[at] = data[at + 1] = data[at + 2] = 0.299 * data[at] + 0.587 * data[at + 1] + 0.114 * data[at + 2];
+  context.putImageData(pixels, 0, 0);
+};
 const paint = async image => {
   const mine = ++drawing, context = canvas.getContext("2d"), { address } = pictureOf(image);
   const picture = await loaded(address);
@@ -236,10 +243,9 @@ const paint = async image => {
   const side = canvas.width;
   context.globalAlpha = 1;
   context.clearRect(0, 0, side, side);
-  context.filter = rank < 0 ? "none" : "grayscale(1)";
   if (picture?.naturalWidth) context.drawImage(picture, 0, 0, side, side);
-  context.filter = "none";
   if (rank >= 0) {
+    inGrey(context, side);
     const { rows, columns, values } = maps[rank];
     context.globalAlpha = sheet.opacity;
     values.forEach((value, place) => {

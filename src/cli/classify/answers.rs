@@ -105,6 +105,8 @@ impl<'a> Answer<'a> {
     }
 }
 
+const COLUMNS: [&str; 8] = ["image", "rank", "index", "wnid", "label", "probability", "logit", "image_base64"];
+
 /// CSV, of which the first line has the names of the columns.
 #[derive(Default)]
 pub struct Rows {
@@ -112,6 +114,11 @@ pub struct Rows {
 }
 
 impl Rows {
+    /// The names of the columns, if there has been no row: a table without rows is a table too.
+    pub fn names(&self, run: bool) -> Option<String> {
+        (!self.begun).then(|| COLUMNS.into_iter().chain(run.then_some("run")).collect::<Vec<_>>().join(","))
+    }
+
     /// The rows of an image, with the line of names if they are the first, and then with what produced them, if that
     /// is to be said.
     ///
@@ -121,9 +128,8 @@ impl Rows {
         let ImageName { image, image_base64 } = path.into();
         let mut writer = csv::Writer::from_writer(Vec::new());
         let first = !std::mem::replace(&mut self.begun, true);
-        let names = ["image", "rank", "index", "wnid", "label", "probability", "logit", "image_base64"];
         if first {
-            writer.write_record(names.into_iter().chain(provenance.map(|_| "run")))?;
+            writer.write_record(COLUMNS.into_iter().chain(provenance.map(|_| "run")))?;
         }
         for (place, Explanation { prediction, .. }) in explanations.iter().enumerate() {
             let Prediction { index, wnid, label, probability, logit } = prediction;

@@ -27,7 +27,7 @@ use self::table::table;
 use super::arguments::{ModelArgs, PreprocessArgs, positive};
 use super::images::{Batch, Image, ImageArgs, Progress, exit_code};
 use super::interruption::{INTERRUPTED, interruption};
-use super::print::{is_broken_pipe, print, to_json};
+use super::print::{is_broken_pipe, print, print_and_go_on, to_json};
 use crate::error;
 use crate::network::{Classifier, Explanation};
 
@@ -106,7 +106,7 @@ pub fn run(args: &Classify) -> Result<ExitCode> {
     let model = args.model.shown_name();
     let provenance = Provenance::new(&classifier, &model, &sha256, images.options());
     let report = report.map(|output| Report::begin(output, args, &provenance, &classifier, &images)).transpose()?;
-    let interrupted = report.is_some().then(interruption).transpose()?;
+    let interrupted = (report.is_some() || pictures.is_some()).then(interruption).transpose()?;
     let provenance = args.header.then(|| to_json(&provenance)).transpose()?;
     let mut session = Session {
         args,
@@ -120,17 +120,23 @@ pub fn run(args: &Classify) -> Result<ExitCode> {
         first: true,
     };
     if let (true, Some(provenance)) = (args.json, &session.provenance) {
-        print(provenance)?;
+        if session.interrupted.is_some() { print_and_go_on(provenance) } else { print(provenance) }?;
     }
     let count = images.paths().len();
     let outcome = images.run(&preprocess, |progress, batch| session.batch(progress, &batch));
-    let Some(report) = session.report else { return Ok(exit_code(&outcome?)) };
     if outcome.is_err() && session.interrupted.is_some_and(|flag| flag.load(Ordering::Relaxed)) {
-        report.say_interrupted(count);
+        if let Some(report) = session.report {
+            report.say_interrupted(count);
+        }
         return Ok(ExitCode::from(INTERRUPTED));
     }
     let failures = outcome?;
-    report.finish(&failures)?;
+    if let (true, Some(names)) = (args.csv, session.rows.names(session.provenance.is_some())) {
+        print_and_go_on(&names)?;
+    }
+    if let Some(report) = session.report {
+        report.finish(&failures)?;
+    }
     Ok(exit_code(&failures))
 }
 
@@ -145,7 +151,7 @@ struct Session<'a> {
     pictures: Option<Pictures>,
     report: Option<Report>,
     rows: Rows,
-    /// Set when the program is asked to stop, if there is a page that would be left half-written.
+    /// Set when the program is asked to stop, if there are files that would be left half-written.
     interrupted: Option<Arc<AtomicBool>>,
     /// Whether nothing has been printed for people yet.
     first: bool,
@@ -185,6 +191,9 @@ impl Session<'_> {
     /// What the network says of each image; with maps only if these are asked for.
     fn explanations(&self, batch: &Batch) -> Result<Vec<error::Result<Vec<Explanation>>>> {
         let top_k = self.args.top_k;
+        if batch.images.is_empty() {
+            return Ok(Vec::new());
+        }
         if self.pictures.is_some() || self.report.is_some() {
             return Ok(self.classifier.explain_crops(&batch.crops, top_k)?);
         }

@@ -7,13 +7,16 @@ use anyhow::Result;
 use super::Classify;
 use super::answers::Provenance;
 use crate::cli::images::{Batch, ImageName, Images};
-use crate::cli::output::{ensure_distinct, ensure_ending};
+use crate::cli::output::{ensure_distinct, ensure_ending, ensure_images_stay};
 use crate::cli::print::say;
 use crate::network::{Classifier, Explanation};
 use crate::output::Output;
 use crate::page::{Fact, Origin, address};
 use crate::sheet::{About, Entry, Failures, Sheet};
-use crate::text::{bytes, printable, thousands};
+use crate::text::{printable, size, thousands};
+
+/// So many classes of each image are on the page, with a map each.
+const CLASSES: usize = 10;
 
 /// A page that is being written.
 pub struct Report {
@@ -35,10 +38,9 @@ pub fn output(path: &Path) -> Result<Output> {
 /// # Errors
 /// If it would be.
 pub fn ensure_nothing_is_lost(path: &Path, images: &[PathBuf], others: &[&Path]) -> Result<()> {
-    // There may be very many images, and few have its name.
-    let namesakes = images.iter().filter(|image| image.file_name() == path.file_name());
-    let inputs: Vec<_> = namesakes.cloned().chain(others.iter().map(|other| other.to_path_buf())).collect();
-    ensure_distinct(&[path.to_path_buf()], &inputs)
+    let page = [path.to_path_buf()];
+    ensure_distinct(&page, &others.iter().map(|other| other.to_path_buf()).collect::<Vec<_>>())?;
+    ensure_images_stay(&page, images)
 }
 
 impl Report {
@@ -82,6 +84,7 @@ impl Report {
                 let ImageName { image: name, image_base64: bytes } = image.path.into();
                 let address = address(image.path, &self.path);
                 let warning = image.warning.as_deref();
+                let explanations = &explanations[..explanations.len().min(CLASSES)];
                 Entry { name, bytes, address, warning, crop: &batch.crops[*place], explanations }
             })
             .collect();
@@ -101,7 +104,7 @@ impl Report {
     /// If it cannot be written.
     pub fn finish(self, failures: &Failures) -> Result<()> {
         let images = thousands(self.sheet.images() as u64);
-        let size = bytes(self.sheet.finish(failures)?);
+        let size = size(self.sheet.finish(failures)?);
         say("note", &printable(&format!("{}: {images} images, {size}", self.path.display())));
         Ok(())
     }

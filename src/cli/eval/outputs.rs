@@ -85,7 +85,7 @@ impl Page {
         let html = html(&self.origin, Pictures { crop: &crop, link: &link });
         self.output.write(html.as_bytes())?;
         if images.is_none() {
-            say("note", "the report has no pictures; give --imagenet-val too");
+            say("note", "the report has no pictures; name the images too, with --imagenet-val");
         } else if missing.into_inner() > 0 {
             say("note", "the report lacks pictures: --imagenet-val does not hold all images that were evaluated");
         }

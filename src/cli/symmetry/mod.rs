@@ -47,17 +47,14 @@ pub fn run(args: &Symmetry) -> Result<ExitCode> {
         names => find(names)?,
     };
     if args.report.is_some() {
-        report::ensure_few(args.image.len())?;
+        report::ensure_few(args)?;
     }
     let outputs = Outputs::create(args)?;
     if args.audit {
         return audit::run(args, &families);
     }
     let precision = args.model.dtype;
-    ensure!(
-        matches!(precision, Precision::F32 | Precision::F64),
-        "the symmetry is checked in f32 or f64, not in fewer bits"
-    );
+    ensure!(matches!(precision, Precision::F32 | Precision::F64), FEW_BITS);
     ensure!(args.path.is_none() || args.scale != Some(0.0), "with --scale 0 the path goes nowhere");
     let explicit = joining(args, &families).any(|family| !family.keeps_architecture());
     ensure!(args.save_state_dict.is_none() || !explicit, EXPLICIT);
@@ -103,6 +100,9 @@ pub fn run(args: &Symmetry) -> Result<ExitCode> {
         None => check::run(args, &families, &subject, &header, outputs),
     }
 }
+
+/// Why nothing is checked in fewer bits.
+const FEW_BITS: &str = "the symmetry is checked in f32 or f64, not in fewer bits";
 
 /// Why a state_dict cannot be written.
 const EXPLICIT: &str = "explicit skips, which general-linear makes, are not in PyTorch's class, so there is no \

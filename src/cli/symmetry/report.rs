@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Result, ensure};
 
-use super::{Asked, Header, number};
+use super::{Asked, Header, Symmetry, number};
 use crate::cli::print::progress_bar;
 use crate::page::Fact;
 use crate::symmetry::page::{Course, Walk, page};
@@ -14,9 +14,14 @@ use crate::symmetry::{FAMILIES, Family};
 /// No more images are shown on a page: each runs through all the networks.
 const MOST_IMAGES: usize = 12;
 
-/// Refuses more images than a page shows.
-pub fn ensure_few(images: usize) -> Result<()> {
+/// Steps on the paths of a page: all of their weights and answers are in it, and in memory.
+const MOST_STEPS: usize = 100;
+
+/// Refuses more images, or steps, than a page shows.
+pub fn ensure_few(args: &Symmetry) -> Result<()> {
+    let (images, steps) = (args.image.len(), args.path.unwrap_or_default());
     ensure!(images <= MOST_IMAGES, "a page shows at most {MOST_IMAGES} images, and {images} are named by --image");
+    ensure!(steps <= MOST_STEPS, "a page shows at most {MOST_STEPS} steps, and --path asks for {steps}");
     Ok(())
 }
 
