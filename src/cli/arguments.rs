@@ -9,7 +9,7 @@ use clap::builder::{PossibleValue, PossibleValuesParser, StringValueParser, Type
 use clap::{Arg, Args, Command, ValueEnum};
 
 use super::loading;
-use super::print::info;
+use super::print::{info, say};
 use crate::eval::dataset::Layout;
 use crate::input::decode::{MAX_PIXELS, Options};
 use crate::input::preprocess::Preprocess;
@@ -19,6 +19,7 @@ use crate::network::classifier::Classifier;
 use crate::network::device::{self, DeviceChoice};
 use crate::network::load::Preparation;
 use crate::symmetry::prepare_for_int8;
+use crate::text::thousands;
 use crate::weights::registry::{self, MODELS, Model, WeightsSource};
 use crate::weights::{Event, Loaded, Source, load_file, load_model};
 
@@ -118,6 +119,17 @@ impl ModelArgs {
         let loaded = self.shown(|source, report| {
             Classifier::load(source, labels, preprocess, device, precision, preparation, report)
         })?;
+        let (found, usual) = (loaded.0.labels().len(), self.registered().labels().len());
+        if self.model.is_none() && found != usual {
+            let (name, [found, usual]) = (self.registered().name, [found, usual].map(|count| thousands(count as u64)));
+            say(
+                "note",
+                &format!(
+                    "these weights have {found} classes, and {name}, whose preprocessing they get, has {usual}; if they \
+                     are another model's, --model names it"
+                ),
+            );
+        }
         info(|| {
             let (classifier, sha256) = &loaded;
             let (name, time, on) = (self.shown_name(), start.elapsed(), classifier.device());

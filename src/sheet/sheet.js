@@ -287,3 +287,5 @@ detail.addEventListener("keydown", event => {
   event.preventDefault();
 });
 sift();
+// The keys work at once.
+grid.focus({ preventScroll: true });

@@ -182,7 +182,7 @@ Examples:
   qlnet eval imagenet/val --predictions p.csv          a row for each image; --resume p.csv goes on
   qlnet eval imagenet-a --restrict-to-present          among the 200 classes that it has
   qlnet eval --compare a.csv b.csv                     two runs, image by image
-  qlnet eval samples/digits --model qlnet-digits       no download; in the sources of this program";
+  qlnet eval samples/digits-held-out.tar --model qlnet-digits    no download; in the sources of this program";
 
 impl Eval {
     /// The sets of images that were named.

@@ -157,16 +157,16 @@ impl Session<'_> {
         let timing = evaluation.go_on(self, &run, &dataset, expected)?;
         let Evaluation { tally, writer, done, .. } = evaluation;
         let summary = Summary::new(&tally, &run, Some(timing));
-        // The result first: whatever happens to the files, it is seen.
-        match self.name(set) {
-            None => show(self.args, &summary, table::table)?,
-            Some(_) if self.args.results.json => print_and_go_on(&to_json(&InSet::new(set, &summary))?)?,
-            Some(_) => {}
-        }
+        // The result first: whatever happens to the files, it is seen. If it cannot be printed, they are written.
+        let printed = match self.name(set) {
+            None => show(self.args, &summary, table::table),
+            Some(_) if self.args.results.json => print_and_go_on(&to_json(&InSet::new(set, &summary))?),
+            Some(_) => Ok(()),
+        };
         let line = Line::new(set, &summary, timing);
         if done < expected {
             self.say_interrupted(set, done, expected);
-            return Ok(line);
+            return printed.map(|()| line);
         }
         if let Some(writer) = writer {
             writer.finish()?;
@@ -181,7 +181,7 @@ impl Session<'_> {
             process: Some(self.process()),
         })?;
         self.verdict.add(self.name(set), &tally);
-        Ok(line)
+        printed.map(|()| line)
     }
 
     /// Says how to go on with an evaluation that was interrupted.

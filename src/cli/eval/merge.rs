@@ -43,7 +43,7 @@ pub fn merge(args: &Eval) -> Result<ExitCode> {
     let tally = shards.tally(real.as_ref(), writer.as_mut())?;
     let summary = Summary::new(&tally, run, None);
     let data = args.sets().first().unwrap_or(&files[0]);
-    show(args, &summary, table::table)?;
+    let printed = show(args, &summary, table::table);
     if let Some(writer) = writer {
         writer.finish()?;
     }
@@ -52,6 +52,7 @@ pub fn merge(args: &Eval) -> Result<ExitCode> {
         let outcome = Outcome { data: &data, summary: &summary, tally: &tally, labels: &labels, images, process: None };
         outputs.write(outcome)?;
     }
+    printed?;
     let mut verdict = Verdict::default();
     verdict.add(None, &tally);
     verdict.exit(args)
