@@ -127,9 +127,20 @@ fn fewer_bits_agree() {
     }
     // Products of this network's activations leave float16's range.
     let weights = fixture("two-filters.pth.tar");
-    let output =
-        qlnet.run(&["classify", "samples/digits/1-21.png", "--dtype", "f16", "--weights", weights.to_str().unwrap()]);
+    let args = ["classify", "samples/digits/1-21.png", "--dtype", "f16", "--weights", weights.to_str().unwrap()];
+    let output = qlnet.command().args(args).arg("-q").output().unwrap();
     assert_error(&output, &["samples/digits/1-21.png", "overflows in f16", "--dtype f32"]);
+}
+
+/// Preprocessing and labels are those of a model, and not in the file.
+#[test]
+fn weights_of_another_model_than_is_meant_are_noticed() {
+    let qlnet = Qlnet::new();
+    let args = ["classify", "samples/digits/3-45.png", "--weights", "models/qlnet-digits.safetensors"];
+    let note = stderr(&qlnet.run(&args));
+    assert!(note.starts_with("note: these weights have 10 classes") && note.contains("--model names it"), "{note}");
+    let output = qlnet.command().args(args).args(DIGITS).output().unwrap();
+    assert!(stderr(&output).is_empty() && stdout(&output).contains("95.15 %"), "{}", stderr(&output));
 }
 
 #[test]

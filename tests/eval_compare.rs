@@ -380,7 +380,7 @@ fn the_report_shows_what_only_one_gets_right() {
     }
 
     let output = qlnet.compare(&a, &b, &["--report", without_name]);
-    assert!(stderr(&output).contains("no pictures; give --imagenet-val"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("no pictures; name the images too, with --imagenet-val"), "{}", stderr(&output));
     assert_eq!(fs::read_to_string(&without).unwrap().matches("no picture<").count(), shown);
     let output = qlnet.compare(&a, &b, &["--report", without_name, "--imagenet-val", HELD_OUT]);
     assert!(stderr(&output).contains("does not hold all images"), "{}", stderr(&output));

@@ -171,7 +171,8 @@ fn wrong_datasets_are_explained() {
     refused(qlnet.home.path(), &[], &["`folders`", "did you mean"]);
     // A network of seven classes without labels.
     let weights = fixture("two-filters.pth.tar");
-    let output = qlnet.run(&["eval", "--data", folders.to_str().unwrap(), "--weights", weights.to_str().unwrap()]);
+    let [folders, weights] = [&folders, &weights].map(|path| path.to_str().unwrap());
+    let output = qlnet.run(&["eval", "-q", "--data", folders, "--weights", weights]);
     assert_error(&output, &["`8`", "`9`", "labels or indices"]);
 }
 

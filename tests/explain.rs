@@ -88,7 +88,7 @@ fn pictures_are_written_over_no_image() {
     let digit = qlnet.file("3.png", &std::fs::read("samples/digits/3-45.png").unwrap());
     let home = qlnet.home.path().to_str().unwrap();
     let output = qlnet.run(&["classify", digit.to_str().unwrap(), "--explain", home, DIGITS[0], DIGITS[1]]);
-    assert_error(&output, &["3.png: it is in", "give another directory"]);
+    assert_error(&output, &["3.png: it is in", "a directory that is not searched"]);
     let file = digit.to_str().unwrap();
     let output = qlnet.run(&["classify", file, "--explain", file, DIGITS[0], DIGITS[1]]);
     assert_error(&output, &["cannot make the directory"]);
