@@ -10,7 +10,7 @@ use crate::weights::Weights;
 /// differ and that both have. If all of these are zero in the first network, the distance is not relative. Both are float64.
 ///
 /// # Errors
-/// [`Error::Symmetry`] if the shapes of two tensors are not the same; [`Error::Compute`] if one is not float64.
+/// [`crate::Error::Symmetry`] if the shapes of two tensors are not the same; [`crate::Error::Compute`] if one is not float64.
 pub fn distance(from: &Weights, to: &Weights) -> Result<f64> {
     let (mut moved, mut whole) = (0.0, 0.0);
     for (name, tensor) in from.tensors() {
