@@ -32,6 +32,11 @@ pub fn thousands(number: u64) -> String {
     groups.join(",")
 }
 
+/// `1 file`, `12,000 files`
+pub fn count(number: u64, of: &str) -> String {
+    format!("{} {of}{}", thousands(number), if number == 1 { "" } else { "s" })
+}
+
 /// `40.2 MB`, `0.3 kB`: the size of a file.
 pub fn size(number: u64) -> String {
     if number < 100_000 { format!("{:.1} kB", number as f64 / 1e3) } else { bytes(number) }

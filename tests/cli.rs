@@ -6,19 +6,13 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use serde_json::Value;
-use support::fixture;
 use support::program::{DIGITS, Qlnet, assert_error, not_found, records, stderr, stdout};
+use support::{CHECKPOINTS, fixture};
 
 #[test]
 fn every_form_of_checkpoint_is_taken() {
     let qlnet = Qlnet::new();
-    for name in [
-        "two-filters.pth.tar",
-        "one-filter.safetensors",
-        "shared-kernels.pth",
-        "channels-last-half.pth",
-        "bfloat16.safetensors",
-    ] {
+    for name in CHECKPOINTS {
         let path = fixture(name);
         let args = ["classify", "samples/digits/1-21.png", "--json", "-k", "7", "--weights", path.to_str().unwrap()];
         let first = qlnet.run(&args);

@@ -12,7 +12,7 @@ use qlnet::input::{Options, to_tensor};
 use qlnet::{Classifier, Weights};
 use serde_json::Value;
 use support::program::{DIGITS, Qlnet, assert_error, not_found, records, stderr, stdout};
-use support::{fixture, reference_dir, tensors};
+use support::{CHECKPOINTS, fixture, reference_dir, tensors};
 
 /// A folder for results, and the program.
 struct Setting {
@@ -300,13 +300,7 @@ fn logits(predictions: &[Value]) -> Vec<HashMap<u64, f64>> {
 #[test]
 fn a_converted_checkpoint_gives_the_same_answers() {
     let setting = Setting::new();
-    for name in [
-        "two-filters.pth.tar",
-        "one-filter.safetensors",
-        "shared-kernels.pth",
-        "channels-last-half.pth",
-        "bfloat16.safetensors",
-    ] {
+    for name in CHECKPOINTS {
         let input = fixture(name);
         let expected = predictions(&setting, &input);
         let convert = |input: &Path, args: &[&str]| {

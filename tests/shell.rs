@@ -126,6 +126,7 @@ fn colours_are_where_they_are_asked_for() {
         assert!(coloured(&with(&["--color=always"]), &[("NO_COLOR", "1")]), "{args:?}: an option is nearer");
         assert!(coloured(args, &[("CLICOLOR_FORCE", "1")]), "{args:?}");
         assert!(!coloured(args, &[("CLICOLOR_FORCE", "1"), ("NO_COLOR", "1")]), "{args:?}");
+        assert!(!coloured(args, &[("CLICOLOR_FORCE", "0")]), "{args:?}: nothing is forced");
         assert!(coloured(args, &[("CLICOLOR_FORCE", "1"), ("NO_COLOR", "")]), "{args:?}: empty is unset");
         assert!(!coloured(&with(&["--color", "never"]), &[("CLICOLOR_FORCE", "1")]), "{args:?}");
     }

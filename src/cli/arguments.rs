@@ -115,11 +115,12 @@ impl ModelArgs {
     pub fn load(&self, preprocess: Preprocess) -> Result<(Classifier, String)> {
         let (device, labels, precision) = (self.device.open()?, self.registered().labels(), self.dtype);
         let preparation = (precision == Precision::Int8).then_some(INT8);
+        let usual = labels.len();
         let start = Instant::now();
         let loaded = self.shown(|source, report| {
             Classifier::load(source, labels, preprocess, device, precision, preparation, report)
         })?;
-        let (found, usual) = (loaded.0.labels().len(), self.registered().labels().len());
+        let found = loaded.0.labels().len();
         if self.model.is_none() && found != usual {
             let (name, [found, usual]) = (self.registered().name, [found, usual].map(|count| thousands(count as u64)));
             say(

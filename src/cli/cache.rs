@@ -18,7 +18,7 @@ use crate::hub::Hub;
 use crate::kept::cache_dir;
 use crate::kept::inventory::{KeptFile, Kind, Useless, Uses, files, useless};
 use crate::network::packed_kind::{Fit, PackedKind};
-use crate::text::{printable, size, thousands};
+use crate::text::{count, printable, size, thousands};
 use crate::weights::cache::FORMAT;
 use crate::weights::{MODELS, WeightsSource};
 
@@ -248,7 +248,7 @@ fn pruned(report: &Report, dry: bool) -> String {
         })
         .collect();
     let left = report.bytes - if dry { all } else { 0 };
-    let files = count(going.len(), "file");
+    let files = count(going.len() as u64, "file");
     lines.push(format!("{verb} {files}, {}; {} left", size(all), size(left)));
     lines.join("\n")
 }
@@ -256,7 +256,9 @@ fn pruned(report: &Report, dry: bool) -> String {
 /// All that is kept, for people.
 fn table(report: &Report) -> String {
     let mut lines = match &report.directory {
-        Some(dir) => vec![format!("{}: {}, {}", shown(dir), count(report.files.len(), "file"), size(report.bytes))],
+        Some(dir) => {
+            vec![format!("{}: {}, {}", shown(dir), count(report.files.len() as u64, "file"), size(report.bytes))]
+        }
         None => vec!["nothing is kept: this system has no folder for caches, and QLNET_CACHE names none".to_string()],
     };
     let mut groups = BTreeMap::<String, Vec<&Entry>>::new();
@@ -289,7 +291,7 @@ fn table(report: &Report) -> String {
     let useless: Vec<_> = report.files.iter().filter(|entry| entry.useless.is_some()).collect();
     if !useless.is_empty() {
         let bytes = useless.iter().map(|entry| entry.bytes).sum();
-        lines.push(format!("\n--prune removes {}, {}", count(useless.len(), "file"), size(bytes)));
+        lines.push(format!("\n--prune removes {}, {}", count(useless.len() as u64, "file"), size(bytes)));
     }
     lines.join("\n")
 }
@@ -306,11 +308,6 @@ fn title(entry: &Entry) -> String {
 
 fn shown(path: &Path) -> String {
     printable(&path.display().to_string())
-}
-
-/// `1 file`, `12 files`
-fn count(number: usize, of: &str) -> String {
-    format!("{} {of}{}", thousands(number as u64), if number == 1 { "" } else { "s" })
 }
 
 /// `used today`, `used 3 days ago`

@@ -23,7 +23,7 @@ pub use crate::input::files::ImageName;
 use crate::input::files::{Links, images_below, read_bounded};
 use crate::input::preprocess::{Crop, Preprocess};
 use crate::sheet::Failures;
-use crate::text::thousands;
+use crate::text::count;
 
 /// So many of the images that cannot be read are listed in results.
 const LISTED: usize = 1000;
@@ -193,10 +193,8 @@ impl Images {
         progress.bar.finish_and_clear();
         info(|| {
             let [all, used] = [start.elapsed(), used].map(|time| time.as_secs_f64());
-            let (images, waited) = (thousands(paths.len() as u64), all - used);
-            format!(
-                "{images} image(s) in {all:.3} s: network and output {used:.3} s, waiting for pictures {waited:.3} s"
-            )
+            let (images, waited) = (count(paths.len() as u64, "image"), all - used);
+            format!("{images} in {all:.3} s: network and output {used:.3} s, waiting for pictures {waited:.3} s")
         });
         Ok(progress.failures)
     }

@@ -105,13 +105,22 @@ pub fn colour_in(arguments: &[OsString]) -> When {
     found
 }
 
+/// Takes `CLICOLOR_FORCE=0` away: by it nothing is forced, and anstream, through which clap prints too, asks only
+/// whether the variable is set.
+///
+/// # Safety
+/// There must be no other thread.
+pub unsafe fn forget_what_is_not_forced() {
+    if variable("CLICOLOR_FORCE").is_some_and(|force| force == "0") {
+        // SAFETY: by this function's own condition.
+        unsafe { std::env::remove_var("CLICOLOR_FORCE") };
+    }
+}
+
 /// Sets when there are colours, also those of clap.
 pub fn set_colour(when: When) {
-    let dumb = is_dumb(variable("TERM").as_deref()) && variable("CLICOLOR_FORCE").is_none_or(|force| force == "0");
-    // By CLICOLOR_FORCE=0 nothing is forced; anstream asks only whether it is set.
-    let forced_off = variable("CLICOLOR_FORCE").is_some_and(|force| force == "0");
+    let dumb = is_dumb(variable("TERM").as_deref()) && variable("CLICOLOR_FORCE").is_none();
     match when {
-        When::Auto if forced_off && !std::io::stdout().is_terminal() => ColorChoice::Never,
         // CLICOLOR=1, which many have in a profile, does not teach a terminal colours.
         When::Auto if dumb => ColorChoice::Never,
         When::Auto => ColorChoice::Auto,

@@ -127,6 +127,8 @@ pub fn main() -> ExitCode {
             false => vec![argument],
         })
         .collect();
+    // SAFETY: no other thread has been started.
+    unsafe { manner::forget_what_is_not_forced() };
     manner::set_colour(manner::colour_in(&arguments));
     let start = Instant::now();
     let cli = match Cli::try_parse_from(arguments) {

@@ -40,8 +40,6 @@ pub struct About {
     pub facts: Vec<Fact>,
     /// The network's outputs.
     pub labels: Vec<Label>,
-    /// Pixels of a side of what the network sees.
-    pub crop: u32,
     /// How many images there are, about; the more, the smaller they are kept.
     pub images: usize,
 }
@@ -101,7 +99,6 @@ struct Page<'a> {
 /// What the page's script has to know.
 #[derive(Serialize)]
 struct Data<'a> {
-    crop: u32,
     /// WordNet id and name of each output.
     classes: Vec<(Option<&'a str>, &'a str)>,
     colours: String,
@@ -207,7 +204,7 @@ impl Sheet {
 fn page(about: &About, failures: &Failures) -> (String, String) {
     let classes = about.labels.iter().map(|label| (label.wnid.as_deref(), &*label.text)).collect();
     let (colours, opacity) = (diverging_table(), picture::OPACITY);
-    let data = Json::new(&Data { crop: about.crop, classes, colours, opacity, chunk: CHUNK });
+    let data = Json::new(&Data { classes, colours, opacity, chunk: CHUNK });
     halves(&Page { about, failures, data })
 }
 

@@ -25,7 +25,7 @@ const first = label => label.split(",")[0];
 const className = index => sheet.classes[index]?.[1] ?? `class ${index}`;
 // Two classes of ImageNet are a "crane": the index tells them apart.
 const classId = index => sheet.classes[index]?.[0] ? `${sheet.classes[index][0]}, ${index}` : String(index);
-const text = (name, content, className) => Object.assign(document.createElement(name), { textContent: content, className: className ?? "" });
+const text = (name, content, className = "") => page.element(name, { textContent: content, className });
 const width = probability => `${Math.max(0, Math.min(100, 100 * probability))}%`;
 
 one("failed-place").append(one("failed").content);

@@ -11,6 +11,15 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
 
+/// Fixtures that are checkpoints of small networks, one of each form that is taken.
+pub const CHECKPOINTS: [&str; 5] = [
+    "two-filters.pth.tar",
+    "one-filter.safetensors",
+    "shared-kernels.pth",
+    "channels-last-half.pth",
+    "bfloat16.safetensors",
+];
+
 /// A file under `tests/fixtures`, made by the scripts in `reference`.
 pub fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)

@@ -65,7 +65,6 @@ impl Report {
             model: provenance.model.to_string(),
             facts: facts(provenance),
             labels: classifier.labels().to_vec(),
-            crop: classifier.preprocess().crop,
             images: count,
         };
         let path = args.report.clone().unwrap_or_default();

@@ -44,8 +44,8 @@ pub fn run(
         joining(args, families).map(|family| family as &dyn Family).filter(moves).collect();
     let scale = args.scale.unwrap_or(1.0);
     let shown = |step: &Step| if args.json { Ok(()) } else { show(step, header) };
+    let course = Course { subject, labels: &asked.labels, layer: args.layer, scale, steps, seed: args.seed };
     let (path, walks) = if args.report.is_some() {
-        let course = Course { subject, labels: &asked.labels, layer: args.layer, scale, steps, seed: args.seed };
         let walks = report::walks(&course, &families, &args.family, shown)?;
         (walks[0].path.iter().map(|place| place.step).collect(), Some(walks))
     } else {
@@ -67,7 +67,6 @@ pub fn run(
         output.write(&to_csv(&path)?)?;
     }
     if let (Some(output), Some(walks)) = (outputs.report, walks) {
-        let course = Course { subject, labels: &asked.labels, layer: args.layer, scale, steps, seed: args.seed };
         output.write(Report { course, walks, asked, header }.page()?.as_bytes())?;
     }
     verdict(passed, if stays { WEAK } else { "the logits do not stay on the path" })

@@ -8,8 +8,8 @@ use super::charts::{Bar, Curve};
 use super::names::ClassName;
 use super::pictures::Example;
 use crate::eval::Tally;
-use crate::eval::per_class::{ClassRow, class_rows, predicted};
-use crate::text::{percent, thousands};
+use crate::eval::per_class::{ClassRow, predicted};
+use crate::text::{count, percent, thousands};
 use crate::weights::registry::Label;
 
 /// With more classes than this, they are drawn as one curve and only the extremes are named.
@@ -63,8 +63,7 @@ impl Share {
 }
 
 impl Classes {
-    pub fn new(tally: &Tally, labels: &[Label]) -> Option<Self> {
-        let mut rows = class_rows(tally, labels);
+    pub fn new(tally: &Tally, mut rows: Vec<ClassRow>, labels: &[Label]) -> Option<Self> {
         rows.sort_by(|a, b| b.top1.total_cmp(&a.top1).then(a.index.cmp(&b.index)));
         let name = |index: u32| ClassName::new(labels, index);
         let bar = |row: &ClassRow| Bar::of_class(name(row.index), row, row.confused_with.map(name).as_ref());
@@ -146,15 +145,15 @@ struct ClassData {
 }
 
 impl<'a> Data<'a> {
-    pub fn new(tally: &Tally, labels: &[Label], examples: &'a [Example]) -> Self {
-        let rows: HashMap<u32, ClassRow> = class_rows(tally, labels).into_iter().map(|row| (row.index, row)).collect();
+    pub fn new(tally: &Tally, rows: &[ClassRow], labels: &[Label], examples: &'a [Example]) -> Self {
+        let rows: HashMap<u32, &ClassRow> = rows.iter().map(|row| (row.index, row)).collect();
         let predicted = predicted(tally);
         let indices: BTreeSet<u32> = rows.keys().chain(predicted.keys()).copied().collect();
         let class = |index: u32| {
             let name = ClassName::new(labels, index);
             let found = predicted.get(&index).copied().unwrap_or_default();
             let row = rows.get(&index);
-            let facts = row.map_or_else(|| vec![("taken for it", images(found))], |row| facts(row, found));
+            let facts = row.map_or_else(|| vec![("taken for it", count(found, "image"))], |row| facts(row, found));
             let (title, name) = (name.title(), name.text());
             let (images, top1) = row.map_or((0, 0.0), |row| (row.images, row.top1));
             ClassData { index, name, title, images, top1, facts }
@@ -177,15 +176,11 @@ impl<'a> Data<'a> {
 fn facts(row: &ClassRow, found: u64) -> Vec<(&'static str, String)> {
     vec![
         ("images", thousands(row.images)),
-        ("taken for it", images(found)),
+        ("taken for it", count(found, "image")),
         ("top-1 (recall)", percent(row.top1)),
         ("95 % interval", interval(row)),
         ("top-5", percent(row.top5)),
         ("precision", row.precision.map_or("-".into(), percent)),
         ("F1", percent(row.f1)),
     ]
-}
-
-fn images(count: u64) -> String {
-    if count == 1 { "1 image".into() } else { format!("{} images", thousands(count)) }
 }

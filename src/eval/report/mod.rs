@@ -28,6 +28,7 @@ pub use self::facts::Process;
 use self::names::ClassName;
 use self::pictures::Picture;
 pub use self::pictures::Pictures;
+use super::per_class::class_rows;
 use super::{Accuracy, BINS, Failed, Summary, Tally};
 pub use crate::page::Origin;
 use crate::page::{Fact, Json, Tile};
@@ -119,20 +120,21 @@ impl Report<'_> {
         let tally = self.tally;
         let examples = self.pictures.examples(tally);
         let more = tally.errors.saturating_sub(FAILED as u64);
+        let rows = class_rows(tally, self.labels);
         let page = Page {
             name: self.summary.run.shown_name(),
             data: self.data,
             images: thousands(tally.images),
             part: self.summary.part(),
             tiles: self.tiles(),
-            classes: Classes::new(tally, self.labels),
+            classes: Classes::new(tally, rows.clone(), self.labels),
             calibration: Calibration::new(tally),
             confusions: self.confusions(),
             mistakes: self.mistakes(),
             failed: &tally.failed[..tally.failed.len().min(FAILED)],
             more_failed: (more > 0).then(|| thousands(more)),
             facts: self.facts(),
-            json: Json::new(&Data::new(tally, self.labels, &examples)),
+            json: Json::new(&Data::new(tally, &rows, self.labels, &examples)),
         };
         page.to_string()
     }

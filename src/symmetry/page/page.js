@@ -1,11 +1,6 @@
 {
 const data = page.data("data");
 const get = id => document.getElementById(id);
-const make = (name, attributes = {}, ...children) => {
-  const element = Object.assign(document.createElement(name), attributes);
-  element.append(...children);
-  return element;
-};
 const places = data.walks[0].steps.length;
 const parts = [...new Set(data.views.map(view => view.part))];
 const state = { walk: 0, place: 0, part: parts[parts.length > 2 ? 2 : 0], picture: 0 };
@@ -106,7 +101,7 @@ const shown = ([first, all]) => first === all ? `all ${page.thousands(all)}` : `
 const legend = view => {
   const scale = short(view.scale);
   if (view.kind === "colours") return [`grey is 0, full colours are ±${scale} and beyond`];
-  return [`−${scale}`, make("span", { className: "legend", style: `background: ${gradient}` }), `${scale} and beyond`];
+  return [`−${scale}`, page.element("span", { className: "legend", style: `background: ${gradient}` }), `${scale} and beyond`];
 };
 const lay = () => {
   plates = [];
@@ -114,18 +109,18 @@ const lay = () => {
   data.views.forEach((view, index) => {
     if (view.part !== state.part || view.kind === "bias") return;
     const bias = data.views.findIndex((other, place) => place > index && other.kind === "bias");
-    const canvases = [index, bias].map(view => make("canvas", { className: data.views[view].kind }));
+    const canvases = [index, bias].map(view => page.element("canvas", { className: data.views[view].kind }));
     canvases.forEach((canvas, place) => {
       canvas.setAttribute("role", "img");
       canvas.setAttribute("aria-label", `${view.conv}, ${place ? "biases" : view.name}, as colours`);
     });
-    const note = make("i");
+    const note = page.element("i");
     const what = view.kind === "matrix"
       ? `${view.conv}: ${shown(view.rows)} outputs, below each other, and ${shown(view.columns)} inputs; `
       : `${view.conv}: ${shown(view.rows)}; `;
-    const plate = make("figure", { className: "plate" + (view.kind === "colours" ? " whole" : "") },
-      make("h3", {}, make("span", { textContent: view.name }), note), ...canvases,
-      make("figcaption", {}, make("span", { className: "scale" }, ...legend(view)), what,
+    const plate = page.element("figure", { className: "plate" + (view.kind === "colours" ? " whole" : "") },
+      page.element("h3", {}, page.element("span", { textContent: view.name }), note), ...canvases,
+      page.element("figcaption", {}, page.element("span", { className: "scale" }, ...legend(view)), what,
         `biases below, to ±${short(data.views[bias].scale)}`));
     get("plates").append(plate);
     plates.push({ views: [index, bias], canvases, note });
@@ -147,18 +142,18 @@ const fillTop = (section, answers, before) => {
     const first = before[rank] ?? [];
     const number = (value, old) => {
       const text = rounded(value);
-      return make("td", { className: "n" + (index === first[0] && text === rounded(old) ? "" : " other"), textContent: text });
+      return page.element("td", { className: "n" + (index === first[0] && text === rounded(old) ? "" : " other"), textContent: text });
     };
-    const name = make("th", { scope: "row", textContent: data.labels[index], title: `${data.labels[index]} (output ${index})` });
+    const name = page.element("th", { scope: "row", textContent: data.labels[index], title: `${data.labels[index]} (output ${index})` });
     name.classList.toggle("other", index !== first[0]);
-    const bar = make("u");
+    const bar = page.element("u");
     bar.style.width = `${100 * probability}%`;
-    return make("tr", {}, name, make("td", { className: "bar-cell" }, make("i", {}, bar)),
+    return page.element("tr", {}, name, page.element("td", { className: "bar-cell" }, page.element("i", {}, bar)),
       number(100 * probability, 100 * first[1]), number(logit, first[2]));
   });
-  const head = make("tr", {}, ...["class", "", "%", "output"].map((text, column) =>
-    make("th", { textContent: text, scope: "col", className: column === 1 ? "bar-cell" : column > 1 ? "n" : "" })));
-  section.querySelector("table").replaceChildren(make("thead", {}, head), make("tbody", {}, ...rows));
+  const head = page.element("tr", {}, ...["class", "", "%", "output"].map((text, column) =>
+    page.element("th", { textContent: text, scope: "col", className: column === 1 ? "bar-cell" : column > 1 ? "n" : "" })));
+  section.querySelector("table").replaceChildren(page.element("thead", {}, head), page.element("tbody", {}, ...rows));
   const moved = section.querySelectorAll("td.other").length, all = 2 * before.length;
   const verdict = section.querySelector(".verdict");
   const said = answers.length && data.labels[answers[0][0]], was = data.labels[before[0]?.[0]];
@@ -293,14 +288,14 @@ const choosePicture = picture => {
   answer();
 };
 const choice = (box, name, entries, chosen, choose) => entries.forEach(([value, content]) => {
-  const input = make("input", { type: "radio", name, value, checked: value === chosen });
+  const input = page.element("input", { type: "radio", name, value, checked: value === chosen });
   input.addEventListener("change", () => choose(value));
-  get(box).append(make("label", {}, input, content));
+  get(box).append(page.element("label", {}, input, content));
 });
 choice("parts", "part", parts.map(part => [part, part]), state.part, choosePart);
 if (data.pictures.length > 1) {
   choice("pictures", "picture", data.pictures.map(({ name, address }, index) =>
-    [index, make("img", { src: address ?? "", alt: name, title: name })]), 0, choosePicture);
+    [index, page.element("img", { src: address ?? "", alt: name, title: name })]), 0, choosePicture);
 }
 
 // There and back again.
