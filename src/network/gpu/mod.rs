@@ -1,0 +1,4 @@
+//! Kernels for GPUs.
+
+#[cfg(test)]
+mod host_tests;
