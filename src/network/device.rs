@@ -51,6 +51,9 @@ impl DeviceChoice {
                 if !utils::cuda_is_available() {
                     return Err(Error::UnsupportedDevice { device: "CUDA", feature: "cuda" });
                 }
+                #[cfg(feature = "cuda")]
+                crate::network::gpu::libraries::open()
+                    .map_err(|reason| Error::Device { device: format!("cuda:{number}"), reason })?;
                 Device::new_cuda(number).map_err(failed(format!("cuda:{number}")))
             }
             Self::Metal => {

@@ -26,6 +26,7 @@ pub(crate) mod class_map;
 pub(crate) mod classifier;
 pub(crate) mod cpu;
 pub(crate) mod device;
+pub(crate) mod gpu;
 mod layer;
 pub(crate) mod load;
 pub(crate) mod model;

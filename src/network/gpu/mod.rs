@@ -1,0 +1,5 @@
+//! CUDA and Metal.
+
+pub(crate) mod cards;
+#[cfg(feature = "cuda")]
+pub(crate) mod libraries;
