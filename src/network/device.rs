@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use candle_core::{Device, Tensor, utils};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Reason, Result};
 use crate::network::{gpu, ops};
 
 /// A device that may be asked for.
@@ -68,10 +68,10 @@ impl DeviceChoice {
                 opened("metal", gpu::open_metal())
             }
             Self::Auto => {
-                for choice in [Self::Cuda(0), Self::Metal] {
+                let choices = [(Self::Cuda(0), gpu::has_cuda()), (Self::Metal, gpu::has_metal())];
+                for (choice, _) in choices.into_iter().filter(|(_, there)| *there) {
                     match choice.open() {
                         Ok(device) => return Ok(device),
-                        Err(Error::UnsupportedDevice { .. }) => {}
                         Err(error) => tell(&error),
                     }
                 }
@@ -82,9 +82,9 @@ impl DeviceChoice {
 }
 
 /// A device of that name, if it computes.
-fn opened(name: &str, device: candle_core::Result<Device>) -> Result<Device> {
-    let device = device.and_then(|device| probe(&device).map(|()| device));
-    device.map_err(|error| Error::Device { device: name.into(), reason: error.into() })
+fn opened(name: &str, device: Result<Device, Reason>) -> Result<Device> {
+    let device = device.and_then(|device| probe(&device).map(|()| device).map_err(Reason::from));
+    device.map_err(|reason| Error::Device { device: name.into(), reason })
 }
 
 /// A small product and a sum, by what computes the network's. A driver may be there and still not take kernels that are newer

@@ -2,41 +2,15 @@
 
 use candle_core::{Device, Error};
 
+use super::cards::card;
+
 /// Bytes that activations may have on a device: most of what is free now. Nothing for a CPU, which has its own
 /// measure, and for a device that does not tell.
 pub fn memory_for_activations(device: &Device) -> Option<usize> {
     // The rest is for what kernels, matrix products and pools of memory take besides.
-    free(device).map(|free| free / 10 * 9)
-}
-
-#[cfg(feature = "cuda")]
-fn free_on_cuda(device: &candle_core::CudaDevice) -> Option<usize> {
-    device.cuda_stream().context().mem_get_info().ok().map(|(free, _)| free)
-}
-
-#[cfg(not(feature = "cuda"))]
-fn free_on_cuda(_: &candle_core::CudaDevice) -> Option<usize> {
-    None
-}
-
-#[cfg(feature = "metal")]
-fn free_on_metal(device: &candle_core::MetalDevice) -> Option<usize> {
-    let device = device.metal_device();
-    // candle rounds the size of a buffer up to the next power of two.
-    Some(device.recommended_max_working_set_size().saturating_sub(device.current_allocated_size()) / 2)
-}
-
-#[cfg(not(feature = "metal"))]
-fn free_on_metal(_: &candle_core::MetalDevice) -> Option<usize> {
-    None
-}
-
-fn free(device: &Device) -> Option<usize> {
-    match device {
-        Device::Cpu => None,
-        Device::Cuda(device) => free_on_cuda(device),
-        Device::Metal(device) => free_on_metal(device),
-    }
+    let most = card(device)?.free_bytes / 10 * 9;
+    // candle rounds the size of Metal's buffers up to a power of two.
+    Some(if device.is_metal() { most / 2 } else { most })
 }
 
 /// Whether a device failed for want of memory. candle passes the words of CUDA, cuBLAS and Metal on.

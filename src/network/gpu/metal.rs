@@ -20,13 +20,18 @@ type Compiled = (Library, HashMap<String, ComputePipeline>);
 /// By the number of the GPU, as the system counts them, and by element type.
 static COMPILED: LazyLock<Mutex<HashMap<(u64, DType), Compiled>>> = LazyLock::new(Mutex::default);
 
+/// Whether the machine has a GPU that Metal knows.
+pub fn has_gpu() -> bool {
+    !Gpu::all().is_empty()
+}
+
 /// Opens the device.
 ///
 /// # Errors
 /// If the machine has none, or its driver fails.
 pub fn open() -> Result<Device> {
     // candle takes the first without asking whether there is one.
-    if Gpu::all().is_empty() {
+    if !has_gpu() {
         bail!("the machine has no GPU that Metal knows");
     }
     Device::new_metal(0)

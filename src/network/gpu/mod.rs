@@ -9,13 +9,18 @@
 //! launch         a kernel with what it is given, as one of candle's custom operations
 //! cuda, metal    how a device runs it
 //! kernels/       the kernels, one source for both
-//! memory         how much of it a device has left
+//! libraries      NVIDIA's, opened when a device is asked for
+//! cards          what a graphics card says about itself
+//! memory         how much of it activations may have
 //! ```
 
+pub(crate) mod cards;
 #[cfg(feature = "cuda")]
 mod cuda;
 #[cfg_attr(not(any(feature = "cuda", feature = "metal")), allow(dead_code, reason = "what devices read of a kernel"))]
 mod launch;
+#[cfg(feature = "cuda")]
+pub(crate) mod libraries;
 mod memory;
 #[cfg(feature = "metal")]
 mod metal;
@@ -28,7 +33,9 @@ pub use operations::{
 
 use std::sync::LazyLock;
 
-use candle_core::{DType, Device, Result, Tensor};
+use candle_core::{DType, Device, Tensor};
+
+use crate::error::Reason;
 
 /// Whether kernels run on what these tensors hold: they are on a GPU, in an element type that kernels have, and no
 /// derivative will be asked for, which kernels lack.
@@ -43,26 +50,44 @@ pub fn runs_on(device: &Device, dtype: DType) -> bool {
     *ON && launch::module(dtype).is_some() && launch::is_built_in(device)
 }
 
+/// Whether this build and this machine have a GPU for CUDA, whatever may be wrong with it.
+pub fn has_cuda() -> bool {
+    #[cfg(feature = "cuda")]
+    return libraries::has_gpu();
+    #[cfg(not(feature = "cuda"))]
+    false
+}
+
+/// Whether this build and this machine have a GPU for Metal.
+pub fn has_metal() -> bool {
+    #[cfg(feature = "metal")]
+    return metal::has_gpu();
+    #[cfg(not(feature = "metal"))]
+    false
+}
+
 /// Opens a CUDA device.
 ///
 /// # Errors
 /// If this build does not support it, the machine does not have it, or its driver fails.
-pub fn open_cuda(number: usize) -> Result<Device> {
+pub fn open_cuda(number: usize) -> Result<Device, Reason> {
     #[cfg(feature = "cuda")]
-    return cuda::open(number);
+    libraries::open()?;
+    #[cfg(feature = "cuda")]
+    return Ok(cuda::open(number)?);
     #[cfg(not(feature = "cuda"))]
-    Device::new_cuda(number)
+    Ok(Device::new_cuda(number)?)
 }
 
 /// Opens the Metal device.
 ///
 /// # Errors
 /// As [`open_cuda`].
-pub fn open_metal() -> Result<Device> {
+pub fn open_metal() -> Result<Device, Reason> {
     #[cfg(feature = "metal")]
-    return metal::open();
+    return Ok(metal::open()?);
     #[cfg(not(feature = "metal"))]
-    Device::new_metal(0)
+    Ok(Device::new_metal(0)?)
 }
 
 /// Whether products of float32 matrices on CUDA may round what enters them to TF32, which has ten bits of fraction, from
