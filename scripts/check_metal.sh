@@ -32,6 +32,7 @@ cp Cargo.lock "$copy/crate/"
     printf '\n[workspace]\n\n[dependencies.gnustep]\npath = "../gnustep"\n'
     printf '\n[patch.crates-io]\nobjc2 = { path = "../objc2" }\nobjc2-metal = { path = "../objc2-metal" }\n'
 } > "$copy/crate/Cargo.toml"
+touch -r Cargo.toml "$copy/crate/Cargo.toml"
 
 # Features of dependencies add up, so nobody has to use this crate.
 cat > "$copy/gnustep/Cargo.toml" << 'END'
@@ -45,13 +46,18 @@ block2 = { version = "*", features = ["gnustep-2-1"] }
 objc2 = { version = "*", features = ["gnustep-2-1"] }
 END
 : > "$copy/gnustep/src/lib.rs"
+touch -r Cargo.lock "$copy/gnustep/src/lib.rs"
 
 # A file of a package without what a basic regular expression finds in lines, or with something else instead.
 change() {
-    [ -d "$copy/$1" ] || { cp -R "$(folder "$1")" "$copy/$1" && chmod -R u+w "$copy/$1"; }
+    local original
+    original=$(folder "$1")
+    [ -d "$copy/$1" ] || { cp -Rp "$original" "$copy/$1" && chmod -R u+w "$copy/$1"; }
     grep -q "$3" "$copy/$1/$2" || { echo "$1: $2 has no $3, which had to be changed" >&2; exit 1; }
     sed "s/$3/${4:-}/" "$copy/$1/$2" > "$copy/changed"
     mv "$copy/changed" "$copy/$1/$2"
+    # As old as it was, so that cargo compiles it once.
+    touch -r "$original/$2" "$copy/$1/$2"
 }
 change objc2 Cargo.toml '^ *"objc2-exception-helper?.*",*$'
 change objc2 Cargo.toml '^ *"unstable-static-class",$'
