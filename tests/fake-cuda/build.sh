@@ -36,7 +36,7 @@ kernels() {
     names=$("$cxx" "${options[@]}" -E -P "$unit" | tr '\n' ' ' | grep -oE '__kernel_here__ +void +[A-Za-z_0-9]+ *\(' |
         sed -E 's/.* ([A-Za-z_0-9]+) *\($/\1/' | sort -u)
     printf '#include "kernel.h"\n#include "%s"\n' "$source" > "$unit"
-    printf 'REGISTER(%s)\n' $names >> "$unit"
+    sed 's/.*/REGISTER(&)/' <<< "$names" >> "$unit"
     "$cxx" "${options[@]}" -c "$unit" -o "$objects/$name.o"
 }
 
