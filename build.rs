@@ -130,6 +130,24 @@ mod cuda {
             build.cargo_metadata(false).compile(&format!("qlnet_{name}"));
         }
         println!("cargo::rustc-link-search=native={}", out_dir().display());
+        link_with_lld(&architecture);
+    }
+
+    /// LLVM's linker leaves out the libraries that only unused functions refer to, and GNU's does not: with that, the
+    /// program would need cuBLAS to start, for what cudarc has and candle does not call. On x86-64 it is Rust's usual
+    /// linker; elsewhere it comes with Rust, for us to ask for.
+    fn link_with_lld(architecture: &str) {
+        if architecture == "x86_64" {
+            return;
+        }
+        let rustc = env::var_os("RUSTC").expect("Cargo sets RUSTC");
+        let host = env::var("HOST").expect("Cargo sets HOST");
+        let sysroot = run(Command::new(rustc).args(["--print", "sysroot"]));
+        let linkers = Path::new(sysroot.trim()).join("lib/rustlib").join(host).join("bin/gcc-ld");
+        if linkers.join("ld.lld").is_file() {
+            println!("cargo::rustc-link-arg-bins=-fuse-ld=lld");
+            println!("cargo::rustc-link-arg-bins=-B{}", linkers.display());
+        }
     }
 }
 

@@ -105,14 +105,25 @@ struct slot { const char *name; void **function; };
 #define SLOT(name) {#name, &qlnet_slot_##name},
 static const struct slot driver_slots[] = {DRIVER(SLOT) {0}};
 static const struct slot blas_slots[] = {BLAS(SLOT) {0}};
-static const struct slot random_slots[] = {SLOT(curandCreateGenerator) RANDOM(SLOT) DRAWING(SLOT) {0}};
+static const struct slot random_slots[] = {RANDOM(SLOT) {0}};
+static const struct slot drawing_slots[] = {DRAWING(SLOT) {0}};
 
-// Each slot gets the function of its name, or else the other.
+// Each slot gets the library's function of its name, or else the other.
 static void fill(const struct slot *slot, void *library, int (*otherwise)(void)) {
     for (; slot->name; slot++) {
-        void *function = dlsym(library, slot->name);
+        void *function = library ? dlsym(library, slot->name) : NULL;
         *slot->function = function ? function : (void *)otherwise;
     }
+}
+
+// A generator that cannot be made, of a cuRAND that does not fit the driver for example, is no reason to do without the
+// device: it is as if there were no cuRAND.
+static int (*create_generator)(void **, int);
+static int try_to_create_generator(void **generator, int kind) {
+    if (create_generator(generator, kind) == 0) return 0;
+    fill(random_slots, NULL, done);
+    fill(drawing_slots, NULL, random_is_missing);
+    return name_no_generator(generator, kind);
 }
 
 static char failure[1024];
@@ -210,9 +221,12 @@ static void open_all(void) {
     fill(blas_slots, blas, blas_lacks_it);
     found.blas = file_of(dlsym(blas, "cublasCreate_v2"));
     void *random = open_library("libcurand.so.10", toolkit_folders);
-    if (random) {
+    create_generator = random ? (int (*)(void **, int))dlsym(random, "curandCreateGenerator") : NULL;
+    if (create_generator) {
         fill(random_slots, random, random_is_missing);
-        found.random = file_of(dlsym(random, "curandCreateGenerator"));
+        fill(drawing_slots, random, random_is_missing);
+        qlnet_slot_curandCreateGenerator = (void *)try_to_create_generator;
+        found.random = file_of((void *)create_generator);
     }
     found.reason = "";
     found.step = 0;
