@@ -223,11 +223,11 @@ class Comparison:
         """Functions that time a while of each engine, and how far its logits are off or why it failed, by name."""
         args, (_, dtype, _) = self.args, TYPES[type_name]
         nchw, nhwc = torch.contiguous_format, torch.channels_last
-        makes = {
-            "PyTorch, eager": lambda: Torch(args, dtype, nchw),
-            "PyTorch, channels_last": lambda: Torch(args, dtype, nhwc),
+        makes = {  # The one to beat first: there may be no time for all.
             "PyTorch, compiled": lambda: self.compiled(lambda: Torch(args, dtype, nhwc, "max-autotune"), x),
             "PyTorch, compiled, reduce-overhead": lambda: self.compiled(lambda: Torch(args, dtype, nhwc, "reduce-overhead"), x),
+            "PyTorch, channels_last": lambda: Torch(args, dtype, nhwc),
+            "PyTorch, eager": lambda: Torch(args, dtype, nchw),
             "ONNX Runtime": lambda: onnx_runtime(args, type_name, batch, self.folder),
         }
         if batch > 1:  # Graphs of CUDA are in max-autotune too; what else that does is lost on little work.
@@ -296,22 +296,22 @@ class Comparison:
                 continue
             self.cell(*cell, self.left() / (len(cells) - i))
             timed = [f"{row['engine']} {row['ms']:.3f} ms" for row in self.rows if "ms" in row and (row["type"], row["batch"]) == cell]
-            print(f"{cell[0]}, batch {batch}: {'; '.join(timed)} ({self.left():.0f} s left)", file=sys.stderr, flush=True)
+            print(f"{cell[0]}, batch {cell[1]}: {'; '.join(timed)} ({self.left():.0f} s left)", file=sys.stderr, flush=True)
             torch._dynamo.reset()
             if self.args.cuda:
                 torch.cuda.empty_cache()
 
 
 def targets(rows):
-    """Whether qlnet is ahead of compiled PyTorch everywhere, as fast as it is meant to be, and right."""
+    """Whether qlnet is ahead of PyTorch everywhere and as fast as it is meant to be; None is not measured."""
     found, checks = {}, []
     for row in rows:
         found.setdefault((row["type"], row["batch"]), {})[row["engine"]] = row
     for (type_name, batch), engines in found.items():
         ours, where = engines["qlnet"].get("ms"), f"{type_name}, batch {batch}"
-        theirs = [row["ms"] for name, row in engines.items() if "compiled" in name and "without" not in name and "ms" in row]
-        ahead = None if not ours or not theirs else ours < min(theirs)
-        checks.append({"target": f"{where}: ahead of PyTorch compiled", "met": ahead})
+        theirs = {name: row["ms"] for name, row in engines.items() if "PyTorch" in name and "without" not in name and "ms" in row}
+        known = ours and any("compiled" in name for name in theirs)
+        checks.append({"target": f"{where}: ahead of PyTorch, compiled and not", "met": ours < min(theirs.values()) if known else None})
         if wanted := THROUGHPUT.get((type_name, batch)):
             rate = engines["qlnet"].get("images_per_second")
             checks.append({"target": f"{where}: {wanted:,} images/s", "met": rate and rate >= wanted})

@@ -90,7 +90,8 @@ END
 plain() {
     for kernels in 1 0; do
         echo "QLNET_GPU_KERNELS=$kernels"
-        QLNET_GPU_KERNELS=$kernels "$program" bench --model qlnet-digits --device "$device" --batch-size 1,32 --duration 1 || return
+        QLNET_GPU_KERNELS=$kernels "$program" bench --weights "$weights" --device "$device" \
+            --batch-size 1,32 --warmup 1 --repetitions 3 --duration 1 || return
     done
 }
 export -f agreement plain
