@@ -5,7 +5,8 @@
 #     scripts/release.sh aarch64-unknown-linux-gnu    for another target that Rust and a linker are installed for
 #
 # Writes dist/qlnet-VERSION-TARGET.tar.gz (.zip for Windows) and its SHA-256. FEATURES=metal builds with candle's
-# features; RUNNER starts a program of the target on this machine, such as `qemu-aarch64-static` or `wine`.
+# features, and scripts/build-cuda.sh --archive does so for CUDA. RUNNER starts a program of the target on this machine,
+# such as `qemu-aarch64-static` or `wine`.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -13,6 +14,7 @@ host=$(rustc --version --verbose | sed -n 's/^host: //p')
 target=${1:-$host}
 version=$(sed -n 's/^version = "\(.*\)"$/\1/p' Cargo.toml | head -1)
 name=qlnet-$version-$target
+case ${FEATURES:-} in *cuda*) name+=-cuda ;; esac
 suffix=
 case $target in *windows*) suffix=.exe ;; esac
 

@@ -2,6 +2,11 @@
 
 use std::process::ExitCode;
 
+// Our program runs no quantised models: `src/network/gpu/quantised.c` says why it has no kernels for them.
+#[cfg(opens_cuda)]
+#[link(name = "qlnet_quantised", kind = "static", modifiers = "+whole-archive")]
+unsafe extern "C" {}
+
 fn main() -> ExitCode {
     qlnet::cli::main()
 }

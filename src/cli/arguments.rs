@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::Result;
+use candle_core::Device;
 use clap::builder::{PossibleValue, PossibleValuesParser, StringValueParser, TypedValueParser};
 use clap::{Arg, Args, Command, ValueEnum};
 
@@ -41,13 +42,17 @@ pub struct ModelArgs {
     /// auto, cpu, cuda, cuda:N or metal
     #[arg(long, default_value = "auto", value_name = "DEVICE", value_parser = DeviceName, hide_possible_values = true)]
     pub device: DeviceChoice,
-    /// Element type: f32, f64, f16, bf16 or int8
+    /// Element type: f32, f64, tf32, f16, bf16 or int8
     ///
     /// On a CPU f32 is faster than f16 and f64; bf16 and int8 round only what enters the products of 1x1 convolutions.
     /// int8 is the fastest (CPU only); its first run for a checkpoint takes some seconds more. bf16 is faster than f32
-    /// where the CPU has it (`qlnet devices` says what computes).
+    /// where the CPU has it (`qlnet devices` says what computes). On a GPU f16 and bf16 are much faster than f32; tf32
+    /// (CUDA only) is float32 whose products round what enters them to ten bits.
     #[arg(long, default_value = "f32", value_name = "TYPE", value_parser = precision(), hide_possible_values = true)]
     pub dtype: Precision,
+    /// The same as --dtype tf32: faster float32 on CUDA, less exact
+    #[arg(long, conflicts_with = "dtype", hide_short_help = true)]
+    tf32: bool,
     /// Threads to compute with; by default all processors
     ///
     /// As many as the process may use, or RAYON_NUM_THREADS.
@@ -108,12 +113,30 @@ impl ModelArgs {
         file.metadata().map(drop).map_err(|error| crate::Error::io("read", file)(error).into())
     }
 
+    /// What the network computes in.
+    pub fn precision(&self) -> Precision {
+        if self.tf32 { Precision::Tf32 } else { self.dtype }
+    }
+
+    /// Opens the device, and says if the machine has a GPU that cannot be used.
+    ///
+    /// # Errors
+    /// If the device that was asked for cannot be used.
+    pub fn open_device(&self) -> Result<Device> {
+        let choice = match self.device {
+            // No GPU computes in it.
+            DeviceChoice::Auto if self.precision() == Precision::Int8 => DeviceChoice::Cpu,
+            choice => choice,
+        };
+        Ok(choice.open_or_tell(&mut |error| say("note", &format!("the CPU computes: {error}")))?)
+    }
+
     /// Loads the weights and puts the network on its device. With it comes the SHA-256 of the checkpoint.
     ///
     /// # Errors
     /// If the weights cannot be loaded, or the device cannot be used.
     pub fn load(&self, preprocess: Preprocess) -> Result<(Classifier, String)> {
-        let (device, labels, precision) = (self.device.open()?, self.registered().labels(), self.dtype);
+        let (device, labels, precision) = (self.open_device()?, self.registered().labels(), self.precision());
         let preparation = (precision == Precision::Int8).then_some(INT8);
         let usual = labels.len();
         let start = Instant::now();

@@ -50,7 +50,7 @@ pub struct Bench {
     ///
     /// A folder, an archive, Parquet files or WebDataset shards, as eval takes them. --threads is the number of threads
     /// that do it.
-    #[arg(long, value_name = "PATH", conflicts_with_all = ["batch_size", "input_size", "layers", "weights", "dtype", "device"])]
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["batch_size", "input_size", "layers", "weights", "dtype", "tf32", "device"])]
     pub data: Option<PathBuf>,
     /// Print JSON
     ///

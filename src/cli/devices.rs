@@ -9,9 +9,12 @@ use serde::Serialize;
 
 use super::machine;
 use super::print::{one_line, print, strong, to_json};
+use crate::network::gpu::cards::{Card, card};
+#[cfg(feature = "cuda")]
+use crate::network::gpu::libraries;
 use crate::network::{DeviceChoice, Precision, device};
 use crate::simd;
-use crate::text::bytes;
+use crate::text::{bytes, printable};
 
 /// Show what can compute: CPU, instruction sets, GPUs
 ///
@@ -23,7 +26,9 @@ pub struct Devices {
     /// Print one JSON object
     ///
     /// {"version", "features", "cpu": {"name", "cores", "threads", "memory_bytes", "instruction_sets", "chosen",
-    /// "used": {"f32", "bf16", "int8"}}, "devices": [{"device", "usable", "reason"}], "auto"}
+    /// "used": {"f32", "bf16", "int8"}}, "devices": [{"device", "usable", "reason", "card": {"name",
+    /// "compute_capability", "memory_bytes", "free_bytes"}}], "cuda": {"driver", "built_with", "libraries": {"cublas",
+    /// "curand", "driver"}}, "auto"}: "reason" where a device is not usable, "cuda" where its libraries are open
     #[arg(long)]
     json: bool,
 }
@@ -41,6 +46,10 @@ struct Report {
     features: Vec<&'static str>,
     cpu: Cpu,
     devices: Vec<Found>,
+    /// What CUDA runs on, where it does.
+    #[cfg(feature = "cuda")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cuda: Option<libraries::Found>,
     /// The device that is taken unless another is named.
     auto: String,
 }
@@ -75,12 +84,17 @@ struct Found {
     usable: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    card: Option<Card>,
 }
 
 impl Found {
     fn new(name: String, choice: DeviceChoice) -> Self {
-        let reason = choice.open().err().map(|error| one_line(&error.into()));
-        Self { device: name, usable: reason.is_none(), reason }
+        let (reason, card) = match choice.open() {
+            Ok(device) => (None, card(&device)),
+            Err(error) => (Some(one_line(&error.into())), None),
+        };
+        Self { device: name, usable: reason.is_none(), reason, card }
     }
 }
 
@@ -102,6 +116,8 @@ pub fn run(args: &Devices) -> Result<ExitCode> {
         features: machine::features(),
         cpu,
         devices: devices(),
+        #[cfg(feature = "cuda")]
+        cuda: libraries::open().ok(),
         auto: device::name(&DeviceChoice::Auto.open()?),
     };
     print(&if args.json { to_json(&report)? } else { table(&report) })?;
@@ -127,7 +143,7 @@ fn devices() -> Vec<Found> {
 
 /// The report for people.
 fn table(report: &Report) -> String {
-    let Report { version, features, cpu, devices, auto } = report;
+    let Report { version, features, cpu, devices, auto, .. } = report;
     let features = if features.is_empty() { "none".into() } else { features.join(", ") };
     let name = cpu.name.as_deref().unwrap_or("unknown CPU");
     let memory = cpu.memory_bytes.map_or(String::new(), |memory| format!(", {} of memory", bytes(memory)));
@@ -142,11 +158,26 @@ fn table(report: &Report) -> String {
         lines.extend(used.as_ref().map(|used| row("", &format!("{precision:8}  {used}"))));
     }
     lines.push(row("", "f16, f64  candle's operations, much slower"));
-    for Found { device, reason, .. } in devices.iter().skip(1) {
-        lines.push(row(device, reason.as_deref().unwrap_or("ready")));
+    for Found { device, reason, card, .. } in devices.iter().skip(1) {
+        let card = || card.as_ref().map_or(String::new(), |card| format!(": {}", about(card)));
+        lines.push(row(device, &reason.clone().unwrap_or_else(|| format!("ready{}", card()))));
+    }
+    #[cfg(feature = "cuda")]
+    if let Some(libraries::Found { driver, built_with, libraries }) = &report.cuda {
+        lines.push(row("cuda", &format!("{driver} is the driver's, {built_with} that of this build")));
+        lines.extend(libraries.iter().map(|(name, file)| row("", &format!("{name:8}  {}", printable(file)))));
     }
     lines.push(row("auto", auto));
     lines.join("\n")
+}
+
+/// A card in a line.
+fn about(card: &Card) -> String {
+    let Card { name, compute_capability, memory_bytes, free_bytes } = card;
+    let capability =
+        compute_capability.as_ref().map_or(String::new(), |number| format!(", compute capability {number}"));
+    let [memory, free] = [memory_bytes, free_bytes].map(|memory| bytes(*memory as u64));
+    format!("{}{capability}, {memory} of memory, {free} free", printable(name))
 }
 
 fn row(name: &str, text: &str) -> String {

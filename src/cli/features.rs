@@ -15,7 +15,6 @@ use super::output::{ensure_distinct, ensure_images_stay};
 use super::print::{say, say_warning};
 use crate::error::Error;
 use crate::features::{About, Format, Writer};
-use crate::input::preprocess::to_tensor;
 use crate::network::Precision;
 use crate::network::classifier::Classifier;
 use crate::output::Output;
@@ -68,7 +67,7 @@ Examples:
 /// Writes the features of the pictures that the arguments name.
 pub fn run(args: &Features) -> Result<ExitCode> {
     ensure!(
-        args.model.dtype != Precision::Int8,
+        args.model.precision() != Precision::Int8,
         "for int8 the weights are moved along the symmetry, which turns the channels of layers: features would be others; \
          use --dtype bf16"
     );
@@ -131,7 +130,7 @@ fn features<'a>(
     batch: &Batch<'a>,
     progress: &mut Progress,
 ) -> Result<(Vec<&'a Path>, Option<Tensor>)> {
-    let images = to_tensor(&batch.crops)?;
+    let images = classifier.batch(&batch.crops)?;
     let rows = match args.unpooled {
         true => classifier.activations(&images, &args.layer),
         false => classifier.pooled(&images, &args.layer),

@@ -35,6 +35,8 @@ fn advice(error: &Error) -> Option<String> {
                 "; build a program that has it with `cargo install --locked --path . --features {feature}`"
             ));
         }
+        Error::OutOfMemory { batch: Some(batch), .. } => return Some(format!("; try --batch-size {batch}")),
+        Error::OutOfMemory { .. } => "use smaller images, --dtype f16, or --device cpu",
         Error::ExplicitSkips => "write them with --folded",
         Error::UnsupportedDtype { .. } => "use --dtype f32, or --device cpu",
         Error::Overflow { dtype: "f32" | "f64" } => "the weights may be damaged",

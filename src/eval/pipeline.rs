@@ -14,7 +14,7 @@ use crate::error::{At, Error, Reason, Result};
 use crate::eval::dataset::{Dataset, Listing};
 use crate::input::ahead::Ahead;
 use crate::input::decode::Options;
-use crate::input::preprocess::{Crop, Preprocess, to_tensor};
+use crate::input::preprocess::{Crop, Preprocess};
 use crate::network::Precision;
 use crate::network::classifier::Classifier;
 use crate::text::printable;
@@ -140,7 +140,7 @@ fn score(
     if images.is_empty() {
         return Ok(Vec::new());
     }
-    let logits = classifier.logits(&to_tensor(crops)?)?.to_vec2::<f32>()?;
+    let logits = classifier.logits(&classifier.batch(crops)?)?.to_vec2::<f32>()?;
     let scores = images.iter().zip(logits).map(|(image, logits)| match classifier.check_finite(&logits) {
         Ok(()) => {
             let classes = logits.len();

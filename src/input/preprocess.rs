@@ -174,6 +174,16 @@ pub fn to_tensor(images: &[RgbImage]) -> Result<Tensor> {
     Ok(Tensor::from_vec(values, (images.len(), 3, height as usize, width as usize), &Device::Cpu)?)
 }
 
+/// Makes a batch of images without a change: bytes on the CPU, NHWC, `[images, height, width, 3]`.
+///
+/// # Errors
+/// As [`to_tensor`].
+pub(crate) fn to_bytes(images: &[RgbImage]) -> Result<Tensor> {
+    let (width, height) = common_size(images).map_err(Error::Compute)?;
+    let bytes = images.iter().map(|image| image.as_raw().as_slice()).collect::<Vec<_>>().concat();
+    Ok(Tensor::from_vec(bytes, (images.len(), height as usize, width as usize, 3), &Device::Cpu)?)
+}
+
 /// The width and height of all images.
 fn common_size(images: &[RgbImage]) -> Result<(u32, u32), Reason> {
     ensure!(!images.is_empty(), "no image to make a tensor of");

@@ -3,6 +3,8 @@
 use std::time::{Duration, Instant};
 
 use candle_core::Tensor;
+use image::{Rgb, RgbImage};
+use rand::RngExt;
 use serde::Serialize;
 
 use crate::error::Result;
@@ -33,13 +35,13 @@ pub struct Timing {
     pub repetitions: usize,
 }
 
-/// Times passes over seeded noise of the classifier's crop size. A pass includes moving the images
-/// to the device and the logits back, which is what makes it wait for the device.
+/// Times passes over seeded noise of the classifier's crop size. A pass includes moving the images, as bytes, to a GPU and
+/// the logits back, which is what makes it wait for the device.
 ///
 /// # Errors
 /// If the network cannot run.
 pub fn time(classifier: &Classifier, batch_size: usize, effort: &Effort) -> Result<Timing> {
-    let images = noise(batch_size, classifier.preprocess().crop as usize)?;
+    let images = noise(classifier, batch_size)?;
     let mut times = Vec::new();
     repeat(effort, |counted| {
         let pass = Instant::now();
@@ -74,8 +76,7 @@ pub struct StepTiming {
 /// # Errors
 /// If the network cannot run.
 pub fn time_steps(classifier: &Classifier, batch_size: usize, effort: &Effort) -> Result<Vec<StepTiming>> {
-    let images = noise(batch_size, classifier.preprocess().crop as usize)?;
-    let images = images.to_device(classifier.device())?.to_dtype(classifier.precision().dtype(classifier.device()))?;
+    let images = classifier.upload(&noise(classifier, batch_size)?)?;
     let mut steps: Vec<(String, Vec<f64>)> = Vec::new();
     repeat(effort, |counted| {
         let mut laps = Vec::new();
@@ -121,7 +122,10 @@ fn median(times: &mut [f64]) -> f64 {
     (times[(times.len() - 1) / 2] + times[times.len() / 2]) / 2.0
 }
 
-/// `[n, 3, side, side]`, normally distributed as normalised images are; the same on every run.
-fn noise(n: usize, side: usize) -> Result<Tensor> {
-    Ok(random::normal((n, 3, side, side), &mut random::stream(1, random::IMAGES))?)
+/// Seeded noise of the classifier's crop size, as it takes a batch of pictures: the same on every run.
+fn noise(classifier: &Classifier, images: usize) -> Result<Tensor> {
+    let side = classifier.preprocess().crop;
+    let mut bytes = random::stream(1, random::IMAGES);
+    let image = |_| RgbImage::from_fn(side, side, |_, _| Rgb(bytes.random()));
+    classifier.batch(&(0..images).map(image).collect::<Vec<_>>())
 }

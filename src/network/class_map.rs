@@ -16,9 +16,8 @@ use image::RgbImage;
 use serde::Serialize;
 
 use super::classifier::{Classifier, Prediction};
-use super::model::QLNet;
+use super::model::{QLNet, sides};
 use crate::error::Result;
-use crate::input::preprocess;
 
 /// A class that an image may belong to, and what each place of the image says of it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -84,7 +83,7 @@ impl Classifier {
     /// # Errors
     /// As [`Self::classify_crops`].
     pub fn explain_crops(&self, crops: &[RgbImage], top_k: usize) -> Result<Vec<Result<Vec<Explanation>>>> {
-        self.explain_tensor(&preprocess::to_tensor(crops)?, top_k)
+        self.explain_tensor(&self.batch(crops)?, top_k)
     }
 
     /// [`Self::explain_crops`] for normalised images `[n, 3, h, w]`, as [`to_tensor`](preprocess::to_tensor) makes
@@ -93,7 +92,7 @@ impl Classifier {
     /// # Errors
     /// As [`Self::classify_tensor`].
     pub fn explain_tensor(&self, images: &Tensor, top_k: usize) -> Result<Vec<Result<Vec<Explanation>>>> {
-        let columns = images.dims4()?.3.div_ceil(self.net().config().stride());
+        let columns = sides(images)?.1.div_ceil(self.net().config().stride());
         let places = self.on_device(images, QLNet::place_logits)?;
         let explained = places.to_vec3::<f32>()?.into_iter().map(|places| self.explained(&places, columns, top_k));
         Ok(explained.collect())

@@ -4,14 +4,14 @@ use std::fmt;
 use std::fs::File;
 use std::path::Path;
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{Device, Tensor};
 use image::RgbImage;
 use serde::Serialize;
 
 use crate::error::{At, Error, Result};
 use crate::input::decode::Options;
 use crate::input::files::read_bounded;
-use crate::input::preprocess::{self, Preprocess};
+use crate::input::preprocess::Preprocess;
 use crate::network::device;
 use crate::network::load::{Preparation, build, load};
 use crate::network::model::QLNet;
@@ -170,7 +170,7 @@ impl Classifier {
     /// If there is no crop, or they differ in size, or the device fails. The result of one image is
     /// [`Error::Overflow`] if the network overflows on it.
     pub fn classify_crops(&self, crops: &[RgbImage], top_k: usize) -> Result<Vec<Result<Vec<Prediction>>>> {
-        self.classify_tensor(&preprocess::to_tensor(crops)?, top_k)
+        self.classify_tensor(&self.batch(crops)?, top_k)
     }
 
     /// [`Self::classify_crops`] for normalised images `[n, 3, h, w]`, as [`to_tensor`](preprocess::to_tensor) makes
@@ -218,7 +218,7 @@ impl Classifier {
     }
 
     fn features_of_crop(&self, crop: RgbImage) -> Result<Vec<f32>> {
-        let features = self.features(&preprocess::to_tensor(&[crop])?)?.flatten_all()?.to_vec1::<f32>()?;
+        let features = self.features(&self.batch(&[crop])?)?.flatten_all()?.to_vec1::<f32>()?;
         self.check_finite(&features)?;
         Ok(features)
     }
@@ -271,15 +271,6 @@ impl Classifier {
         Ok(self.preprocess.crop_of(bytes, Path::new(""), Options::default())?.pixels)
     }
 
-    pub(super) fn on_device(
-        &self,
-        images: &Tensor,
-        run: impl Fn(&QLNet, &Tensor) -> candle_core::Result<Tensor>,
-    ) -> Result<Tensor> {
-        let images = images.to_device(&self.device)?.to_dtype(self.precision.dtype(&self.device))?;
-        Ok(run(&self.net, &images)?.to_dtype(DType::F32)?.to_device(&Device::Cpu)?)
-    }
-
     pub(super) fn top(&self, logits: &[f32], k: usize) -> Result<Vec<Prediction>> {
         self.check_finite(logits)?;
         let normaliser = log_sum_exp(logits);
@@ -306,6 +297,7 @@ pub fn log_sum_exp(logits: &[f32]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::input::preprocess;
     use crate::random::{normal, tests::test_stream};
 
     const THREE: &[u8] = include_bytes!("../../samples/digits/3-45.png");

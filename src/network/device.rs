@@ -2,9 +2,10 @@
 
 use std::str::FromStr;
 
-use candle_core::{Device, utils};
+use candle_core::{Device, Tensor, utils};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Reason, Result};
+use crate::network::{gpu, ops};
 
 /// A device that may be asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,33 +39,62 @@ impl FromStr for DeviceChoice {
 }
 
 impl DeviceChoice {
-    /// Opens the device.
+    /// Opens the device, and has a GPU compute something whose result is known.
     ///
     /// # Errors
     /// [`Error::UnsupportedDevice`] if this build does not support it, and [`Error::Device`] if the machine does
-    /// not have it.
+    /// not have it, or it does not compute.
     pub fn open(self) -> Result<Device> {
-        let failed = |device: String| move |error: candle_core::Error| Error::Device { device, reason: error.into() };
+        self.open_or_tell(&mut |_| {})
+    }
+
+    /// [`Self::open`] that tells why a GPU of this machine is passed over for the CPU, if [`Self::Auto`] does so.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub(crate) fn open_or_tell(self, tell: &mut dyn FnMut(&Error)) -> Result<Device> {
         match self {
             Self::Cpu => Ok(Device::Cpu),
             Self::Cuda(number) => {
                 if !utils::cuda_is_available() {
                     return Err(Error::UnsupportedDevice { device: "CUDA", feature: "cuda" });
                 }
-                Device::new_cuda(number).map_err(failed(format!("cuda:{number}")))
+                opened(&format!("cuda:{number}"), gpu::open_cuda(number))
             }
             Self::Metal => {
                 if !utils::metal_is_available() {
                     return Err(Error::UnsupportedDevice { device: "Metal", feature: "metal" });
                 }
-                Device::new_metal(0).map_err(failed("metal".into()))
+                opened("metal", gpu::open_metal())
             }
             Self::Auto => {
-                let cuda = utils::cuda_is_available().then(|| Device::new_cuda(0).ok()).flatten();
-                let metal = || utils::metal_is_available().then(|| Device::new_metal(0).ok()).flatten();
-                Ok(cuda.or_else(metal).unwrap_or(Device::Cpu))
+                let choices = [(Self::Cuda(0), gpu::has_cuda()), (Self::Metal, gpu::has_metal())];
+                for (choice, _) in choices.into_iter().filter(|(_, there)| *there) {
+                    match choice.open() {
+                        Ok(device) => return Ok(device),
+                        Err(error) => tell(&error),
+                    }
+                }
+                Ok(Device::Cpu)
             }
         }
+    }
+}
+
+/// A device of that name, if it computes.
+fn opened(name: &str, device: Result<Device, Reason>) -> Result<Device> {
+    let device = device.and_then(|device| probe(&device).map(|()| device).map_err(Reason::from));
+    device.map_err(|reason| Error::Device { device: name.into(), reason })
+}
+
+/// A small product and a sum, by what computes the network's. A driver may be there and still not take kernels that are newer
+/// than itself, for example.
+fn probe(device: &Device) -> candle_core::Result<()> {
+    let x = Tensor::new(&[[1f32, 2.0], [3.0, 4.0]], device)?;
+    let y = ops::residual(&x.matmul(&x)?, &Tensor::new(&[1f32, 2.0], device)?, &x, false)?.to_vec2::<f32>()?;
+    match y == [[9.0, 14.0], [19.0, 28.0]] {
+        true => Ok(()),
+        false => candle_core::bail!("it computes wrongly: {y:?}"),
     }
 }
 
@@ -99,5 +129,10 @@ mod tests {
             assert_eq!(error.to_string(), "this build has no CUDA support");
         }
         assert!(DeviceChoice::Cpu.open().unwrap().is_cpu());
+    }
+
+    #[test]
+    fn a_device_that_computes_passes() {
+        probe(&Device::Cpu).unwrap();
     }
 }

@@ -6,6 +6,7 @@
 //!
 //! ```text
 //! classifier    the network with its preprocessing and the names of its outputs: what most callers use
+//! transfer      images to the device, and numbers back
 //! class_map     where the network looked: the logit of a class, place by place
 //! load          a checkpoint -> the network
 //! packed_file   keeps the network as it is packed, which makes the second time fast
@@ -15,6 +16,7 @@
 //! batching      how many images run together
 //! ops           its operations, built from candle's, which every device runs
 //! cpu           fast versions of the operations for the CPU
+//! gpu           and for CUDA and Metal
 //! device        where it runs
 //! precision     what it computes in
 //! bench         how long it takes
@@ -34,6 +36,7 @@ pub(crate) mod ops;
 mod packed_file;
 pub(crate) mod packed_kind;
 pub(crate) mod precision;
+mod transfer;
 
 pub use class_map::Explanation;
 pub use classifier::{Classifier, Prediction};

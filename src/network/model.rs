@@ -3,12 +3,13 @@
 
 use std::io::{self, Write};
 
-use candle_core::{Device, Result, Tensor};
+use candle_core::{DType, Device, Result, Tensor};
 use candle_nn::VarBuilder;
 
-use crate::network::batching::images_at_once;
+use crate::network::batching::Batching;
 use crate::network::cpu::operand::{Format, Products};
 use crate::network::cpu::packed::Sections;
+use crate::network::gpu;
 use crate::network::ops::{self, Depthwise};
 use crate::network::precision::Precision;
 use crate::weights::Weights;
@@ -21,6 +22,9 @@ pub struct QLNet {
     stem: Stem,
     layers: Vec<Vec<Block>>,
     head: Head,
+    batching: Batching,
+    /// Whether CUDA may round what enters products of float32 to TF32.
+    tf32: bool,
 }
 
 /// A weight and a bias.
@@ -46,19 +50,19 @@ impl Affine {
         (&self.weight, &self.bias)
     }
 
-    /// `[..., c]` to `[..., o]`, without the bias.
-    fn product(&self, x: &Tensor) -> Result<Tensor> {
-        let mut shape = x.dims().to_vec();
-        let last = shape.len() - 1;
-        let rows = x.reshape(((), shape[last]))?;
-        shape[last] = self.weight.dim(0)?;
-        rows.matmul(&self.weight.t()?)?.reshape(shape)
-    }
-
     /// `[..., c]` to `[..., o]`.
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        self.product(x)?.broadcast_add(&self.bias)
+        product(x, &self.weight)?.broadcast_add(&self.bias)
     }
+}
+
+/// `[..., c]` with a weight `[o, c]` to `[..., o]`.
+fn product(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
+    let mut shape = x.dims().to_vec();
+    let last = shape.len() - 1;
+    let rows = x.reshape(((), shape[last]))?;
+    shape[last] = weight.dim(0)?;
+    rows.matmul(&weight.t()?)?.reshape(shape)
 }
 
 /// The first convolution, ReLU and pool.
@@ -66,14 +70,18 @@ impl Affine {
 enum Stem {
     /// On every device.
     Plain(Affine),
+    /// As a product of windows, on a GPU with kernels.
+    Windows(ops::WindowStem),
     /// With its weight packed, on the CPU.
     Fused(ops::FusedStem),
 }
 
 impl Stem {
+    /// [Images](QLNet::forward) to `[n, ceil(h / 4), ceil(w / 4), o]`.
     fn forward(&self, images: &Tensor) -> Result<Tensor> {
         match self {
-            Self::Plain(stem) => ops::stem(images, &stem.weight, &stem.bias),
+            Self::Plain(stem) => ops::stem(&ops::planes(images, stem.weight.dtype())?, &stem.weight, &stem.bias),
+            Self::Windows(stem) => stem.forward(&ops::channels_last(images, stem.dtype())?),
             Self::Fused(stem) => stem.forward(images),
         }
     }
@@ -119,9 +127,10 @@ enum Block {
 struct PlainBlock {
     conv1: Affine,
     conv2: Depthwise,
+    /// With the bias of the skip, if that is a convolution.
     conv3: Affine,
-    /// A 1x1 convolution where the block changes the width, instead of the identity.
-    skip: Option<Affine>,
+    /// The weight of a 1x1 convolution where the block changes the width, instead of the identity.
+    skip: Option<Tensor>,
     hardball: bool,
     stride: usize,
 }
@@ -140,11 +149,15 @@ impl Block {
             return ops::FusedBlock::new(config, products, conv1, conv2, conv3, skip_conv.as_ref().map(Affine::pair))
                 .map(|block| Self::Fused(Box::new(block)));
         }
+        let bias = match &skip_conv {
+            Some(skip) => (&conv3.bias + &skip.bias)?,
+            None => conv3.bias,
+        };
         Ok(Self::Plain(PlainBlock {
             conv1,
             conv2: Depthwise::new(&conv2.weight, &conv2.bias, filters, stride)?,
-            conv3: Affine { weight: Depthwise::reorder_columns(&conv3.weight, filters)?, ..conv3 },
-            skip: skip_conv,
+            conv3: Affine { weight: Depthwise::reorder_columns(&conv3.weight, filters)?, bias },
+            skip: skip_conv.map(|skip| skip.weight),
             hardball: skip.ends_in_hardball(),
             stride,
         }))
@@ -156,27 +169,20 @@ impl Block {
             Self::Plain(block) => block,
             Self::Fused(block) => return block.forward(x),
         };
-        let hidden = ops::gate(&conv1.product(x)?, &conv1.bias)?;
-        let hidden = ops::depthwise(&hidden, conv2)?;
+        // What is not needed any more goes at once: on a GPU its memory is what limits a batch.
+        let halves = product(x, &conv1.weight)?;
+        let gated = ops::gate(&halves, &conv1.bias)?;
+        drop(halves);
+        let hidden = ops::depthwise(&gated, conv2)?;
+        drop(gated);
         inside(&hidden);
-        let y = conv3.forward(&hidden)?;
-        let y = match skip {
-            None => y + x,
-            Some(skip) => y + skip.forward(&subsample(x, *stride)?)?,
-        }?;
-        if *hardball { ops::hardball(&y) } else { Ok(y) }
+        let y = product(&hidden, &conv3.weight)?;
+        drop(hidden);
+        match skip {
+            None => ops::residual(&y, &conv3.bias, x, *hardball),
+            Some(skip) => ops::residual(&y, &conv3.bias, &product(&ops::subsample(x, *stride)?, skip)?, *hardball),
+        }
     }
-}
-
-/// Every `stride`-th row and column of `[n, h, w, c]`: what a strided 1x1 convolution reads.
-fn subsample(x: &Tensor, stride: usize) -> Result<Tensor> {
-    if stride == 1 {
-        return Ok(x.clone());
-    }
-    let (n, h, w, c) = x.dims4()?;
-    let (oh, ow) = (h.div_ceil(stride), w.div_ceil(stride));
-    let x = x.pad_with_zeros(1, 0, oh * stride - h)?.pad_with_zeros(2, 0, ow * stride - w)?;
-    x.reshape(&[n, oh, stride, ow, stride, c][..])?.narrow(2, 0, 1)?.narrow(4, 0, 1)?.reshape((n, oh, ow, c))
 }
 
 impl QLNet {
@@ -186,20 +192,22 @@ impl QLNet {
     /// # Errors
     /// If the `VarBuilder` lacks one of them or has it in another shape.
     pub fn new_plain(config: &Config, vb: VarBuilder) -> Result<Self> {
-        Self::build(config, None, vb)
+        Self::build(config, None, false, vb)
     }
 
-    fn build(config: &Config, fuse: Option<Products>, vb: VarBuilder) -> Result<Self> {
+    fn build(config: &Config, fuse: Option<Products>, tf32: bool, vb: VarBuilder) -> Result<Self> {
         let layers = config.layers.iter().enumerate().map(|(i, blocks)| {
             let vb = vb.pp(format!("layer{}", i + 1));
             blocks.iter().enumerate().map(|(j, block)| Block::new(block, fuse, vb.pp(j))).collect()
         });
         let stem = Affine::new(&[config.stem_channels, 3, 7, 7], vb.pp("stem"))?;
         let fc = Affine::new(&[config.num_classes, config.num_features()], vb.pp("fc"))?;
+        let batching = Batching::new(vb.device(), vb.dtype());
         Ok(Self {
             config: config.clone(),
             stem: match fuse {
                 Some(_) => Stem::Fused(ops::FusedStem::new(&stem.weight, &stem.bias)?),
+                None if gpu::runs(&[&stem.weight]) => Stem::Windows(ops::WindowStem::new(&stem.weight, &stem.bias)?),
                 None => Stem::Plain(stem),
             },
             layers: layers.collect::<Result<_>>()?,
@@ -207,6 +215,8 @@ impl QLNet {
                 Some(_) => Head::Fused(ops::FusedLinear::new(&fc.weight, &fc.bias)?),
                 None => Head::Plain(fc),
             },
+            batching,
+            tf32,
         })
     }
 
@@ -216,10 +226,13 @@ impl QLNet {
     /// # Errors
     /// If the device fails, or has no such element type.
     pub fn from_weights(weights: &Weights, precision: Precision, device: &Device) -> Result<Self> {
-        if precision == Precision::Int8 && !device.is_cpu() {
-            candle_core::bail!("int8 is computed on the CPU only");
+        match precision {
+            Precision::Int8 if !device.is_cpu() => candle_core::bail!("int8 is computed on the CPU only"),
+            Precision::Tf32 if !device.is_cuda() => candle_core::bail!("TF32 is computed on CUDA only"),
+            _ => {}
         }
-        Self::build(weights.config(), precision.fused(device), weights.var_builder(precision.dtype(device), device))
+        let vb = weights.var_builder(precision.dtype(device), device);
+        Self::build(weights.config(), precision.fused(device), precision == Precision::Tf32, vb)
     }
 
     /// [`Self::from_weights`] on the CPU with what [`Self::write_packed`] has written of a network of the same
@@ -235,7 +248,8 @@ impl QLNet {
             layers.push(blocks.iter().map(&mut block).collect::<Option<_>>()?);
         }
         let head = Head::Fused(ops::FusedLinear::restore(config.num_features(), config.num_classes, sections)?);
-        Some(Self { config: config.clone(), stem, layers, head })
+        let batching = Batching::new(&Device::Cpu, DType::F32);
+        Some(Self { config: config.clone(), stem, layers, head, batching, tf32: false })
     }
 
     /// Writes all weights as they are in memory, for [`Self::from_packed`].
@@ -245,7 +259,7 @@ impl QLNet {
     pub(super) fn write_packed(&self, out: &mut dyn Write) -> io::Result<()> {
         match &self.stem {
             Stem::Fused(stem) => stem.write(out)?,
-            Stem::Plain(_) => return Err(io::ErrorKind::Unsupported.into()),
+            Stem::Plain(_) | Stem::Windows(_) => return Err(io::ErrorKind::Unsupported.into()),
         }
         for block in self.layers.iter().flatten() {
             match block {
@@ -264,12 +278,13 @@ impl QLNet {
         &self.config
     }
 
-    /// Logits `[n, classes]` of normalised images `[n, 3, h, w]`, both of the type [`Precision::dtype`].
+    /// Logits `[n, classes]` of normalised images `[n, 3, h, w]`, both of the type [`Precision::dtype`]. On a GPU, and
+    /// wherever the network is plain, images may also be bytes `[n, h, w, 3]`, which are normalised there.
     ///
     /// # Errors
     /// If the images are not of this shape and element type, or the device fails.
     pub fn forward(&self, images: &Tensor) -> Result<Tensor> {
-        self.head.forward(&self.features(images)?)
+        self.logits_of(&self.features(images)?)
     }
 
     /// Features `[n, num_features]` of normalised images `[n, 3, h, w]`: each channel's mean over all pixels of
@@ -294,6 +309,7 @@ impl QLNet {
         then: impl Fn(Tensor) -> Result<Tensor>,
     ) -> Result<Tensor> {
         self.in_parts(images, |part| {
+            gpu::use_tf32(self.tf32);
             let mut x = self.stem.forward(part)?;
             for block in self.layers.iter().flatten().take(blocks) {
                 x = block.forward(&x, |_| {})?;
@@ -302,19 +318,35 @@ impl QLNet {
         })
     }
 
-    /// What `run` makes of the images, of no more at a time than run well together.
+    /// What `run` makes of the images, of no more at a time than run well together, and of fewer where a GPU's memory
+    /// does not do.
     pub(super) fn in_parts(&self, images: &Tensor, run: impl Fn(&Tensor) -> Result<Tensor>) -> Result<Tensor> {
-        let (n, _, height, width) = images.dims4()?;
-        let at_once = images_at_once(&self.config, images.device(), height, width);
-        if n <= at_once {
-            return run(images);
+        let n = images.dim(0)?;
+        let (height, width) = sides(images)?;
+        loop {
+            let at_once = self.batching.images_at_once(&self.config, images.device(), height, width).min(n.max(1));
+            let result = match n <= at_once {
+                true => run(images),
+                false => {
+                    let parts = (0..n).step_by(at_once);
+                    let parts = parts.map(|start| run(&images.narrow(0, start, at_once.min(n - start))?));
+                    parts.collect::<Result<Vec<_>>>().and_then(|parts| Tensor::cat(&parts, 0))
+                }
+            };
+            match result {
+                Err(error) if gpu::is_out_of_memory(&error) => {
+                    if !self.batching.halve(&self.config, at_once, height, width) {
+                        return Err(error);
+                    }
+                }
+                result => return result,
+            }
         }
-        let parts = (0..n).step_by(at_once).map(|start| run(&images.narrow(0, start, at_once.min(n - start))?));
-        Tensor::cat(&parts.collect::<Result<Vec<_>>>()?, 0)
     }
 
     /// Logits of features `[n, num_features]`, or of what single places have instead.
     pub(super) fn logits_of(&self, features: &Tensor) -> Result<Tensor> {
+        gpu::use_tf32(self.tf32);
         self.head.forward(features)
     }
 
@@ -323,7 +355,7 @@ impl QLNet {
     /// # Errors
     /// As [`Self::forward`].
     pub fn forward_observed(&self, images: &Tensor, observe: &mut dyn FnMut(&str, &Tensor)) -> Result<Tensor> {
-        self.head.forward(&self.features_observed(images, &mut |step, x| {
+        self.logits_of(&self.features_observed(images, &mut |step, x| {
             if !step.ends_with("conv2") {
                 observe(step, x);
             }
@@ -332,6 +364,7 @@ impl QLNet {
 
     /// [`Self::features`], showing the output of every step, and of conv2 of plain blocks as `layer1.0.conv2`.
     pub(crate) fn features_observed(&self, images: &Tensor, observe: &mut dyn FnMut(&str, &Tensor)) -> Result<Tensor> {
+        gpu::use_tf32(self.tf32);
         let mut x = self.stem.forward(images)?;
         observe("stem", &x);
         for (i, blocks) in self.layers.iter().enumerate() {
@@ -342,6 +375,12 @@ impl QLNet {
         }
         x = ops::hardball(&x)?;
         observe("act", &x);
-        x.flatten(1, 2)?.mean(1)
+        ops::mean(&x)
     }
+}
+
+/// Height and width of [images](QLNet::forward).
+pub(super) fn sides(images: &Tensor) -> Result<(usize, usize)> {
+    let (_, first, second, third) = images.dims4()?;
+    Ok(if images.dtype() == DType::U8 { (first, second) } else { (second, third) })
 }

@@ -14,6 +14,8 @@ pub enum Precision {
     F64,
     /// Float32.
     F32,
+    /// Float32, with what enters products of matrices rounded to ten bits of fraction. On CUDA only, from Ampere on.
+    Tf32,
     /// Float16.
     F16,
     /// Bfloat16. On the CPU, what enters the products of 1x1 convolutions, and nothing else.
@@ -26,13 +28,14 @@ pub enum Precision {
 
 impl Precision {
     /// Every precision.
-    pub const ALL: [Self; 5] = [Self::F32, Self::F64, Self::F16, Self::Bf16, Self::Int8];
+    pub const ALL: [Self; 6] = [Self::F32, Self::F64, Self::Tf32, Self::F16, Self::Bf16, Self::Int8];
 
-    /// Its name: `f32`, `f64`, `f16`, `bf16` or `int8`.
+    /// Its name: `f32`, `f64`, `tf32`, `f16`, `bf16` or `int8`.
     pub fn name(self) -> &'static str {
         match self {
             Self::F64 => "f64",
             Self::F32 => "f32",
+            Self::Tf32 => "tf32",
             Self::F16 => "f16",
             Self::Bf16 => "bf16",
             Self::Int8 => "int8",
@@ -45,7 +48,7 @@ impl Precision {
             Self::F64 => DType::F64,
             Self::F16 => DType::F16,
             Self::Bf16 if !device.is_cpu() => DType::BF16,
-            Self::F32 | Self::Bf16 | Self::Int8 => DType::F32,
+            Self::F32 | Self::Tf32 | Self::Bf16 | Self::Int8 => DType::F32,
         }
     }
 
@@ -55,7 +58,7 @@ impl Precision {
             Self::F32 => Some(Products::Float32),
             Self::Bf16 => Some(Products::Bfloat16),
             Self::Int8 => Some(Products::Int8),
-            Self::F64 | Self::F16 => None,
+            Self::F64 | Self::Tf32 | Self::F16 => None,
         }
     }
 
@@ -84,6 +87,6 @@ impl FromStr for Precision {
         Self::ALL
             .into_iter()
             .find(|precision| precision.name() == text)
-            .ok_or_else(|| "expected f32, f64, f16, bf16 or int8".into())
+            .ok_or_else(|| "expected f32, f64, tf32, f16, bf16 or int8".into())
     }
 }

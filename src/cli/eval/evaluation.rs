@@ -56,7 +56,7 @@ impl Session<'_> {
 
     /// How images are computed.
     fn process(&self) -> Process {
-        let (threads, dtype) = (rayon::current_num_threads(), self.args.model.dtype);
+        let (threads, dtype) = (rayon::current_num_threads(), self.args.model.precision());
         let workers = self.args.workers.unwrap_or(threads);
         let instructions = dtype.instructions(self.classifier.device());
         Process { threads, workers, batch_size: self.args.batch_size, instructions }

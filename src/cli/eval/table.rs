@@ -76,7 +76,7 @@ fn facts(args: &Eval, run: &Run, preprocessing: &str, here: bool) -> String {
     row("preprocessing", &format!("{preprocessing}, JPEG by {jpeg_decoder}"));
     let threads = if here { format!(", {} threads", rayon::current_num_threads()) } else { String::new() };
     row("device", &format!("{device}{threads}"));
-    let instructions = if here { args.model.dtype.instructions(&Device::Cpu) } else { None };
+    let instructions = if here { args.model.precision().instructions(&Device::Cpu) } else { None };
     let instructions = instructions.filter(|_| device == "cpu").map_or(String::new(), |name| format!(", {name}"));
     row("dtype", &format!("{dtype}{instructions}"));
     text.truncate(text.trim_end().len());

@@ -53,7 +53,7 @@ pub fn run(args: &Symmetry) -> Result<ExitCode> {
     if args.audit {
         return audit::run(args, &families);
     }
-    let precision = args.model.dtype;
+    let precision = args.model.precision();
     ensure!(matches!(precision, Precision::F32 | Precision::F64), FEW_BITS);
     ensure!(args.path.is_none() || args.scale != Some(0.0), "with --scale 0 the path goes nowhere");
     let explicit = joining(args, &families).any(|family| !family.keeps_architecture());
@@ -61,7 +61,7 @@ pub fn run(args: &Symmetry) -> Result<ExitCode> {
     let model = args.model.registered();
     let pictures = pictures(args, model.preprocess())?;
     let images = images(args, model.preprocess(), &pictures)?;
-    let device = args.model.device.open()?;
+    let device = args.model.open_device()?;
     let (weights, weights_sha256) = if args.untrained {
         (Weights::random(&(model.config)(), args.seed)?, None)
     } else {

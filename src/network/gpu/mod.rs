@@ -1,4 +1,99 @@
-//! Kernels for GPUs.
+//! The fast path on CUDA and Metal: a kernel for each operation between the matrix products, which stay candle's.
+//!
+//! In come tensors of one device, out go tensors there, NHWC, in float32, float16 or bfloat16 with sums in float32.
+//! Knows candle and nothing of the network: [`crate::network::ops`] calls it where [`runs`] says so, and else the plain
+//! operations that it is tested against. `QLNET_GPU_KERNELS=0` in the environment turns it off.
+//!
+//! ```text
+//! operations     what each operation asks of its kernel: sizes, shapes, how many threads
+//! launch         a kernel with what it is given, as one of candle's custom operations
+//! cuda, metal    how a device runs it
+//! kernels/       the kernels, one source for both
+//! libraries      NVIDIA's, opened when a device is asked for
+//! cards          what a graphics card says about itself
+//! memory         how much of it activations may have
+//! ```
 
+pub(crate) mod cards;
+#[cfg(feature = "cuda")]
+mod cuda;
 #[cfg(test)]
 mod host_tests;
+#[cfg_attr(not(any(feature = "cuda", feature = "metal")), allow(dead_code, reason = "what devices read of a kernel"))]
+mod launch;
+#[cfg(feature = "cuda")]
+pub(crate) mod libraries;
+mod memory;
+#[cfg(feature = "metal")]
+mod metal;
+mod operations;
+
+pub use memory::{is_out_of_memory, memory_for_activations};
+pub use operations::{
+    Sum, WINDOW, depthwise, gate, hardball, has_depthwise, mean, pixels, pool, residual, subsample, windows,
+};
+
+use std::sync::LazyLock;
+
+use candle_core::{DType, Device, Tensor};
+
+use crate::error::Reason;
+
+/// Whether kernels run on what these tensors hold: they are on a GPU, in an element type that kernels have, and no
+/// derivative will be asked for, which kernels lack.
+pub fn runs(tensors: &[&Tensor]) -> bool {
+    tensors.iter().all(|tensor| runs_on(tensor.device(), tensor.dtype()) && !tensor.track_op())
+}
+
+/// Whether there are kernels for this device and element type.
+pub fn runs_on(device: &Device, dtype: DType) -> bool {
+    static ON: LazyLock<bool> =
+        LazyLock::new(|| std::env::var_os("QLNET_GPU_KERNELS").is_none_or(|value| value != "0"));
+    *ON && launch::module(dtype).is_some() && launch::is_built_in(device)
+}
+
+/// Whether this build and this machine have a GPU for CUDA, whatever may be wrong with it.
+pub fn has_cuda() -> bool {
+    #[cfg(feature = "cuda")]
+    return libraries::has_gpu();
+    #[cfg(not(feature = "cuda"))]
+    false
+}
+
+/// Whether this build and this machine have a GPU for Metal.
+pub fn has_metal() -> bool {
+    #[cfg(feature = "metal")]
+    return metal::has_gpu();
+    #[cfg(not(feature = "metal"))]
+    false
+}
+
+/// Opens a CUDA device.
+///
+/// # Errors
+/// If this build does not support it, the machine does not have it, or its driver fails.
+pub fn open_cuda(number: usize) -> Result<Device, Reason> {
+    #[cfg(feature = "cuda")]
+    libraries::open()?;
+    #[cfg(feature = "cuda")]
+    return Ok(cuda::open(number)?);
+    #[cfg(not(feature = "cuda"))]
+    Ok(Device::new_cuda(number)?)
+}
+
+/// Opens the Metal device.
+///
+/// # Errors
+/// As [`open_cuda`].
+pub fn open_metal() -> Result<Device, Reason> {
+    #[cfg(feature = "metal")]
+    return Ok(metal::open()?);
+    #[cfg(not(feature = "metal"))]
+    Ok(Device::new_metal(0)?)
+}
+
+/// Whether products of float32 matrices on CUDA may round what enters them to TF32, which has ten bits of fraction, from
+/// now on and in the whole process. candle has one switch for all.
+pub fn use_tf32(on: bool) {
+    candle_core::cuda::set_gemm_reduced_precision_f32(on);
+}

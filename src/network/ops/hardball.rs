@@ -3,12 +3,22 @@
 
 use candle_core::{D, DType, Result, Tensor};
 
+use crate::network::gpu;
+
 /// `x`, or `x * r / |x|` where a pixel's norm exceeds `r = sqrt(n)`; `n` is the last dimension of
 /// `[..., n]`. Half precision takes the norm in float32: the sum of squares leaves float16's range.
 ///
 /// # Errors
 /// If the device fails.
 pub fn hardball(x: &Tensor) -> Result<Tensor> {
+    if gpu::runs(&[x]) { gpu::hardball(x) } else { hardball_plain(x) }
+}
+
+/// [`hardball`] in candle's own operations.
+///
+/// # Errors
+/// As [`hardball`].
+pub fn hardball_plain(x: &Tensor) -> Result<Tensor> {
     let radius = (x.dim(D::Minus1)? as f64).sqrt();
     let wide = match x.dtype() {
         DType::F16 | DType::BF16 => x.to_dtype(DType::F32)?,

@@ -1,9 +1,9 @@
 //! The operations of the network, one a file, in candle's operations, which every device runs. Where
-//! the CPU has a faster way ([`crate::network::cpu`], and [`depthwise`]'s own kernel), tests compare it with
-//! the plain one.
+//! the CPU has a faster way ([`crate::network::cpu`], and [`depthwise`]'s own kernel), or GPUs have
+//! ([`crate::network::gpu`]), tests compare it with the plain one.
 //!
-//! In come tensors, out go tensors; errors are candle's. Of the program it may use `cpu`, and the configuration
-//! of a block from `weights`.
+//! In come tensors, out go tensors; errors are candle's. Of the program it may use `cpu` and `gpu`, the configuration
+//! of a block from `weights`, and how pixels are normalised from `input`.
 //!
 //! Activations are NHWC: a 1x1 convolution is then one matrix product, and everything else works
 //! on contiguous channels.
@@ -13,14 +13,22 @@ mod fused;
 mod gate;
 mod hardball;
 mod linear;
+mod mean;
+mod pixels;
+mod residual;
 mod stem;
+mod subsample;
 
 pub use depthwise::{Depthwise, depthwise, depthwise_plain};
 pub use fused::FusedBlock;
 pub use gate::gate;
 pub use hardball::hardball;
 pub use linear::FusedLinear;
-pub use stem::{FusedStem, stem, stem_plain};
+pub use mean::mean;
+pub use pixels::{channels_last, planes};
+pub use residual::residual;
+pub use stem::{FusedStem, WindowStem, stem, stem_plain};
+pub use subsample::subsample;
 
 use std::ops::{Deref, Range};
 

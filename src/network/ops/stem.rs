@@ -8,6 +8,7 @@ use candle_core::{CpuStorage, CustomOp1, DType, Layout, Result, Shape, Tensor, b
 use super::{is_tracked, on_cpu, slice, values};
 use crate::network::cpu::packed::Sections;
 use crate::network::cpu::stem::PackedStem;
+use crate::network::gpu;
 
 /// Images `[n, 3, h, w]`, a weight `[o, 3, 7, 7]` and a bias `[o]` make `[n, h', w', o]`, where
 /// `h'` is `h` halved twice, rounding up.
@@ -51,6 +52,44 @@ fn max_pool_by_views(y: &Tensor) -> Result<Tensor> {
         rows.narrow(4, kx / 2, ow)?.narrow(5, kx % 2, 1)?.reshape((n, c, oh, ow))
     };
     (1..9).try_fold(view(0)?, |largest, tap| largest.maximum(&view(tap)?))
+}
+
+/// The stem on a GPU that has kernels: as a product of windows with the weight.
+#[derive(Clone, Debug)]
+pub struct WindowStem {
+    /// `[WINDOW, o]`: rows, columns and channels of the filters, and zeros.
+    weight: Tensor,
+    bias: Tensor,
+}
+
+impl WindowStem {
+    /// From a weight `[o, 3, 7, 7]` and a bias `[o]`.
+    ///
+    /// # Errors
+    /// If they have other shapes, or the device fails.
+    pub fn new(weight: &Tensor, bias: &Tensor) -> Result<Self> {
+        let (outputs, 3, 7, 7) = weight.dims4()? else {
+            bail!("a stem of 7x7 filters of three channels is needed, found {:?}", weight.dims());
+        };
+        let weight = weight.permute((0, 2, 3, 1))?.reshape((outputs, 7 * 7 * 3))?;
+        let weight = weight.pad_with_zeros(1, 0, gpu::WINDOW - 7 * 7 * 3)?;
+        Ok(Self { weight: weight.t()?.contiguous()?, bias: bias.clone() })
+    }
+
+    /// [`stem`] of images `[n, h, w, 3]`.
+    ///
+    /// # Errors
+    /// As [`stem`].
+    pub fn forward(&self, images: &Tensor) -> Result<Tensor> {
+        let (n, h, w, _) = images.dims4()?;
+        let y = gpu::windows(images)?.matmul(&self.weight)?;
+        gpu::pool(&y.reshape((n, h.div_ceil(2), w.div_ceil(2), ()))?, &self.bias)
+    }
+
+    /// The element type that it computes in.
+    pub fn dtype(&self) -> DType {
+        self.weight.dtype()
+    }
 }
 
 /// The stem on the CPU in float32, with its weight packed.

@@ -1,0 +1,121 @@
+#!/usr/bin/env bash
+# Runs a program that was built with CUDA on a CUDA device that is this computer (tests/fake-cuda), and compares with --device cpu.
+#
+#     scripts/fake-cuda.sh target/release/qlnet                        on the network that is built in
+#     scripts/fake-cuda.sh target/release/qlnet --weights FILE         and on a network of full size
+#
+# Needs CUDA's headers (CUDA_HOME, which scripts/build-cuda.sh fetches) and g++, no GPU. Shows what a driver would: that
+# the program calls it rightly, what the kernels compute, how many are launched, what is said when something is
+# missing. Nothing here tells of speed, races, or the compiler's code for GPUs. QLNET_FAKE_CUDA names a folder to keep the
+# device in.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+program=$(realpath "$1")
+weights=
+[ "${2:-}" != --weights ] || weights=$(realpath "$3")
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+device=${QLNET_FAKE_CUDA:-$work/device}
+[ -e "$device/libcuda.so.1" ] || tests/fake-cuda/build.sh "$device"
+# Where the program would look for NVIDIA's own libraries.
+unset CUDA_HOME CUDA_PATH VIRTUAL_ENV CONDA_PREFIX
+failed=0
+fail() { echo "FAILED: $*"; failed=1; }
+
+# The program with the device and what the driver counts.
+on_device() { LD_LIBRARY_PATH=$device FAKE_CUDA_TRACE=$work/trace "$program" --quiet "$@"; }
+count() { awk -v name="$1" '$1 == name { print $2 }' "$work/trace"; }
+# The driver finds no fault with what it was asked.
+faultless() { [ "$(count errors)" = 0 ] || fail "$1: the driver found $(count errors) faults"; }
+
+# The largest difference of logits in two outputs of classify, relative to the largest logit of the first.
+difference() {
+    awk -F, '
+        FNR == 1 { for (i = 1; i <= NF; i++) at[$i] = i; file++; next }
+        file == 1 { logit[$1, $at["index"]] = $at["logit"]; n++; size = $at["logit"] ^ 2; if (size > largest) largest = size }
+        file == 2 { change = ($at["logit"] - logit[$1, $at["index"]]) ^ 2; n--; if (!(change <= most)) most = change }
+        END { print (n == 0 ? sprintf("%.1e", sqrt(most / largest)) : "rows") }' "$1" "$2"
+}
+
+# Launches of one pass: those of two passes less those of one.
+launches_of_a_pass() {
+    local once
+    on_device bench --device cuda --warmup 0 --duration 0 --repetitions 1 --batch-size 1 --json "$@" > /dev/null
+    once=$(count launches)
+    on_device bench --device cuda --warmup 0 --duration 0 --repetitions 2 --batch-size 1 --json "$@" > /dev/null
+    echo $(($(count launches) - once))
+}
+
+printf '%-14s %-5s %-8s %12s %9s %9s %7s %9s\n' network type kernels difference allowed launches gemms 'peak MB'
+compare() {
+    local name=$1 types=$2
+    shift 2
+    "$program" --quiet classify samples/digits -k 1000 --csv --device cpu "$@" > "$work/cpu.csv"
+    for type in $types; do
+        for kernels in 1 0; do
+            export QLNET_GPU_KERNELS=$kernels
+            local case="$name, $type, QLNET_GPU_KERNELS=$kernels" allowed launches found
+            case $type in f64) allowed=1e-6 ;; f32) allowed=1e-4 ;; f16) allowed=2e-3 ;; *) allowed=2e-2 ;; esac
+            on_device classify samples/digits -k 1000 --csv --device cuda --dtype "$type" "$@" > "$work/cuda.csv" || fail "$case: classify"
+            faultless "$case"
+            local gemms peak
+            gemms=$(count gemms) peak=$(($(count peak_bytes) / 1000000))
+            found=$(difference "$work/cpu.csv" "$work/cuda.csv")
+            launches=$(launches_of_a_pass --dtype "$type" "$@")
+            printf '%-14s %-5s %-8s %12s %9s %9s %7s %9s\n' "$name" "$type" "$kernels" "$found" "$allowed" "$launches" "$gemms" "$peak"
+            awk "BEGIN { exit !($found <= $allowed) }" || fail "$case: logits differ by $found"
+            # Float64 has no kernels of ours.
+            [ "$kernels" = 0 ] || [ "$type" = f64 ] || [ "$launches" -le 100 ] || fail "$case: $launches launches"
+        done
+    done
+    unset QLNET_GPU_KERNELS
+}
+compare qlnet-digits 'f32 f64 f16 bf16' --model qlnet-digits
+[ -z "$weights" ] || compare "$(basename "$weights" | cut -c1-14)" 'f32 f16 bf16' --weights "$weights"
+
+# The other commands, with what must be the same on both devices.
+echo
+field() { grep -oE "\"$1\":[^,}]*" | head -1; }
+same() {
+    local what=$1 name=$2
+    shift 2
+    local cpu cuda
+    cpu=$("$program" --quiet "$@" --device cpu --json | field "$name")
+    cuda=$(on_device "$@" --device cuda --json | field "$name") || fail "$what on cuda"
+    faultless "$what"
+    echo "$what: $cuda on cuda, $cpu on cpu"
+    if [ -z "$cpu" ] || [ "$cpu" != "$cuda" ]; then fail "$what"; fi
+}
+same eval top1 eval samples/digits-held-out.tar --model qlnet-digits
+same symmetry passed symmetry --model qlnet-digits
+on_device features samples/digits --model qlnet-digits --device cuda --out "$work/cuda.csv" || fail features
+"$program" --quiet features samples/digits --model qlnet-digits --device cpu --out "$work/cpu.csv"
+echo "features: $(wc -l < "$work/cuda.csv") rows on cuda, $(wc -l < "$work/cpu.csv") on cpu"
+faultless features
+
+# What is said when something is missing. One line, exit code 1, and auto takes the CPU.
+echo
+refused() {
+    local what=$1 words=$2
+    shift 2
+    local said code=0
+    said=$(env "$@" "$program" --quiet classify samples/digits/3-45.png --model qlnet-digits --device cuda 2>&1) || code=$?
+    echo "$what: $said"
+    if [ "$code" != 1 ] || [ "$(wc -l <<< "$said")" != 1 ] || ! grep -q "$words" <<< "$said"; then
+        fail "$what: exit code $code"
+    fi
+    env "$@" "$program" --quiet classify samples/digits/3-45.png --model qlnet-digits -k 1 | grep -q '3$' || fail "$what: auto"
+}
+mkdir "$work/driver"
+ln -s "$device/libcuda.so.1" "$work/driver"
+refused 'no driver' 'no NVIDIA driver' LD_LIBRARY_PATH=
+refused 'no GPU' 'sees no GPU' LD_LIBRARY_PATH="$device" FAKE_CUDA_DEVICES=0
+refused 'no cuBLAS' 'libcublas.so' LD_LIBRARY_PATH="$work/driver"
+refused 'an old driver' 'too old' LD_LIBRARY_PATH="$device" FAKE_CUDA_OLD_DRIVER=1
+refused 'PTX refused' 'unsupported toolchain' LD_LIBRARY_PATH="$device" FAKE_CUDA_OLD_DRIVER=ptx
+refused 'an old card' 'kernel image' LD_LIBRARY_PATH="$device" FAKE_CUDA_CAPABILITY=7.0
+refused 'no memory' 'memory' LD_LIBRARY_PATH="$device" FAKE_CUDA_MEMORY=100000
+
+[ "$failed" = 0 ] && echo "everything is as it should be"
+exit "$failed"

@@ -1,0 +1,36 @@
+//! How much memory a GPU has left, and what it says when there is none.
+
+use candle_core::{Device, Error};
+
+use super::cards::card;
+
+/// Bytes that activations may have on a device: most of what is free now. Nothing for a CPU, which has its own
+/// measure, and for a device that does not tell.
+pub fn memory_for_activations(device: &Device) -> Option<usize> {
+    // The rest is for what kernels, matrix products and pools of memory take besides.
+    let most = card(device)?.free_bytes / 10 * 9;
+    // candle rounds the size of Metal's buffers up to a power of two.
+    Some(if device.is_metal() { most / 2 } else { most })
+}
+
+/// Whether a device failed for want of memory. candle passes the words of CUDA, cuBLAS and Metal on.
+pub fn is_out_of_memory(error: &Error) -> bool {
+    const WORDS: [&str; 4] =
+        ["CUDA_ERROR_OUT_OF_MEMORY", "CUBLAS_STATUS_ALLOC_FAILED", "FailedToCreateResource", "Insufficient Memory"];
+    let text = format!("{error} {error:?}");
+    WORDS.iter().any(|words| text.contains(words))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn want_of_memory_is_told_from_other_errors() {
+        let error = Error::Cuda("DriverError(CUDA_ERROR_OUT_OF_MEMORY, \"out of memory\")".into());
+        assert!(is_out_of_memory(&error));
+        assert!(is_out_of_memory(&error.context("while running")));
+        assert!(!is_out_of_memory(&Error::Cuda("DriverError(CUDA_ERROR_INVALID_VALUE, \"\")".into())));
+        assert_eq!(memory_for_activations(&Device::Cpu), None);
+    }
+}

@@ -1,0 +1,27 @@
+//! The end of a block: the hidden channels' share, its bias, and what the skip brings.
+
+use candle_core::{Result, Tensor};
+
+use super::hardball::hardball_plain;
+use crate::network::gpu::{self, Sum};
+
+/// `y + bias + x` of `[..., c]`, a bias `[c]` and `[..., c]`; then the [hardball](super::hardball()) where one follows.
+///
+/// # Errors
+/// If the shapes do not fit, or the device fails.
+pub fn residual(y: &Tensor, bias: &Tensor, x: &Tensor, hardball: bool) -> Result<Tensor> {
+    if gpu::runs(&[y, bias, x]) {
+        gpu::residual(y, bias, x, if hardball { Sum::Hardball } else { Sum::Plain })
+    } else {
+        residual_plain(y, bias, x, hardball)
+    }
+}
+
+/// [`residual`] in candle's own operations.
+///
+/// # Errors
+/// As [`residual`].
+pub fn residual_plain(y: &Tensor, bias: &Tensor, x: &Tensor, hardball: bool) -> Result<Tensor> {
+    let sum = (y.broadcast_add(bias)? + x)?;
+    if hardball { hardball_plain(&sum) } else { Ok(sum) }
+}
