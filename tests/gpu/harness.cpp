@@ -4,6 +4,7 @@
 //
 // on a line, and then the bytes of the inputs, and answers with those of the output. Buffers are as large as their
 // tensors to the byte, for sanitizers to see every step outside; outputs consist of NaN until they are written.
+
 #ifdef METAL
 #include "kernels.metal"
 #undef device
