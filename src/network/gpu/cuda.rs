@@ -82,7 +82,7 @@ fn run<T: CudaDType + DeviceRepr + WithDType>(
 }
 
 /// The elements of a contiguous tensor, of type `T` or bytes, as bytes.
-fn view<'a, T: CudaDType + DeviceRepr>(storage: &'a CudaStorage, layout: &Layout) -> Result<CudaView<'a, u8>> {
+fn view<'a, T: CudaDType + DeviceRepr + 'a>(storage: &'a CudaStorage, layout: &Layout) -> Result<CudaView<'a, u8>> {
     let Some((start, end)) = layout.contiguous_offsets() else {
         bail!("a contiguous tensor is needed, found strides {:?}", layout.stride());
     };

@@ -17,6 +17,8 @@
 pub(crate) mod cards;
 #[cfg(feature = "cuda")]
 mod cuda;
+#[cfg(test)]
+mod host_tests;
 #[cfg_attr(not(any(feature = "cuda", feature = "metal")), allow(dead_code, reason = "what devices read of a kernel"))]
 mod launch;
 #[cfg(feature = "cuda")]
