@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs a program that was built with CUDA on a CUDA device that is this computer (tests/fake-cuda), and compares with --device cpu.
+# Runs a program that was built with CUDA on a CUDA device that is this computer (tests/fake-cuda), beside --device cpu.
 #
 #     scripts/fake-cuda.sh target/release/qlnet                        on the network that is built in
 #     scripts/fake-cuda.sh target/release/qlnet --weights FILE         and on a network of full size
@@ -38,31 +38,33 @@ difference() {
         END { print (n == 0 ? sprintf("%.1e", sqrt(most / largest)) : "rows") }' "$1" "$2"
 }
 
-# Launches of one pass: those of two passes less those of one.
-launches_of_a_pass() {
-    local once
-    on_device bench --device cuda --warmup 0 --duration 0 --repetitions 1 --batch-size 1 --json "$@" > /dev/null
-    once=$(count launches)
-    on_device bench --device cuda --warmup 0 --duration 0 --repetitions 2 --batch-size 1 --json "$@" > /dev/null
-    echo $(($(count launches) - once))
+# Launches and matrix products of one pass: those of two passes less those of one.
+of_a_pass() {
+    local passes launches=(0) gemms=(0)
+    for passes in 1 2; do
+        on_device bench --device cuda --warmup 0 --duration 0 --repetitions $passes --batch-size 1 --json "$@" > /dev/null
+        launches+=("$(count launches)") gemms+=("$(count gemms)")
+    done
+    echo "$((launches[2] - launches[1])) $((gemms[2] - gemms[1]))"
 }
 
 printf '%-14s %-5s %-8s %12s %9s %9s %7s %9s\n' network type kernels difference allowed launches gemms 'peak MB'
 compare() {
-    local name=$1 types=$2
-    shift 2
-    "$program" --quiet classify samples/digits -k 1000 --csv --device cpu "$@" > "$work/cpu.csv"
+    local name=$1 types=$2 images
+    IFS=, read -ra images <<< "$3"
+    shift 3
+    "$program" --quiet classify "${images[@]}" -k 1000 --csv --device cpu "$@" > "$work/cpu.csv"
     for type in $types; do
         for kernels in 1 0; do
             export QLNET_GPU_KERNELS=$kernels
             local case="$name, $type, QLNET_GPU_KERNELS=$kernels" allowed launches found
             case $type in f64) allowed=1e-6 ;; f32) allowed=1e-4 ;; f16) allowed=2e-3 ;; *) allowed=2e-2 ;; esac
-            on_device classify samples/digits -k 1000 --csv --device cuda --dtype "$type" "$@" > "$work/cuda.csv" || fail "$case: classify"
+            on_device classify "${images[@]}" -k 1000 --csv --device cuda --dtype "$type" "$@" > "$work/cuda.csv" || fail "$case: classify"
             faultless "$case"
             local gemms peak
-            gemms=$(count gemms) peak=$(($(count peak_bytes) / 1000000))
+            peak=$(($(count peak_bytes) / 1000000))
             found=$(difference "$work/cpu.csv" "$work/cuda.csv")
-            launches=$(launches_of_a_pass --dtype "$type" "$@")
+            read -r launches gemms <<< "$(of_a_pass --dtype "$type" "$@")"
             printf '%-14s %-5s %-8s %12s %9s %9s %7s %9s\n' "$name" "$type" "$kernels" "$found" "$allowed" "$launches" "$gemms" "$peak"
             awk "BEGIN { exit !($found <= $allowed) }" || fail "$case: logits differ by $found"
             # Float64 has no kernels of ours.
@@ -71,8 +73,8 @@ compare() {
     done
     unset QLNET_GPU_KERNELS
 }
-compare qlnet-digits 'f32 f64 f16 bf16' --model qlnet-digits
-[ -z "$weights" ] || compare "$(basename "$weights" | cut -c1-14)" 'f32 f16 bf16' --weights "$weights"
+compare qlnet-digits 'f32 f64 f16 bf16' samples/digits --model qlnet-digits
+[ -z "$weights" ] || compare "$(basename "$weights" | cut -c1-14)" 'f32 f16 bf16' samples/digits/3-45.png,samples/digits/7-81.png --weights "$weights"
 
 # The other commands, with what must be the same on both devices.
 echo
@@ -115,7 +117,11 @@ refused 'no cuBLAS' 'libcublas.so' LD_LIBRARY_PATH="$work/driver"
 refused 'an old driver' 'too old' LD_LIBRARY_PATH="$device" FAKE_CUDA_OLD_DRIVER=1
 refused 'PTX refused' 'unsupported toolchain' LD_LIBRARY_PATH="$device" FAKE_CUDA_OLD_DRIVER=ptx
 refused 'an old card' 'kernel image' LD_LIBRARY_PATH="$device" FAKE_CUDA_CAPABILITY=7.0
-refused 'no memory' 'memory' LD_LIBRARY_PATH="$device" FAKE_CUDA_MEMORY=100000
+
+said=$(FAKE_CUDA_MEMORY=1000000 on_device eval samples/digits-held-out.tar --model qlnet-digits --device cuda --batch-size 64 2>&1) || true
+echo "no memory: $said"
+grep -q 'try --batch-size' <<< "$said" || fail 'no memory'
+faultless 'no memory'
 
 [ "$failed" = 0 ] && echo "everything is as it should be"
 exit "$failed"
