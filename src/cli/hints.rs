@@ -36,7 +36,7 @@ fn advice(error: &Error) -> Option<String> {
             ));
         }
         Error::OutOfMemory { batch: Some(batch), .. } => return Some(format!("; try --batch-size {batch}")),
-        Error::OutOfMemory { .. } => "use smaller images, --dtype f16, or --device cpu",
+        Error::OutOfMemory { .. } => "--dtype f16 needs half of it, and --device cpu has the machine's",
         Error::ExplicitSkips => "write them with --folded",
         Error::UnsupportedDtype { dtype: "tf32", .. } => "use --dtype f32",
         Error::UnsupportedDtype { .. } => "use --dtype f32, or --device cpu",

@@ -92,7 +92,7 @@ impl Classifier {
     ///
     /// # Errors
     /// [`Error::Preprocess`] if the preprocessing makes no sense; [`Error::UnsupportedDtype`] if the device does
-    /// not compute in the element type; [`Error::Compute`] if it lacks the memory.
+    /// not compute in the element type; [`Error::OutOfMemory`] if it lacks the memory.
     pub fn new(
         weights: &Weights,
         labels: Vec<Label>,

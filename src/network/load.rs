@@ -6,10 +6,10 @@ use candle_core::{Device, Tensor};
 
 use crate::error::{Error, Result};
 use crate::kept::cache_dir;
-use crate::network::device;
 use crate::network::model::QLNet;
 use crate::network::packed_file::PackedFile;
 use crate::network::precision::Precision;
+use crate::network::{device, gpu};
 use crate::weights::{Event, Found, Source, Weights, load_unless};
 
 /// A change of weights before they are packed, that leaves the network what it is.
@@ -73,10 +73,13 @@ fn load_through(
 /// The network with the given weights.
 ///
 /// # Errors
-/// [`Error::UnsupportedDtype`] if the device does not compute in the element type; [`Error::Compute`] if it lacks
+/// [`Error::UnsupportedDtype`] if the device does not compute in the element type; [`Error::OutOfMemory`] if it lacks
 /// the memory.
 pub(super) fn build(weights: &Weights, precision: Precision, device: &Device) -> Result<QLNet> {
     let net = QLNet::from_weights(weights, precision, device);
+    if net.as_ref().is_err_and(gpu::is_out_of_memory) {
+        return Err(Error::OutOfMemory { device: device::name(device), what: "the weights".into(), batch: None });
+    }
     if precision == Precision::F32 || precision.fused(device).is_some() {
         return Ok(net?);
     }
