@@ -20,7 +20,7 @@ trap 'rm -rf "$work"' EXIT
 oldest() { if [ "$1" = BF16 ]; then echo 80; else echo 75; fi; }
 
 if [ "${1:-}" != compilers ]; then
-    cargo test --release --locked --lib network::gpu::host_tests -- --include-ignored
+    cargo test --release --locked --lib network::gpu::host_tests -- --include-ignored --test-threads=1
 fi
 
 # What a kernel's PTX must not have, and must have if its name says that it moves as much as it can.
@@ -33,7 +33,11 @@ check_ptx() {
                 print name ": moves less than 16 bytes at a time"; bad = 1
             }
         }
-        /\.entry/ { finish(); name = $0; sub(/.*\.entry /, "", name); sub(/\(.*/, "", name); wide64 = loads = stores = 0 }
+        /\.entry/ {
+            finish()
+            name = $0; sub(/.*\.entry /, "", name); sub(/\(.*/, "", name)
+            wide64 = loads = stores = 0
+        }
         /(div|rem)\.[us]64/ { wide64 = 1 }
         /ld\.global.*\.v4\.[bfu]32/ { loads = 1 }
         /st\.global.*\.v4\.[bfu]32/ { stores = 1 }
@@ -45,7 +49,10 @@ check_ptx() {
 registers() {
     awk '
         /Compiling entry function/ { split($0, part, "\x27"); name = part[2] }
-        /stack frame/ && !/ 0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads/ { print name ": spills" > "/dev/stderr"; bad = 1 }
+        /stack frame/ && !/ 0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads/ {
+            print name ": spills" > "/dev/stderr"
+            bad = 1
+        }
         /Used [0-9]+ registers/ { sub(/.*Used /, ""); print name, $1 }
         END { exit bad }
     ' "$1" | sort
@@ -63,15 +70,23 @@ check_cuda() {
         : > "$work/table"
         for architecture in $architectures; do
             [ "$architecture" -ge "$capability" ] || continue
-            "$ptxas" -v -arch="sm_$architecture" "$work/$type.ptx" -o "$work/cubin" 2> "$work/log" || { cat "$work/log"; exit 1; }
+            "$ptxas" -v -arch="sm_$architecture" "$work/$type.ptx" -o "$work/cubin" 2> "$work/log" ||
+                { cat "$work/log"; exit 1; }
             registers "$work/log" | sed "s/^/$architecture /" >> "$work/table"
         done
         # Architectures as columns.
         awk '
-            { if (!($1 in seen)) { seen[$1]; columns[++n] = $1 } if (!($2 in known)) { known[$2]; rows[++m] = $2 } used[$2, $1] = $3 }
+            !($1 in seen) { seen[$1]; columns[++n] = $1 }
+            !($2 in known) { known[$2]; rows[++m] = $2 }
+            { used[$2, $1] = $3 }
             END {
-                printf "%-28s", "registers on sm_"; for (i = 1; i <= n; i++) printf " %4s", columns[i]; print ""
-                for (j = 1; j <= m; j++) { printf "%-28s", rows[j]; for (i = 1; i <= n; i++) printf " %4s", used[rows[j], columns[i]]; print "" }
+                printf "%-28s", "registers on sm_"
+                for (i = 1; i <= n; i++) printf " %4s", columns[i]
+                for (j = 1; j <= m; j++) {
+                    printf "\n%-28s", rows[j]
+                    for (i = 1; i <= n; i++) printf " %4s", used[rows[j], columns[i]]
+                }
+                print ""
             }
         ' "$work/table"
     done
@@ -101,7 +116,8 @@ check_metal() {
 }
 
 nvcc=
-for candidate in "${NVCC:-}" "$(command -v nvcc || true)" "${CUDA_HOME:-}/bin/nvcc" "${CUDA_PATH:-}/bin/nvcc" /usr/local/cuda/bin/nvcc; do
+for candidate in "${NVCC:-}" "$(command -v nvcc || true)" "${CUDA_HOME:-}/bin/nvcc" "${CUDA_PATH:-}/bin/nvcc" \
+    /usr/local/cuda/bin/nvcc; do
     if [ -z "$nvcc" ] && [ -n "$candidate" ] && [ -x "$candidate" ]; then nvcc=$candidate; fi
 done
 if [ -n "$nvcc" ]; then check_cuda "$nvcc"; else echo "CUDA: skipped, no nvcc; CUDA_HOME names the toolkit's folder"; fi

@@ -38,13 +38,12 @@ sys.path.insert(0, str(ROOT / "reference"))
 import qlnet as reference  # noqa: E402
 from compare_engines import in_batches, median_ms, seeded_network  # noqa: E402
 
-# By type: what qlnet is asked for, what PyTorch computes in, and how far from the CPU's float32 qlnet's logits may be,
-# relative to the largest.
+# By `--dtype`: what PyTorch computes in, and how far from the CPU's float32 qlnet's logits may be, relative to the largest.
 TYPES = {
-    "f32": (["--dtype", "f32"], torch.float32, 1e-4),
-    "tf32": (["--dtype", "f32", "--tf32"], torch.float32, 2e-3),
-    "f16": (["--dtype", "f16"], torch.float16, 2e-3),
-    "bf16": (["--dtype", "bf16"], torch.bfloat16, 2e-2),
+    "f32": (torch.float32, 1e-4),
+    "tf32": (torch.float32, 2e-3),
+    "f16": (torch.float16, 2e-3),
+    "bf16": (torch.bfloat16, 2e-2),
 }
 # Of other engines: who is further off computes something else.
 OTHER_NETWORK = 0.1
@@ -112,16 +111,17 @@ def qlnet(args, *words):
     return done.stdout
 
 
-def our_logits(args, files, device, options, batch):
+def our_logits(args, files, device, dtype, batch):
     words = ["classify", *files, "--weights", args.weights, "--json", "-k", 4096, "--resize", SIDE]
-    out = qlnet(args, *words, "--batch-size", batch, "--device", device, *options)
+    out = qlnet(args, *words, "--batch-size", batch, "--device", device, "--dtype", dtype)
     rows = [sorted(json.loads(line)["predictions"], key=lambda p: p["index"]) for line in out.splitlines()]
     return np.array([[p["logit"] for p in row] for row in rows])
 
 
-def our_ms(args, batch, options, seconds):
+def our_ms(args, batch, dtype, seconds):
     words = ["bench", "--weights", args.weights, "--json", "--batch-size", batch, "--duration", f"{seconds:.3f}"]
-    out = qlnet(args, *words, "--repetitions", 3, "--warmup", 5 if args.cuda else 1, "--device", args.device, *options)
+    words += ["--repetitions", 3, "--warmup", 5 if args.cuda else 1, "--device", args.device, "--dtype", dtype]
+    out = qlnet(args, *words)
     return batch * json.loads(out)[0]["ms_per_image"]
 
 
@@ -163,7 +163,7 @@ def onnx_runtime(args, type_name, batch, folder):
     provider = "CUDAExecutionProvider" if args.cuda else "CPUExecutionProvider"
     if provider not in onnxruntime.get_available_providers():
         raise RuntimeError(f"ONNX Runtime {onnxruntime.__version__} has no {provider}")
-    model = FromBytes(folded(reference.from_file(args.weights)), TYPES[type_name][1], torch.contiguous_format).eval()
+    model = FromBytes(folded(reference.from_file(args.weights)), TYPES[type_name][0], torch.contiguous_format).eval()
     file = folder / f"{type_name}-{batch}.onnx"
     with contextlib.redirect_stdout(io.StringIO()):
         example = torch.zeros(batch, SIDE, SIDE, 3, dtype=torch.uint8)
@@ -187,7 +187,7 @@ class Comparison:
 
     def __init__(self, args, files, pixels, folder):
         self.args, self.files, self.pixels, self.folder = args, files, pixels, folder
-        self.expected = our_logits(args, files, "cpu", ["--dtype", "f32"], PICTURES)
+        self.expected = our_logits(args, files, "cpu", "f32", PICTURES)
         self.rows, self.compiling, self.start = [], 0.0, time.perf_counter()
 
     def left(self):
@@ -221,7 +221,7 @@ class Comparison:
 
     def engines(self, type_name, batch, x, late):
         """Functions that time a while of each engine, and how far its logits are off or why it failed, by name."""
-        args, (_, dtype, _) = self.args, TYPES[type_name]
+        args, dtype = self.args, TYPES[type_name][0]
         nchw, nhwc = torch.contiguous_format, torch.channels_last
         makes = {  # The one to beat first: there may be no time for all.
             "PyTorch, compiled": lambda: self.compiled(lambda: Torch(args, dtype, nhwc, "max-autotune"), x),
@@ -254,18 +254,18 @@ class Comparison:
 
     def cell(self, type_name, batch, seconds):
         """One type and batch: all engines in alternation, for about so many seconds."""
-        args, (options, _, limit) = self.args, TYPES[type_name]
+        args, limit = self.args, TYPES[type_name][1]
         # PyTorch has one setting for products and another for convolutions.
         torch.set_float32_matmul_precision("high" if type_name == "tf32" else "highest")
         torch.backends.cudnn.allow_tf32, torch.backends.cudnn.benchmark = type_name == "tf32", True
         x = torch.from_numpy(np.resize(self.pixels, (batch, SIDE, SIDE, 3)))
-        x = x.pin_memory() if args.cuda else x
+        x = x.pin_memory() if torch.cuda.is_available() else x
         start, compiling = time.perf_counter(), self.compiling
         spent = lambda: time.perf_counter() - start - (self.compiling - compiling)
         timed, state = self.engines(type_name, batch, x, lambda: spent() > 0.7 * seconds)
         try:
-            state["qlnet"] = difference(our_logits(args, self.files, args.device, options, batch), self.expected)
-            timed = {"qlnet": lambda s: our_ms(args, batch, options, s), **timed}
+            state["qlnet"] = difference(our_logits(args, self.files, args.device, type_name, batch), self.expected)
+            timed = {"qlnet": lambda s: our_ms(args, batch, type_name, s), **timed}
         except Exception as error:
             state["qlnet"] = says(error)
         each = max(0.1, (seconds - spent()) / (args.rounds * max(1, len(timed))) - (1.5 if args.cuda else 0))
@@ -298,7 +298,7 @@ class Comparison:
             timed = [f"{row['engine']} {row['ms']:.3f} ms" for row in self.rows if "ms" in row and (row["type"], row["batch"]) == cell]
             print(f"{cell[0]}, batch {cell[1]}: {'; '.join(timed)} ({self.left():.0f} s left)", file=sys.stderr, flush=True)
             torch._dynamo.reset()
-            if self.args.cuda:
+            if torch.cuda.is_available():
                 torch.cuda.empty_cache()
 
 
@@ -325,14 +325,13 @@ def machine(args):
     about = {"date": str(date.today()), "program": qlnet(args, "--version").splitlines()[0], "torch": torch.__version__}
     if not args.cuda:
         return about | {"device": platform.processor() or platform.machine(), "threads": torch.get_num_threads()}
-    about |= {"device": torch.cuda.get_device_name(args.device), "cuda": torch.version.cuda}
-    about |= {"cudnn": torch.backends.cudnn.version()}
+    about |= {"cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version()}
     try:
-        query = "--query-gpu=driver_version,memory.total,clocks.max.sm,power.limit"
+        query = "--query-gpu=name,driver_version,memory.total,clocks.max.sm,power.limit"
         said = subprocess.run(["nvidia-smi", query, "--format=csv,noheader"], capture_output=True, text=True).stdout
     except OSError:
         said = "no nvidia-smi"
-    return about | {"driver, memory, clock, power": said.strip()}
+    return about | {"card, driver, memory, clock, power": said.strip()}
 
 
 def show(about, rows, checks):

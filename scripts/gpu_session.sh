@@ -28,7 +28,7 @@ export QLNET_CACHE=$work/cache
 # The libraries that PyTorch brought, where the system has none.
 if [ "$device" != cpu ] && ! ldconfig -p | grep -q libcublas.so; then
     found=$("$python" -c 'import nvidia, pathlib; print(*sorted({str(f.parent) for p in nvidia.__path__ for f in pathlib.Path(p).glob("**/lib*.so*")}), sep=":")')
-    export LD_LIBRARY_PATH=$found${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+    export LD_LIBRARY_PATH=${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}$found
 fi
 
 # A step's name, its seconds at most, and its command.
@@ -56,7 +56,7 @@ def run(*words):
 def logits(*words):
     predictions = [p for row in run("classify", "samples/digits", "-k", "10", *words) for p in sorted(row["predictions"], key=lambda p: p["index"])]
     return [p["logit"] for p in predictions]
-types = {"f32": ([], 1e-4), "tf32": (["--tf32"], 2e-3), "f16": (["--dtype", "f16"], 2e-3), "bf16": (["--dtype", "bf16"], 2e-2)}
+types = {"f32": 1e-4, "tf32": 2e-3, "f16": 2e-3, "bf16": 2e-2}
 if device == "cpu":
     del types["tf32"]
 expected = logits("--device", "cpu")
@@ -77,7 +77,8 @@ def close(options, limit):
 def accurate(options):
     ours = run("eval", "samples/digits-held-out.tar", "--batch-size", "100", "--device", device, *options)[0]
     return abs(ours["top1"] - accuracy) <= 1.5 / ours["images"], f"top 1 {ours['top1']:.4f}, {accuracy:.4f} on the CPU"
-for name, (options, limit) in types.items():
+for name, limit in types.items():
+    options = ["--dtype", name]
     check(f"classify, {name}", lambda: close(options, limit))
     check(f"classify one by one, {name}", lambda: close([*options, "--batch-size", "1"], limit))
     check(f"eval, {name}", lambda: accurate(options))
@@ -91,7 +92,7 @@ plain() {
     for kernels in 1 0; do
         echo "QLNET_GPU_KERNELS=$kernels"
         QLNET_GPU_KERNELS=$kernels "$program" bench --weights "$weights" --device "$device" \
-            --batch-size 1,32 --warmup 1 --repetitions 3 --duration 1 || return
+            --batch-size "${batches// /,}" --warmup 1 --repetitions 3 --duration 1 || return
     done
 }
 export -f agreement plain
@@ -99,14 +100,15 @@ if [ -z "$weights" ]; then
     weights=$work/seeded.pth.tar
     PYTHONPATH=scripts "$python" -B -c 'import sys; from compare_engines import seeded_network; seeded_network(sys.argv[1])' "$weights" || exit 1
 fi
-export program device python weights
+batches=${BATCHES:-1 32 256}
+export program device python weights batches
 
 step devices 30 "$program" devices
 step agreement 90 bash -c agreement
 step plain 60 bash -c plain
-read -ra batches <<< "${BATCHES:-1 32 256}"
+# shellcheck disable=SC2086
 step compare $((2 * each + 60)) "$python" -B scripts/compare_gpu.py --qlnet "$program" --device "$device" --weights "$weights" \
-    --budget "$each" --compile-seconds "$each" --targets --json "$out/compare.json" --batch "${batches[@]}"
+    --budget "$each" --compile-seconds "$each" --targets --json "$out/compare.json" --batch ${batches}
 bench=("$program" bench --weights "$weights" --device "$device" --batch-size 32 --warmup 1 --repetitions 1 --duration 0)
 if command -v nsys > /dev/null; then
     step nsys 60 nsys profile --trace cuda --stats true --force-overwrite true --output "$work/profile" "${bench[@]}"

@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use candle_core::Device;
 use clap::builder::{PossibleValue, PossibleValuesParser, StringValueParser, TypedValueParser};
 use clap::{Arg, Args, Command, ValueEnum};
@@ -50,8 +50,8 @@ pub struct ModelArgs {
     /// (CUDA only) is float32 whose products round what enters them to ten bits.
     #[arg(long, default_value = "f32", value_name = "TYPE", value_parser = precision(), hide_possible_values = true)]
     pub dtype: Precision,
-    /// The same as --dtype tf32: faster float32 on CUDA, less exact
-    #[arg(long, conflicts_with = "dtype", hide_short_help = true)]
+    /// Faster float32 on CUDA, less exact: --dtype tf32
+    #[arg(long, hide_short_help = true)]
     tf32: bool,
     /// Threads to compute with; by default all processors
     ///
@@ -115,7 +115,7 @@ impl ModelArgs {
 
     /// What the network computes in.
     pub fn precision(&self) -> Precision {
-        if self.tf32 { Precision::Tf32 } else { self.dtype }
+        if self.tf32 && self.dtype == Precision::F32 { Precision::Tf32 } else { self.dtype }
     }
 
     /// Opens the device, and says if the machine has a GPU that cannot be used.
@@ -123,6 +123,11 @@ impl ModelArgs {
     /// # Errors
     /// If the device that was asked for cannot be used.
     pub fn open_device(&self) -> Result<Device> {
+        ensure!(
+            !self.tf32 || self.precision() == Precision::Tf32,
+            "--tf32 is for float32, not for --dtype {}",
+            self.dtype
+        );
         let choice = match self.device {
             // No GPU computes in it.
             DeviceChoice::Auto if self.precision() == Precision::Int8 => DeviceChoice::Cpu,

@@ -38,6 +38,7 @@ fn advice(error: &Error) -> Option<String> {
         Error::OutOfMemory { batch: Some(batch), .. } => return Some(format!("; try --batch-size {batch}")),
         Error::OutOfMemory { .. } => "use smaller images, --dtype f16, or --device cpu",
         Error::ExplicitSkips => "write them with --folded",
+        Error::UnsupportedDtype { dtype: "tf32", .. } => "use --dtype f32",
         Error::UnsupportedDtype { .. } => "use --dtype f32, or --device cpu",
         Error::Overflow { dtype: "f32" | "f64" } => "the weights may be damaged",
         Error::Overflow { .. } => "use --dtype f32",

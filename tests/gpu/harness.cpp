@@ -1,9 +1,10 @@
 // Runs the kernels of one dialect and element type on this host, as the standard input asks:
 //
-//     NAME THREADS OUTPUT-BYTES, number and bytes of the inputs, number of sizes and sizes, number of numbers and numbers
+//     NAME THREADS OUTPUT-BYTES COUNT INPUT-BYTES... COUNT SIZES... COUNT NUMBERS...
 //
-// on a line, and then the inputs, and answers with the output. Buffers are as large as their tensors to the byte, for
-// sanitizers to see every step outside; outputs consist of NaN until they are written.
+// on a line, and then the bytes of the inputs, and answers with those of the output. Buffers are as large as their
+// tensors to the byte, for sanitizers to see every step outside; outputs consist of NaN until they are written.
+
 #ifdef METAL
 #include "kernels.metal"
 #undef device

@@ -12,6 +12,7 @@
 //! libraries      NVIDIA's, opened when a device is asked for
 //! cards          what a graphics card says about itself
 //! memory         how much of it activations may have
+//! host_tests     the kernels compiled for this host, and compared with the plain operations
 //! ```
 
 pub(crate) mod cards;

@@ -16,8 +16,8 @@ use crate::random::tests::{test_stream, uniform};
 pub(super) const OPERATIONS: [&str; 9] =
     ["pixels", "windows", "pool", "gate", "depthwise", "residual", "hardball", "mean", "subsample"];
 
-/// Images, height, width: one pixel, one row, one column, odd and even sizes, widths at which the kernels for the middle of
-/// an image end just before its border, and more than a block of threads.
+/// Images, height, width: one pixel, one row, one column, odd and even sizes, widths at which what is meant for the
+/// middle of an image ends just before its border, and more than a block of threads.
 const SIZES: [(usize, usize, usize); 10] =
     [(1, 1, 1), (2, 1, 2), (2, 3, 1), (2, 5, 7), (1, 4, 6), (3, 6, 5), (1, 3, 8), (1, 3, 19), (2, 2, 15), (1, 12, 9)];
 /// How many pixels operations take that know of no images.
@@ -87,8 +87,8 @@ fn kernel(op: &'static str, variant: String, threads: usize, sizes: &[usize]) ->
     Kernel { op, variant, threads, sizes: sizes.to_vec(), numbers: Vec::new() }
 }
 
-/// Compares with what float64 gives: a millionth of the largest value is for sums in float32, and half a unit in the last
-/// place for the one rounding at the end.
+/// Compares with what float64 gives: a millionth of the largest value is for sums in float32, and half a unit in the
+/// last place for the one rounding at the end.
 fn close(found: &Tensor, expected: &Tensor) -> Result<()> {
     ensure!(found.dims() == expected.dims(), "shapes {:?} and {:?}", found.dims(), expected.dims());
     let (digits, smallest) = match found.dtype() {

@@ -88,6 +88,11 @@ pub(super) const MISTAKES: &[Mistake] = &[
         ["block.h", "load<V>(x + pixel * 2 * w + w + channel)", "load<V>(x + pixel * 2 * w + channel)"],
     ),
     mistake(
+        ["gate", "vectors one value apart"],
+        (Dialect::Cuda, DType::F16),
+        ["block.h", "index % (w / V) * V", "index % (w / V)"],
+    ),
+    mistake(
         ["gate", "one pixel too many"],
         (Dialect::Metal, DType::F16),
         ["block.h", "if (pixel >= p) return;", "if (pixel > p) return;"],

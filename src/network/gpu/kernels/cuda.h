@@ -25,8 +25,9 @@ typedef unsigned int uint;
 #define UNROLL _Pragma("unroll")
 #define UNROLL_BY_8 _Pragma("unroll 8")
 
-// KERNEL(pool, _v, 4) is the kernel pool_f32_v4. Its parameters are tensors, then sizes, then numbers; the last
-// argument is the place of each among them. THREAD ends the list.
+// KERNEL(pool, _v, 4) is the kernel pool_f32_v4. Blocks have 256 threads, for which the compiler must find registers.
+// The parameters are tensors, then sizes, then numbers; the last argument of each is its place among them. THREAD ends
+// the list.
 #define PASTE(op, type, suffix, number) op##_##type##suffix##number
 #define NAME(op, type, suffix, number) PASTE(op, type, suffix, number)
 #define KERNEL(op, suffix, number) \

@@ -25,11 +25,13 @@ typedef bfloat Element;
 #define UNROLL _Pragma("clang loop unroll(full)")
 #define UNROLL_BY_8 _Pragma("clang loop unroll_count(8)")
 
-// KERNEL(pool, _v, 4) is the kernel pool_f32_v4. Its parameters are tensors, then sizes, then numbers; the last
-// argument is the index of the buffer that each is passed in. THREAD ends the list.
+// KERNEL(pool, _v, 4) is the kernel pool_f32_v4. Threadgroups have 256 threads, for which the compiler must find
+// registers. The parameters are tensors, then sizes, then numbers; the last argument of each is the index of its
+// buffer. THREAD ends the list.
 #define PASTE(op, type, suffix, number) op##_##type##suffix##number
 #define NAME(op, type, suffix, number) PASTE(op, type, suffix, number)
-#define KERNEL(op, suffix, number) kernel void NAME(op, TYPE, suffix, number)
+#define KERNEL(op, suffix, number) \
+    [[kernel, max_total_threads_per_threadgroup(256)]] void NAME(op, TYPE, suffix, number)
 #define INPUT(T, name, place) device const T *name [[buffer(place)]]
 #define OUTPUT(T, name, place) device T *name [[buffer(place)]]
 #define SIZE(name, place) constant uint &name [[buffer(place)]]
