@@ -5,7 +5,7 @@
 #     scripts/build-cuda.sh --archive              and the archive of a release, as scripts/release.sh makes it
 #     CUDA_COMPUTE_CAP=75 scripts/build-cuda.sh    for cards before A100 and RTX 30
 #
-# NVIDIA's compiler and headers come from packages of PyPI, 400 MB, once, into QLNET_CUDA_TOOLKIT or the user's folder
+# NVIDIA's compiler and headers come from packages of PyPI, 100 MB, once, into QLNET_CUDA_TOOLKIT or the user's folder
 # for caches; CUDA_HOME names a toolkit to take instead. The first build compiles candle's kernels, which takes ten
 # minutes of two processors. At last the program must start without any of NVIDIA's libraries, and be linked with none.
 set -euo pipefail

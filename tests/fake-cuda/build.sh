@@ -34,9 +34,8 @@ kernels() {
     printf '#include "kernel.h"\n#undef __global__\n#define __global__ __kernel_here__\n#include "%s"\n' "$source" > "$unit"
     local names
     names=$("$cxx" "${options[@]}" -E -P "$unit" | tr '\n' ' ' | grep -oE '__kernel_here__ +void +[A-Za-z_0-9]+ *\(' |
-        sed -E 's/.* ([A-Za-z_0-9]+) *\($/\1/' | sort -u)
-    printf '#include "kernel.h"\n#include "%s"\n' "$source" > "$unit"
-    sed 's/.*/REGISTER(&)/' <<< "$names" >> "$unit"
+        sed -E 's/.* ([A-Za-z_0-9]+) *\($/REGISTER(\1)/' | sort -u)
+    printf '#include "kernel.h"\n#include "%s"\n%s\n' "$source" "$names" > "$unit"
     "$cxx" "${options[@]}" -c "$unit" -o "$objects/$name.o"
 }
 

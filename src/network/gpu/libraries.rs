@@ -48,8 +48,8 @@ pub fn open() -> Result<Found, Reason> {
     );
     if opened.step == Step::Blas {
         bail!(
-            "NVIDIA's driver is there, but libcublas.so.{major} is not{reason}; install CUDA {major}'s libraries, with `pip \
-             install nvidia-cublas` for example, or name their folder in LD_LIBRARY_PATH"
+            "NVIDIA's driver is there, but libcublas.so.{major} is not{reason}; install CUDA {major}'s libraries, with \
+             `pip install nvidia-cublas` for example, or name their folder in LD_LIBRARY_PATH"
         );
     }
     let libraries = [("driver", opened.driver), ("cublas", opened.blas), ("curand", opened.random)];
