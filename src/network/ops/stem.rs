@@ -82,8 +82,8 @@ impl WindowStem {
     /// As [`stem`].
     pub fn forward(&self, images: &Tensor) -> Result<Tensor> {
         let (n, h, w, _) = images.dims4()?;
-        let y = gpu::windows(images)?.matmul(&self.weight)?;
-        gpu::pool(&y.reshape((n, h.div_ceil(2), w.div_ceil(2), ()))?, &self.bias)
+        let y = gpu::windows(images)?.run()?.matmul(&self.weight)?;
+        gpu::pool(&y.reshape((n, h.div_ceil(2), w.div_ceil(2), ()))?, &self.bias)?.run()
     }
 
     /// The element type that it computes in.
