@@ -3,14 +3,18 @@
 //     NAME THREADS OUTPUT-BYTES COUNT INPUT-BYTES... COUNT SIZES... COUNT NUMBERS...
 //
 // on a line, and then the bytes of the inputs, and answers with those of the output. Buffers are as large as their
-// tensors to the byte, for sanitizers to see every step outside; outputs consist of NaN until they are written.
+// tensors to the byte, for sanitizers to see every step outside; outputs consist of NaN until they are written. With an
+// argument it writes the names of its kernels.
 
 #ifdef METAL
 #include "kernels.metal"
 #undef device
 #undef constant
 #undef kernel
+// The last argument is the thread's number.
+static const bool METAL_THREAD = true;
 #else
+static const bool METAL_THREAD = false;
 #include "cuda/builtins.h"
 #include "kernels.cu"
 #endif
@@ -38,9 +42,10 @@ template <typename... A> static void call(Any kernel, void **arguments, unsigned
 struct Entry {
     template <typename... A>
     Entry(const char *name, void (*kernel)(A...))
-        : name(name), kernel(reinterpret_cast<Any>(kernel)), call(::call<A...>) {}
+        : name(name), arguments(sizeof...(A)), kernel(reinterpret_cast<Any>(kernel)), call(::call<A...>) {}
 
     const char *name;
+    size_t arguments;
     Any kernel;
     void (*call)(Any kernel, void **arguments, unsigned thread);
 };
@@ -86,16 +91,31 @@ template <typename T> static std::vector<T> list(const char *format) {
     return values;
 }
 
-// Whole blocks, as a device runs them, and at least one thread more than there is work for.
-static void launch(const Entry &entry, void **arguments, unsigned threads) {
-    const unsigned all = (threads / BLOCK + 1) * BLOCK;
+// Threads from one on to before another; whole warps where they hand values to each other.
+static void run(const Entry &entry, void **arguments, unsigned from, unsigned to) {
     if (!strstr(entry.name, "hardball")) {
-        for (unsigned thread = 0; thread < all; thread++) entry.call(entry.kernel, arguments, thread);
+        for (unsigned thread = from; thread < to; thread++) entry.call(entry.kernel, arguments, thread);
         return;
     }
-    for (unsigned first = 0; first < all; first += host::Warp::LANES) {
+    for (unsigned first = from; first < to; first += host::Warp::LANES) {
         host::warp().run([&](unsigned lane) { entry.call(entry.kernel, arguments, first + lane); });
     }
+}
+
+// All threads that have work, the last of which must have some, and then, as a device runs whole blocks, at least one
+// that must have none.
+static void launch(const Entry &entry, void **arguments, unsigned threads, const void *output, size_t bytes) {
+    const unsigned last = strstr(entry.name, "hardball") ? host::Warp::LANES : 1;
+    if (threads < last || threads % last) refuse("a launch of half a warp");
+    const auto writes = [&](unsigned from, unsigned to) {
+        std::vector<char> before(bytes);
+        memcpy(before.data(), output, bytes);
+        run(entry, arguments, from, to);
+        return memcmp(before.data(), output, bytes) != 0;
+    };
+    run(entry, arguments, 0, threads - last);
+    if (!writes(threads - last, threads)) refuse("a launch of more threads than there is work for");
+    if (writes(threads, (threads / BLOCK + 1) * BLOCK)) refuse("threads past the end that write");
 }
 
 static const Entry &entry_of(const char *name) {
@@ -128,15 +148,21 @@ static bool answer() {
     for (void *&pointer : pointers) arguments.push_back(&pointer);
     for (unsigned &size : sizes) arguments.push_back(&size);
     for (float &number : numbers) arguments.push_back(&number);
-    arguments.push_back(nullptr);
-    launch(entry_of(name), arguments.data(), threads);
+    const Entry &entry = entry_of(name);
+    if (METAL_THREAD) arguments.push_back(nullptr);
+    if (arguments.size() != entry.arguments) refuse("another number of arguments than the kernel takes");
+    launch(entry, arguments.data(), threads, pointers.back(), output_bytes);
     fwrite(pointers.back(), 1, output_bytes, stdout);
     fflush(stdout);
     for (void *pointer : pointers) free(pointer);
     return true;
 }
 
-int main() {
+int main(int count, char **) {
+    if (count > 1) {
+        for (const Entry &entry : ENTRIES) puts(entry.name);
+        return 0;
+    }
     while (answer()) {
     }
 }

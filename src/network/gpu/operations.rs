@@ -178,3 +178,53 @@ fn rows(x: &Tensor) -> Result<(usize, usize, Vec<usize>)> {
     let Some((&c, outer)) = x.dims().split_last() else { bail!("a tensor of channels is needed") };
     Ok((outer.iter().product(), c, outer.to_vec()))
 }
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+
+    use super::*;
+
+    fn zeros(dims: &[usize], dtype: DType) -> Tensor {
+        Tensor::zeros(dims, dtype, &Device::Cpu).unwrap()
+    }
+
+    /// What kernels would read as something else, or outside of.
+    #[test]
+    fn tensors_that_do_not_fit_each_other_are_refused() {
+        const T: DType = DType::F16;
+        let of = |dims: &[usize]| zeros(dims, T);
+        let x = of(&[2, 3, 5, 8]);
+        let (weight, bias) = (of(&[9, 2, 8]), of(&[16]));
+        for (what, dtype, c) in [("width", T, 9), ("type", DType::F32, 8)] {
+            let bias_of = |width: usize| zeros(&[width * c / 8], dtype);
+            assert!(pool(&x, &bias_of(8)).is_err(), "{what} of the bias of a pool");
+            assert!(gate(&x, &bias_of(8)).is_err(), "{what} of the bias of a gate");
+            assert!(residual(&x, &bias_of(8), &x, Sum::Plain).is_err(), "{what} of the bias of a residual");
+            let skip = zeros(&[2, 3, 5, c], dtype);
+            assert!(residual(&x, &of(&[8]), &skip, Sum::Hardball).is_err(), "{what} of what is added");
+            assert!(depthwise(&x, &zeros(&[9, 2, c], dtype), &bias, 1).is_err(), "{what} of depthwise filters");
+            assert!(depthwise(&x, &weight, &bias_of(16), 2).is_err(), "{what} of the bias of depthwise filters");
+        }
+        assert!(pool(&x, &of(&[8])).is_ok() && gate(&x, &of(&[8])).is_ok() && depthwise(&x, &weight, &bias, 1).is_ok());
+        assert!(depthwise(&x, &weight, &bias, 3).is_err());
+        assert!(gate(&of(&[2, 7]), &of(&[7])).is_err());
+        assert!(windows(&x).is_err());
+        assert!(subsample(&x, 0).is_err());
+        assert!(hardball(&of(&[])).is_err());
+        assert!(pixels(&of(&[1, 2, 2, 3]), [0.0; 3], [1.0; 3], T).is_err());
+    }
+
+    #[test]
+    fn what_kernels_cannot_count_or_have_no_type_for_is_refused() {
+        let many = |dtype| zeros(&[1, 1, 1, 1], dtype).broadcast_as((1, 1 << 16, 1 << 15, 1)).unwrap();
+        for refused in [many(DType::F32), zeros(&[1, 0, 4, 8], DType::F32), zeros(&[1, 4, 4, 8], DType::F64)] {
+            assert!(hardball(&refused).is_err(), "{:?}", refused.shape());
+            assert!(subsample(&refused, 2).is_err(), "{:?}", refused.shape());
+        }
+        // Threads are counted too, of which the hardball takes 32 for a pixel.
+        let rows = zeros(&[1, 1], DType::F32).broadcast_as((1 << 26, 1)).unwrap();
+        assert!(mean(&rows.reshape((1, 1 << 26, 1, 1)).unwrap()).is_ok());
+        assert!(hardball(&rows).is_err());
+    }
+}

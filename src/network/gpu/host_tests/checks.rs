@@ -1,4 +1,4 @@
-//! What each kernel must compute.
+//! What each operation's launch must compute.
 
 use anyhow::{Result, bail, ensure};
 use candle_core::{D, DType, Device, Tensor};
@@ -6,7 +6,8 @@ use image::RgbImage;
 use rand::RngExt;
 use rand::rngs::ChaCha8Rng;
 
-use super::harness::{Harness, Kernel};
+use super::super::operations::{self, Sum};
+use super::harness::Harness;
 use crate::input::{IMAGENET_MEAN, IMAGENET_STD, to_tensor};
 use crate::network::ops::{self, Depthwise};
 use crate::random::normal;
@@ -20,8 +21,8 @@ pub(super) const OPERATIONS: [&str; 9] =
 /// middle of an image ends just before its border, and more than a block of threads.
 const SIZES: [(usize, usize, usize); 10] =
     [(1, 1, 1), (2, 1, 2), (2, 3, 1), (2, 5, 7), (1, 4, 6), (3, 6, 5), (1, 3, 8), (1, 3, 19), (2, 2, 15), (1, 12, 9)];
-/// How many pixels operations take that know of no images.
-const PIXELS: [usize; 4] = [1, 2, 13, 90];
+/// Pixels, for operations that know of no images.
+const PIXELS: [&[usize]; 4] = [&[1], &[2], &[13], &[3, 5, 6]];
 
 /// Compares all kernels of an operation with the plain operation, over many shapes.
 pub(super) fn check(harness: &mut Harness, operation: &str) -> Result<()> {
@@ -29,12 +30,14 @@ pub(super) fn check(harness: &mut Harness, operation: &str) -> Result<()> {
     match operation {
         "pixels" => return pixels(harness, rng),
         "hardball" | "residual" | "gate" => {
-            for p in PIXELS {
-                each_width(harness, rng, |harness, rng, c, v| match operation {
-                    "gate" => gate(harness, rng, p, c, v),
-                    "hardball" => hardball(harness, rng, p, c, v),
-                    _ => residual(harness, rng, p, c, v),
-                })?;
+            for pixels in PIXELS {
+                for c in channels(harness.widest(), rng) {
+                    match operation {
+                        "gate" => gate(harness, rng, pixels, c)?,
+                        "hardball" => hardball(harness, rng, pixels, c)?,
+                        _ => residual(harness, rng, pixels, c)?,
+                    }
+                }
             }
             return Ok(());
         }
@@ -42,31 +45,29 @@ pub(super) fn check(harness: &mut Harness, operation: &str) -> Result<()> {
     }
     let drawn = (0..4).map(|_| (rng.random_range(1..4), rng.random_range(1..16), rng.random_range(1..16)));
     for size in SIZES.into_iter().chain(drawn.collect::<Vec<_>>()) {
-        match operation {
-            "windows" => windows(harness, rng, size)?,
-            "pool" => each_width(harness, rng, |harness, rng, c, v| pool(harness, rng, size, c, v))?,
-            "depthwise" => depthwise(harness, rng, size)?,
-            "mean" => each_width(harness, rng, |harness, rng, c, v| mean(harness, rng, size, c, v))?,
-            "subsample" => each_width(harness, rng, |harness, rng, c, v| subsample(harness, rng, size, c, v))?,
-            other => bail!("no operation {other}"),
+        if operation == "windows" {
+            windows(harness, rng, size)?;
+            continue;
+        }
+        // The depthwise kernel takes four channels at once in every type.
+        let together = if operation == "depthwise" { 4 } else { harness.widest() };
+        for c in channels(together, rng) {
+            match operation {
+                "pool" => pool(harness, rng, size, c)?,
+                "depthwise" => depthwise(harness, rng, size, c)?,
+                "mean" => mean(harness, rng, size, c)?,
+                "subsample" => subsample(harness, rng, size, c)?,
+                other => bail!("no operation {other}"),
+            }
         }
     }
     Ok(())
 }
 
-/// Runs a check with numbers of channels that no vector divides, and with some that the widest one does, one value and
-/// one vector at a time.
-fn each_width(
-    harness: &mut Harness,
-    rng: &mut ChaCha8Rng,
-    mut check: impl FnMut(&mut Harness, &mut ChaCha8Rng, usize, usize) -> Result<()>,
-) -> Result<()> {
-    let widest = harness.widest();
-    for (c, v) in [(1, 1), (rng.random_range(2..40), 1), (2 * widest, 1), (widest, widest)] {
-        check(harness, rng, c, v)?;
-    }
-    let c = widest * rng.random_range(2..40);
-    check(harness, rng, c, widest)
+/// Numbers of channels: two that vectors do not divide, and two that they do.
+fn channels(vector: usize, rng: &mut ChaCha8Rng) -> [usize; 4] {
+    let odd = vector * rng.random_range(1..5) + rng.random_range(1..vector);
+    [1, odd, vector, vector * rng.random_range(2..40)]
 }
 
 /// Normally distributed numbers in the element type of the kernels.
@@ -80,11 +81,6 @@ fn wide(x: &Tensor) -> Result<Tensor> {
 
 fn values(x: &Tensor) -> Result<Vec<f64>> {
     Ok(wide(x)?.flatten_all()?.to_vec1()?)
-}
-
-/// A kernel that takes sizes only.
-fn kernel(op: &'static str, variant: String, threads: usize, sizes: &[usize]) -> Kernel {
-    Kernel { op, variant, threads, sizes: sizes.to_vec(), numbers: Vec::new() }
 }
 
 /// Compares with what float64 gives: a millionth of the largest value is for sums in float32, and half a unit in the
@@ -131,10 +127,7 @@ fn pixels(harness: &mut Harness, rng: &mut ChaCha8Rng) -> Result<()> {
         let images: Vec<_> = (0..n).map(|_| image()).collect();
         let bytes: Vec<u8> = images.iter().flat_map(|image| image.as_raw().clone()).collect();
         let bytes = Tensor::from_vec(bytes, (n, h, w, 3), &Device::Cpu)?;
-        let count = bytes.elem_count();
-        let numbers = [IMAGENET_MEAN, IMAGENET_STD].concat();
-        let kernel = Kernel { numbers, ..kernel("pixels", String::new(), count, &[count]) };
-        let found = harness.run(&kernel, &[&bytes], bytes.dims())?;
+        let found = harness.run(operations::pixels(&bytes, IMAGENET_MEAN, IMAGENET_STD, harness.dtype)?)?;
         same(&found, &to_tensor(&images)?.permute((0, 2, 3, 1))?.to_dtype(harness.dtype)?)?;
     }
     Ok(())
@@ -156,74 +149,57 @@ fn windows(harness: &mut Harness, rng: &mut ChaCha8Rng, (n, h, w): (usize, usize
         }
     }
     let expected = Tensor::from_vec(expected, (n * oh * ow, 152), &Device::Cpu)?.to_dtype(harness.dtype)?;
-    let kernel = kernel("windows", String::new(), n * oh * ow * 19, &[n, h, w, oh, ow]);
-    same(&harness.run(&kernel, &[&x], &[n * oh * ow, 152])?, &expected)
+    same(&harness.run(operations::windows(&x)?)?, &expected)
 }
 
 /// The reference is the whole stem, with a convolution that takes every second pixel, and images that have `x` there.
-fn pool(
-    harness: &mut Harness,
-    rng: &mut ChaCha8Rng,
-    (n, h, w): (usize, usize, usize),
-    c: usize,
-    v: usize,
-) -> Result<()> {
-    let (oh, ow) = (h.div_ceil(2), w.div_ceil(2));
+fn pool(harness: &mut Harness, rng: &mut ChaCha8Rng, (n, h, w): (usize, usize, usize), c: usize) -> Result<()> {
     let (x, bias) = (draw(&[n, h, w, c], harness.dtype, rng)?, draw(&[c], harness.dtype, rng)?);
     let images = wide(&x)?.permute((0, 3, 1, 2))?.reshape(&[n, c, h, 1, w, 1][..])?;
     let images = images.pad_with_zeros(3, 0, 1)?.pad_with_zeros(5, 0, 1)?.reshape((n, c, 2 * h, 2 * w))?;
     let centre = Tensor::eye(c, DType::F64, &Device::Cpu)?.reshape((c, c, 1, 1))?;
     let centre = centre.pad_with_zeros(2, 3, 3)?.pad_with_zeros(3, 3, 3)?;
     let expected = ops::stem_plain(&images, &centre, &wide(&bias)?)?;
-    let kernel = kernel("pool", format!("_v{v}"), n * oh * ow * c / v, &[n, h, w, c, oh, ow]);
-    close(&harness.run(&kernel, &[&x, &bias], &[n, oh, ow, c])?, &expected)
+    close(&harness.run(operations::pool(&x, &bias)?)?, &expected)
 }
 
-fn gate(harness: &mut Harness, rng: &mut ChaCha8Rng, p: usize, w: usize, v: usize) -> Result<()> {
-    let (x, bias) = (draw(&[p, 2 * w], harness.dtype, rng)?, draw(&[2 * w], harness.dtype, rng)?);
-    let kernel = kernel("gate", format!("_v{v}"), p * w / v, &[p, w]);
-    close(&harness.run(&kernel, &[&x, &bias], &[p, w])?, &ops::gate(&wide(&x)?, &wide(&bias)?)?)
+fn gate(harness: &mut Harness, rng: &mut ChaCha8Rng, pixels: &[usize], w: usize) -> Result<()> {
+    let (x, bias) = (draw(&[pixels, &[2 * w]].concat(), harness.dtype, rng)?, draw(&[2 * w], harness.dtype, rng)?);
+    close(&harness.run(operations::gate(&x, &bias)?)?, &ops::gate(&wide(&x)?, &wide(&bias)?)?)
 }
 
-fn depthwise(harness: &mut Harness, rng: &mut ChaCha8Rng, (n, h, w): (usize, usize, usize)) -> Result<()> {
+fn depthwise(harness: &mut Harness, rng: &mut ChaCha8Rng, (n, h, w): (usize, usize, usize), c: usize) -> Result<()> {
     for filters in 1..=4 {
-        for (c, v) in [(1, 1), (rng.random_range(2..12), 1), (4, 4), (4 * rng.random_range(2..5), 4)] {
-            let x = draw(&[n, h, w, c], harness.dtype, rng)?;
-            let weight = draw(&[c * filters, 1, 3, 3], harness.dtype, rng)?;
-            let bias = draw(&[c * filters], harness.dtype, rng)?;
-            // In the order of the kernel.
-            let taps = weight.reshape((c, filters, 9))?.permute((2, 1, 0))?.contiguous()?;
-            let biases = bias.reshape((c, filters))?.t()?.flatten_all()?;
-            for stride in [1, 2] {
-                let conv = Depthwise::new(&wide(&weight)?, &wide(&bias)?, filters, stride)?;
-                let expected = ops::depthwise_plain(&wide(&x)?, &conv)?;
-                let (oh, ow) = (h.div_ceil(stride), w.div_ceil(stride));
-                for f in [1, 2].into_iter().filter(|f| filters % f == 0) {
-                    let threads = n * oh * ow.div_ceil(4) * (filters / f) * c / v;
-                    let variant = format!("_f{f}_s{stride}_v{v}");
-                    let kernel = kernel("depthwise", variant, threads, &[n, h, w, c, oh, ow, filters]);
-                    let found = harness.run(&kernel, &[&x, &taps, &biases], expected.dims())?;
-                    close(&found, &expected)?;
-                }
-            }
+        let x = draw(&[n, h, w, c], harness.dtype, rng)?;
+        let weight = draw(&[c * filters, 1, 3, 3], harness.dtype, rng)?;
+        let bias = draw(&[c * filters], harness.dtype, rng)?;
+        // In the order of the kernel.
+        let taps = weight.reshape((c, filters, 9))?.permute((2, 1, 0))?.contiguous()?;
+        let biases = bias.reshape((c, filters))?.t()?.flatten_all()?;
+        for stride in [1, 2] {
+            let conv = Depthwise::new(&wide(&weight)?, &wide(&bias)?, filters, stride)?;
+            let expected = ops::depthwise_plain(&wide(&x)?, &conv)?;
+            close(&harness.run(operations::depthwise(&x, &taps, &biases, stride)?)?, &expected)?;
         }
     }
     Ok(())
 }
 
 /// Rows of norms on both sides of the radius, and one exactly at it.
-fn rows(p: usize, c: usize, dtype: DType, rng: &mut ChaCha8Rng) -> Result<Tensor> {
+fn rows(pixels: &[usize], c: usize, dtype: DType, rng: &mut ChaCha8Rng) -> Result<Tensor> {
+    let p = pixels.iter().product();
     let scale = Tensor::from_vec(uniform(p, 0.2..3.0, rng), (p, 1), &Device::Cpu)?;
     let rows = normal((p, c), rng)?.broadcast_mul(&scale)?;
     let signs = rows.narrow(0, 0, 1)?.ge(0f64)?.to_dtype(DType::F32)?.affine(2.0, -1.0)?;
-    Ok(Tensor::cat(&[signs, rows.narrow(0, 1, p - 1)?], 0)?.to_dtype(dtype)?)
+    let rows = Tensor::cat(&[signs, rows.narrow(0, 1, p - 1)?], 0)?;
+    Ok(rows.reshape([pixels, &[c]].concat())?.to_dtype(dtype)?)
 }
 
-fn hardball(harness: &mut Harness, rng: &mut ChaCha8Rng, p: usize, c: usize, v: usize) -> Result<()> {
-    let x = rows(p, c, harness.dtype, rng)?;
-    let kernel = kernel("hardball", format!("_v{v}"), 32 * p, &[p, c]);
-    let found = harness.run(&kernel, &[&x], &[p, c])?;
+fn hardball(harness: &mut Harness, rng: &mut ChaCha8Rng, pixels: &[usize], c: usize) -> Result<()> {
+    let x = rows(pixels, c, harness.dtype, rng)?;
+    let found = harness.run(operations::hardball(&x)?)?;
     close(&found, &ops::hardball(&wide(&x)?)?)?;
+    let (x, found) = (x.reshape(((), c))?, found.reshape(((), c))?);
     let squares: Vec<f64> = wide(&x)?.sqr()?.sum(D::Minus1)?.to_vec1()?;
     for (row, square) in squares.into_iter().enumerate() {
         // The first is exactly at the radius; others so near that float32 may take them for outside are left out.
@@ -235,45 +211,27 @@ fn hardball(harness: &mut Harness, rng: &mut ChaCha8Rng, p: usize, c: usize, v: 
 }
 
 /// The sum, and the hardball of the sum, which must be the same in one kernel as in two.
-fn residual(harness: &mut Harness, rng: &mut ChaCha8Rng, p: usize, c: usize, v: usize) -> Result<()> {
+fn residual(harness: &mut Harness, rng: &mut ChaCha8Rng, pixels: &[usize], c: usize) -> Result<()> {
     let dtype = harness.dtype;
-    let (y0, bias, x) = (rows(p, c, dtype, rng)?, draw(&[c], dtype, rng)?, draw(&[p, c], dtype, rng)?);
-    let inputs = [&y0, &bias, &x];
-    let variant = format!("_v{v}");
-    let sum = harness.run(&kernel("residual", variant.clone(), p * c / v, &[p, c]), &inputs, &[p, c])?;
+    let (y0, bias) = (rows(pixels, c, dtype, rng)?, draw(&[c], dtype, rng)?);
+    let x = draw(y0.dims(), dtype, rng)?;
+    let sum = harness.run(operations::residual(&y0, &bias, &x, Sum::Plain)?)?;
     close(&sum, &(wide(&y0)?.broadcast_add(&wide(&bias)?)? + wide(&x)?)?)?;
-    let projected = harness.run(&kernel("hardball", variant.clone(), 32 * p, &[p, c]), &[&sum], &[p, c])?;
-    let at_once = harness.run(&kernel("residual_hardball", variant, 32 * p, &[p, c]), &inputs, &[p, c])?;
-    same(&at_once, &projected)
+    let projected = harness.run(operations::hardball(&sum)?)?;
+    same(&harness.run(operations::residual(&y0, &bias, &x, Sum::Hardball)?)?, &projected)
 }
 
-fn mean(
-    harness: &mut Harness,
-    rng: &mut ChaCha8Rng,
-    (n, h, w): (usize, usize, usize),
-    c: usize,
-    v: usize,
-) -> Result<()> {
-    let x = draw(&[n, h * w, c], harness.dtype, rng)?;
-    let kernel = kernel("mean", format!("_v{v}"), n * c / v, &[n, h * w, c]);
-    close(&harness.run(&kernel, &[&x], &[n, c])?, &wide(&x)?.mean(1)?)
+fn mean(harness: &mut Harness, rng: &mut ChaCha8Rng, (n, h, w): (usize, usize, usize), c: usize) -> Result<()> {
+    let x = draw(&[n, h, w, c], harness.dtype, rng)?;
+    close(&harness.run(operations::mean(&x)?)?, &ops::mean(&wide(&x)?)?)
 }
 
-fn subsample(
-    harness: &mut Harness,
-    rng: &mut ChaCha8Rng,
-    (n, h, w): (usize, usize, usize),
-    c: usize,
-    v: usize,
-) -> Result<()> {
+fn subsample(harness: &mut Harness, rng: &mut ChaCha8Rng, (n, h, w): (usize, usize, usize), c: usize) -> Result<()> {
     let x = draw(&[n, h, w, c], harness.dtype, rng)?;
     for stride in 1..=3 {
         let every = |size: usize| Tensor::arange_step(0u32, size as u32, stride as u32, &Device::Cpu);
         let expected = x.index_select(&every(h)?, 1)?.index_select(&every(w)?, 2)?;
-        let (_, oh, ow, _) = expected.dims4()?;
-        let threads = n * oh * ow * c / v;
-        let kernel = kernel("subsample", format!("_v{v}"), threads, &[n, h, w, c, oh, ow, stride]);
-        same(&harness.run(&kernel, &[&x], expected.dims())?, &expected)?;
+        same(&harness.run(operations::subsample(&x, stride)?)?, &expected)?;
     }
     Ok(())
 }

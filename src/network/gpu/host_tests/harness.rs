@@ -1,12 +1,15 @@
 //! The kernels as a program of this host.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use candle_core::{DType, Device, Tensor};
+
+use super::super::launch::Launch;
 
 /// The dialects that kernels are compiled in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,9 +90,13 @@ fn successful(output: &Output) -> Result<()> {
 
 /// A running program of kernels, see `tests/gpu/harness.cpp`.
 pub(super) struct Harness {
+    program: PathBuf,
     child: Child,
     messages: PathBuf,
+    launched: HashSet<String>,
     pub(super) dtype: DType,
+    /// What befalls every launch: nothing, unless a test wants it found.
+    pub(super) mistake: fn(&mut Launch),
 }
 
 impl Harness {
@@ -102,7 +109,8 @@ impl Harness {
             .stdout(Stdio::piped())
             .stderr(File::create(&messages)?)
             .spawn()?;
-        Ok(Self { child, messages, dtype })
+        let program = program.to_path_buf();
+        Ok(Self { program, child, messages, launched: HashSet::new(), dtype, mistake: |_| {} })
     }
 
     /// The channels that the widest vectors of the element type have.
@@ -110,38 +118,51 @@ impl Harness {
         16 / self.dtype.size_in_bytes()
     }
 
-    /// The output of a kernel, whose name is `{op}_{type}{variant}`. What a sanitizer finds is an error.
-    pub(super) fn run(&mut self, kernel: &Kernel, inputs: &[&Tensor], shape: &[usize]) -> Result<Tensor> {
-        self.ask(kernel, inputs, shape).with_context(|| {
+    /// What a launch computes, after the harness's mistake. What a sanitizer finds is an error, as are other threads than
+    /// the kernel has work for, or other arguments than it takes.
+    pub(super) fn run(&mut self, mut launch: Launch) -> Result<Tensor> {
+        (self.mistake)(&mut launch);
+        let output = self.ask(&launch).with_context(|| {
             drop(self.child.stdin.take());
             let _ = self.child.wait();
             let messages = std::fs::read_to_string(&self.messages).unwrap_or_default();
             let first = messages.lines().find(|line| line.to_lowercase().contains("error"));
-            format!("{} {:?}: {}", kernel.name(self.dtype), kernel.sizes, first.unwrap_or(messages.trim()))
-        })
+            format!("{} {:?}: {}", launch.kernel, launch.sizes, first.unwrap_or(messages.trim()))
+        })?;
+        self.launched.insert(launch.kernel);
+        Ok(output)
     }
 
-    fn ask(&mut self, kernel: &Kernel, inputs: &[&Tensor], shape: &[usize]) -> Result<Tensor> {
-        let elements: usize = shape.iter().product();
-        let mut output = vec![0; elements * self.dtype.size_in_bytes()];
+    fn ask(&mut self, launch: &Launch) -> Result<Tensor> {
+        let mut output = vec![0; launch.shape.elem_count() * launch.dtype.size_in_bytes()];
         let list = |numbers: Vec<String>| format!("{} {}", numbers.len(), numbers.join(" "));
-        let bytes = inputs.iter().map(|input| (input.elem_count() * input.dtype().size_in_bytes()).to_string());
+        let bytes = launch.inputs.iter().map(|input| (input.elem_count() * input.dtype().size_in_bytes()).to_string());
         let mut request = format!(
             "{} {} {} {} {} {}\n",
-            kernel.name(self.dtype),
-            kernel.threads,
+            launch.kernel,
+            launch.threads,
             output.len(),
             list(bytes.collect()),
-            list(kernel.sizes.iter().map(usize::to_string).collect()),
-            list(kernel.numbers.iter().map(f32::to_string).collect()),
+            list(launch.sizes.iter().map(u32::to_string).collect()),
+            list(launch.numbers.iter().map(f32::to_string).collect()),
         )
         .into_bytes();
-        for input in inputs {
+        for input in &launch.inputs {
             input.write_bytes(&mut request)?;
         }
         self.child.stdin.as_mut().context("no input")?.write_all(&request)?;
         self.child.stdout.as_mut().context("no output")?.read_exact(&mut output)?;
-        Ok(Tensor::from_raw_buffer(&output, self.dtype, shape, &Device::Cpu)?)
+        Ok(Tensor::from_raw_buffer(&output, launch.dtype, launch.shape.dims(), &Device::Cpu)?)
+    }
+
+    /// The kernels that were not launched.
+    pub(super) fn not_launched(&self) -> Result<Vec<String>> {
+        let output = Command::new(&self.program).arg("kernels").output()?;
+        successful(&output)?;
+        let mut kernels: Vec<_> = String::from_utf8(output.stdout)?.lines().map(String::from).collect();
+        ensure!(!kernels.is_empty(), "a program without kernels");
+        kernels.retain(|kernel| !self.launched.contains(kernel));
+        Ok(kernels)
     }
 }
 
@@ -149,21 +170,5 @@ impl Drop for Harness {
     fn drop(&mut self) {
         drop(self.child.stdin.take());
         let _ = self.child.wait();
-    }
-}
-
-/// A kernel and its arguments besides tensors.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Kernel {
-    pub(super) op: &'static str,
-    pub(super) variant: String,
-    pub(super) threads: usize,
-    pub(super) sizes: Vec<usize>,
-    pub(super) numbers: Vec<f32>,
-}
-
-impl Kernel {
-    fn name(&self, dtype: DType) -> String {
-        format!("{}_{}{}", self.op, dtype.as_str(), self.variant)
     }
 }

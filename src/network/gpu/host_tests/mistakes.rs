@@ -1,8 +1,51 @@
-//! Mistakes that the checks must find.
+//! Mistakes that the checks must find, in launches and in kernels.
 
 use candle_core::DType;
 
+use super::super::launch::{Launch, WARP};
 use super::harness::Dialect;
+
+/// Mistakes in launches that the checks must find: of which operation, or of all, what it is, and how it is made.
+pub(super) const WRONG_LAUNCHES: &[(Option<&str>, &str, fn(&mut Launch))] = &[
+    (None, "threads too few", |launch| launch.threads -= one(launch)),
+    (None, "threads too many", |launch| launch.threads += one(launch)),
+    (None, "a size too few", |launch| launch.sizes.truncate(launch.sizes.len() - 1)),
+    (None, "a tensor too many", |launch| launch.inputs.push(launch.inputs[0].clone())),
+    (None, "a row too many in the output", |launch| {
+        let mut dims = launch.shape.dims().to_vec();
+        dims[0] += 1;
+        launch.shape = dims.into();
+    }),
+    (Some("pixels"), "mean and deviation swapped", |launch| launch.numbers.rotate_left(3)),
+    (Some("windows"), "height and width swapped", |launch| launch.sizes.swap(1, 2)),
+    (Some("windows"), "output height and width swapped", |launch| launch.sizes.swap(3, 4)),
+    (Some("pool"), "output height and width swapped", |launch| launch.sizes.swap(4, 5)),
+    (Some("pool"), "tensors swapped", |launch| launch.inputs.swap(0, 1)),
+    (Some("pool"), "height and width of the output swapped", |launch| {
+        let mut dims = launch.shape.dims().to_vec();
+        dims.swap(1, 2);
+        launch.shape = dims.into();
+    }),
+    (Some("gate"), "pixels and width swapped", |launch| launch.sizes.swap(0, 1)),
+    (Some("gate"), "vectors where channels are odd", |launch| launch.kernel = launch.kernel.replace("_v1", "_v8")),
+    (Some("depthwise"), "pairs of an odd number of filters", |launch| {
+        launch.kernel = launch.kernel.replace("_f1_", "_f2_");
+        launch.threads = launch.threads.div_ceil(2);
+    }),
+    (Some("depthwise"), "another stride", |launch| launch.kernel = launch.kernel.replace("_s2", "_s1")),
+    (Some("depthwise"), "weight and bias swapped", |launch| launch.inputs.swap(1, 2)),
+    (Some("depthwise"), "channels and filters swapped", |launch| launch.sizes.swap(3, 6)),
+    (Some("residual"), "the bias for the sum", |launch| launch.inputs.rotate_left(1)),
+    (Some("residual"), "no hardball", |launch| launch.kernel = launch.kernel.replace("residual_hardball", "residual")),
+    (Some("hardball"), "pixels and channels swapped", |launch| launch.sizes.swap(0, 1)),
+    (Some("mean"), "images and pixels swapped", |launch| launch.sizes.swap(0, 1)),
+    (Some("subsample"), "a stride of two", |launch| launch.sizes[6] = 2),
+];
+
+/// The least that threads can differ by.
+fn one(launch: &Launch) -> usize {
+    if launch.kernel.contains("hardball") { WARP } else { 1 }
+}
 
 /// A mistake in the kernels: what it is, where, and the check and build that must find it.
 pub(super) struct Mistake {

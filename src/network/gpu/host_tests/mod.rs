@@ -1,4 +1,5 @@
-//! The kernels, compiled for this host in both dialects, against the plain operations in float64.
+//! The kernels, compiled for this host in both dialects and launched as operations say, against the plain operations in
+//! float64.
 //!
 //! What this cannot show: that a device's own compiler takes them, how fast they are, and races, of which there can be
 //! none without memory that threads share.
@@ -16,7 +17,7 @@ use candle_core::DType;
 
 use checks::{OPERATIONS, check};
 use harness::{Compiler, Dialect, Harness, kernels};
-use mistakes::{MISTAKES, Mistake};
+use mistakes::{MISTAKES, Mistake, WRONG_LAUNCHES};
 
 const TYPES: [DType; 3] = [DType::F32, DType::F16, DType::BF16];
 
@@ -49,7 +50,28 @@ fn kernels_compute_what_the_plain_operations_do() {
             let checked = check(&mut harness, operation);
             checked.with_context(|| format!("{operation} in {dialect:?}'s dialect")).unwrap();
         }
+        assert_eq!(harness.not_launched().unwrap(), [""; 0], "{dialect:?} {dtype:?}");
     });
+}
+
+/// That the checks find it if an operation asks for something else than it should.
+#[test]
+fn launches_that_are_wrong_are_found() {
+    let scratch = tempfile::tempdir().unwrap();
+    let Some(compiler) = Compiler::find(scratch.path()).unwrap() else { return };
+    let (program, dtype) = (scratch.path().join("kernels"), DType::F16);
+    compiler.build(Dialect::Cuda, dtype, &kernels(), &program).unwrap();
+    for &(operation, what, mistake) in WRONG_LAUNCHES {
+        let operations = OPERATIONS.into_iter().filter(|one| operation.is_none_or(|operation| operation == *one));
+        for operation in operations {
+            let mut harness = Harness::start(&program, dtype).unwrap();
+            harness.mistake = mistake;
+            match check(&mut harness, operation) {
+                Err(found) => println!("{operation}, {what}: {found:#}"),
+                Ok(()) => panic!("{operation}, {what}: not found"),
+            }
+        }
+    }
 }
 
 #[test]
