@@ -83,8 +83,8 @@ impl WindowStem {
     /// As [`stem`].
     pub fn forward(&self, images: &Tensor) -> Result<Tensor> {
         let (n, h, w, _) = images.dims4()?;
-        let y = product(&gpu::windows(images)?, &self.weight, self.tf32)?;
-        gpu::pool(&y.reshape((n, h.div_ceil(2), w.div_ceil(2), ()))?, &self.bias)
+        let y = product(&gpu::windows(images)?.run()?, &self.weight, self.tf32)?;
+        gpu::pool(&y.reshape((n, h.div_ceil(2), w.div_ceil(2), ()))?, &self.bias)?.run()
     }
 
     /// The element type that it computes in.
