@@ -49,11 +49,10 @@ for type in F32 F16 BF16; do
 done
 for job in "${jobs[@]}"; do wait "$job"; done
 
-"$cxx" "${flags[@]}" -c "$here/machine.cpp" -o "$objects/machine.o"
-"$cxx" "${flags[@]}" -c "$here/driver.cpp" -o "$objects/driver.o"
+for name in machine driver memory; do "$cxx" "${flags[@]}" -c "$here/$name.cpp" -o "$objects/$name.o"; done
 "$cxx" "${flags[@]}" -O3 -march=native -c "$here/blas.cpp" -o "$objects/blas.o"
 # candle's helpers are the same in each of its files, and on a device no names of one file meet those of another.
-"$cxx" -shared -pthread -Wl,-z,muldefs -Wl,-soname,libcuda.so.1 -o "$out/libcuda.so.1" "$objects"/{machine,driver}.o "$objects"/{candle,ours}-*.o
+"$cxx" -shared -pthread -Wl,-z,muldefs -Wl,-soname,libcuda.so.1 -o "$out/libcuda.so.1" "$objects"/{machine,driver,memory}.o "$objects"/{candle,ours}-*.o
 echo "libcublas.so.$cuda_major { global: cublas*; };" > "$objects/blas.map"
 "$cxx" -shared -pthread -Wl,-soname,"libcublas.so.$cuda_major" -Wl,--version-script="$objects/blas.map" \
     -o "$out/libcublas.so.$cuda_major" "$objects/blas.o" "$out/libcuda.so.1"
