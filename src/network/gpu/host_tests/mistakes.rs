@@ -5,8 +5,11 @@ use candle_core::DType;
 use super::super::launch::{Launch, WARP};
 use super::harness::Dialect;
 
-/// Mistakes in launches that the checks must find: of which operation, or of all, what it is, and how it is made.
-pub(super) const WRONG_LAUNCHES: &[(Option<&str>, &str, fn(&mut Launch))] = &[
+/// A mistake in launches: of which operation, or of all, what it is, and how it is made.
+pub(super) type WrongLaunch = (Option<&'static str>, &'static str, fn(&mut Launch));
+
+/// Those that the checks must find.
+pub(super) const WRONG_LAUNCHES: &[WrongLaunch] = &[
     (None, "threads too few", |launch| launch.threads -= one(launch)),
     (None, "threads too many", |launch| launch.threads += one(launch)),
     (None, "a size too few", |launch| launch.sizes.truncate(launch.sizes.len() - 1)),
