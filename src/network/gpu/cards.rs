@@ -18,36 +18,77 @@ pub struct Card {
 
 /// The card of an open device; nothing for a CPU, or where the driver does not say.
 pub fn card(device: &Device) -> Option<Card> {
+    let (free_bytes, memory_bytes) = memory(device)?;
+    let (name, compute_capability) = name(device)?;
+    Some(Card { name, compute_capability, memory_bytes, free_bytes })
+}
+
+/// Bytes of an open device's memory that nobody uses now, as [`card`] says them.
+pub fn free_bytes(device: &Device) -> Option<usize> {
+    Some(memory(device)?.0)
+}
+
+/// Bytes that nobody uses now, and all.
+fn memory(device: &Device) -> Option<(usize, usize)> {
     match device {
         Device::Cpu => None,
-        Device::Cuda(device) => of_cuda(device),
-        Device::Metal(device) => of_metal(device),
+        Device::Cuda(device) => cuda_memory(device),
+        Device::Metal(device) => metal_memory(device),
+    }
+}
+
+/// The name, and the compute capability of NVIDIA's.
+fn name(device: &Device) -> Option<(String, Option<String>)> {
+    match device {
+        Device::Cpu => None,
+        Device::Cuda(device) => cuda_name(device),
+        Device::Metal(device) => metal_name(device),
     }
 }
 
 #[cfg(feature = "cuda")]
-fn of_cuda(device: &candle_core::CudaDevice) -> Option<Card> {
+fn cuda_memory(device: &candle_core::CudaDevice) -> Option<(usize, usize)> {
+    device.cuda_stream().context().mem_get_info().ok()
+}
+
+#[cfg(feature = "cuda")]
+fn cuda_name(device: &candle_core::CudaDevice) -> Option<(String, Option<String>)> {
     let stream = device.cuda_stream();
     let context = stream.context();
-    let (free_bytes, memory_bytes) = context.mem_get_info().ok()?;
     let capability = context.compute_capability().ok().map(|(major, minor)| format!("{major}.{minor}"));
-    Some(Card { name: context.name().ok()?, compute_capability: capability, memory_bytes, free_bytes })
+    Some((context.name().ok()?, capability))
 }
 
 #[cfg(not(feature = "cuda"))]
-fn of_cuda(_: &candle_core::CudaDevice) -> Option<Card> {
+fn cuda_memory(_: &candle_core::CudaDevice) -> Option<(usize, usize)> {
+    None
+}
+
+#[cfg(not(feature = "cuda"))]
+fn cuda_name(_: &candle_core::CudaDevice) -> Option<(String, Option<String>)> {
     None
 }
 
 #[cfg(feature = "metal")]
-fn of_metal(device: &candle_core::MetalDevice) -> Option<Card> {
+fn metal_memory(device: &candle_core::MetalDevice) -> Option<(usize, usize)> {
     let device = device.metal_device();
-    let memory_bytes = device.recommended_max_working_set_size();
-    let free_bytes = memory_bytes.saturating_sub(device.current_allocated_size());
-    Some(Card { name: device.architecture_name(), compute_capability: None, memory_bytes, free_bytes })
+    let all = device.recommended_max_working_set_size();
+    Some((all.saturating_sub(device.current_allocated_size()), all))
+}
+
+/// Such as `Apple M2 Pro`. What candle calls the architecture's name needs macOS 14.
+#[cfg(feature = "metal")]
+fn metal_name(device: &candle_core::MetalDevice) -> Option<(String, Option<String>)> {
+    use objc2_metal::MTLDevice;
+    Some((device.metal_device().as_ref().name().to_string(), None))
 }
 
 #[cfg(not(feature = "metal"))]
-fn of_metal(_: &candle_core::MetalDevice) -> Option<Card> {
+fn metal_memory(_: &candle_core::MetalDevice) -> Option<(usize, usize)> {
+    None
+}
+
+#[cfg(not(feature = "metal"))]
+fn metal_name(_: &candle_core::MetalDevice) -> Option<(String, Option<String>)> {
     None
 }

@@ -2,7 +2,7 @@
 
 use candle_core::{Device, Error};
 
-use super::cards::card;
+use super::cards::free_bytes;
 
 /// Bytes that activations may have on a device: most of what is free now. Nothing for a CPU, which has its own
 /// measure, and for a device that does not tell.
@@ -11,9 +11,9 @@ pub fn memory_for_activations(device: &Device) -> Option<usize> {
     let most = |free: usize| free / 10 * 9;
     match device {
         Device::Cpu => None,
-        Device::Cuda(_) => Some(most(card(device)?.free_bytes + kept(device))),
+        Device::Cuda(_) => Some(most(free_bytes(device)? + kept(device))),
         // candle rounds the size of Metal's buffers up to a power of two.
-        Device::Metal(_) => Some(most(card(device)?.free_bytes) / 2),
+        Device::Metal(_) => Some(most(free_bytes(device)?) / 2),
     }
 }
 

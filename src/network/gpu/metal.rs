@@ -8,6 +8,8 @@ use std::sync::{LazyLock, Mutex, PoisonError};
 use candle_core::backend::BackendStorage;
 use candle_core::{DType, Device, Layout, MetalError, MetalStorage, Result, bail};
 use candle_metal_kernels::metal::{ComputeCommandEncoder, ComputePipeline, Device as Gpu, Library};
+use objc2::runtime::NSObjectProtocol;
+use objc2::sel;
 use objc2_metal::{MTLCompileOptions, MTLComputePipelineState, MTLLanguageVersion, MTLSize};
 
 use super::launch::{BLOCK, Launch, WARP};
@@ -31,8 +33,11 @@ pub fn has_gpu() -> bool {
 /// If the machine has none, or its driver fails.
 pub fn open() -> Result<Device> {
     // candle takes the first without asking whether there is one.
-    if !has_gpu() {
-        bail!("the machine has no GPU that Metal knows");
+    let gpus = Gpu::all();
+    let Some(gpu) = gpus.first() else { bail!("the machine has no GPU that Metal knows") };
+    // candle's products of matrices ask for it, and what a system does not know ends the program.
+    if !gpu.as_ref().respondsToSelector(sel!(architecture)) {
+        bail!("macOS 14 or newer is needed for Metal");
     }
     Device::new_metal(0)
 }
@@ -65,8 +70,9 @@ fn pipeline(gpu: &Gpu, dtype: DType, name: &str) -> Result<ComputePipeline> {
     let function = library.get_function(name, None).map_err(MetalError::from)?;
     let pipeline = gpu.new_compute_pipeline_state_with_function(&function).map_err(MetalError::from)?;
     let (width, most) = (pipeline.as_ref().threadExecutionWidth(), pipeline.max_total_threads_per_threadgroup());
-    if width != WARP || most < BLOCK {
-        bail!("{name}: {most} threads in groups of {width}, and {BLOCK} in groups of {WARP} are needed");
+    // Rows are shared by 32 threads, of which a simdgroup of 64, as AMD's GPUs have, is two.
+    if !width.is_multiple_of(WARP) || most < BLOCK {
+        bail!("{name}: {most} threads in groups of {width}, and {BLOCK} in groups of a multiple of {WARP} are needed");
     }
     pipelines.insert(name.into(), pipeline.clone());
     Ok(pipeline)
