@@ -167,4 +167,16 @@ mod tests {
             assert!(difference < 1e-4, "{h}x{w}: {difference}");
         }
     }
+
+    /// What is no number gives zeros in both, as in the kernel for GPUs, whose check says so too.
+    #[test]
+    fn weights_that_are_no_numbers_give_zeros() {
+        let rng = &mut test_stream(1);
+        let mut random = |shape: &[usize]| normal(shape, rng).unwrap();
+        let (x, weight, bias) = (random(&[2, 3, 33, 47]), random(&[12, 3, 7, 7]), random(&[12]));
+        let weight = (weight * f64::NAN).unwrap();
+        for y in [stem(&x, &weight, &bias).unwrap(), stem_plain(&x, &weight, &bias).unwrap()] {
+            assert!(y.flatten_all().unwrap().to_vec1::<f32>().unwrap().iter().all(|y| *y == 0.0));
+        }
+    }
 }

@@ -155,12 +155,16 @@ fn windows(harness: &mut Harness, rng: &mut ChaCha8Rng, (n, h, w): (usize, usize
 /// The reference is the whole stem, with a convolution that takes every second pixel, and images that have `x` there.
 fn pool(harness: &mut Harness, rng: &mut ChaCha8Rng, (n, h, w): (usize, usize, usize), c: usize) -> Result<()> {
     let (x, bias) = (draw(&[n, h, w, c], harness.dtype, rng)?, draw(&[c], harness.dtype, rng)?);
-    let images = wide(&x)?.permute((0, 3, 1, 2))?.reshape(&[n, c, h, 1, w, 1][..])?;
-    let images = images.pad_with_zeros(3, 0, 1)?.pad_with_zeros(5, 0, 1)?.reshape((n, c, 2 * h, 2 * w))?;
     let centre = Tensor::eye(c, DType::F64, &Device::Cpu)?.reshape((c, c, 1, 1))?;
     let centre = centre.pad_with_zeros(2, 3, 3)?.pad_with_zeros(3, 3, 3)?;
-    let expected = ops::stem_plain(&images, &centre, &wide(&bias)?)?;
-    close(&harness.run(operations::pool(&x, &bias)?)?, &expected)
+    // What is no number is nothing to a ReLU, here as there.
+    for x in [&x, &(&x * f64::NAN)?] {
+        let images = wide(x)?.permute((0, 3, 1, 2))?.reshape(&[n, c, h, 1, w, 1][..])?;
+        let images = images.pad_with_zeros(3, 0, 1)?.pad_with_zeros(5, 0, 1)?.reshape((n, c, 2 * h, 2 * w))?;
+        let expected = ops::stem_plain(&images, &centre, &wide(&bias)?)?;
+        close(&harness.run(operations::pool(x, &bias)?)?, &expected)?;
+    }
+    Ok(())
 }
 
 fn gate(harness: &mut Harness, rng: &mut ChaCha8Rng, pixels: &[usize], w: usize) -> Result<()> {
