@@ -35,8 +35,16 @@ fn advice(error: &Error) -> Option<String> {
                 "; build a program that has it with `cargo install --locked --path . --features {feature}`"
             ));
         }
+        // candle's kernels are for one kind of card and all later ones.
+        Error::Device { reason, .. }
+            if ["NO_BINARY_FOR_GPU", "INVALID_PTX"].iter().any(|code| reason.to_string().contains(code)) =>
+        {
+            "the GPU is older than what this program was built for; docs/gpu.md says how to build for it"
+        }
         Error::OutOfMemory { batch: Some(batch), .. } => return Some(format!("; try --batch-size {batch}")),
-        Error::OutOfMemory { .. } => "--dtype f16 needs half of it, and --device cpu has the machine's",
+        Error::OutOfMemory { .. } => {
+            "f16 and bf16 need half of what f32 needs, and --device cpu has the machine's memory"
+        }
         Error::ExplicitSkips => "write them with --folded",
         Error::UnsupportedDtype { dtype: "tf32", .. } => "use --dtype f32",
         Error::UnsupportedDtype { .. } => "use --dtype f32, or --device cpu",

@@ -3,9 +3,11 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use candle_core::{DType, Device};
+use candle_core::{DType, Device, Result, Tensor};
 
+use crate::network::device::in_memory;
 use crate::network::gpu;
+use crate::network::model::sides;
 use crate::weights::config::{BlockConfig, Config};
 
 /// The most images that run together on a GPU, where more bring nothing.
@@ -32,7 +34,7 @@ impl Batching {
     }
 
     /// How many images of this size run together on a device.
-    pub fn images_at_once(&self, config: &Config, device: &Device, height: usize, width: usize) -> usize {
+    fn images_at_once(&self, config: &Config, device: &Device, height: usize, width: usize) -> usize {
         if device.is_cpu() {
             return images_at_once_on_cpu(height, width, rayon::current_num_threads());
         }
@@ -41,9 +43,43 @@ impl Batching {
         images_at_once_on_gpu(config, height, width).min(fitting).max(1)
     }
 
+    /// What `run` makes of [images](crate::network::model::QLNet::forward), of no more at a time than run well together, and of fewer where a GPU's
+    /// memory does not do: in memory, as it was computed.
+    ///
+    /// # Errors
+    /// If the device fails, for want of memory only where it cannot hold a single image.
+    pub fn in_parts(
+        &self,
+        config: &Config,
+        images: &Tensor,
+        run: impl Fn(&Tensor) -> Result<Tensor>,
+    ) -> Result<Tensor> {
+        let (n, device) = (images.dim(0)?, images.device());
+        let (height, width) = sides(images)?;
+        let _alone = gpu::alone(device);
+        loop {
+            let at_once = self.images_at_once(config, device, height, width).min(n.max(1));
+            let run = |images: &Tensor| in_memory(&run(images)?);
+            let result = match n <= at_once {
+                true => run(images),
+                false => {
+                    let parts = (0..n).step_by(at_once);
+                    let parts = parts.map(|start| run(&images.narrow(0, start, at_once.min(n - start))?));
+                    parts.collect::<Result<Vec<_>>>().and_then(|parts| Tensor::cat(&parts, 0))
+                }
+            };
+            match result {
+                Err(error) if gpu::is_out_of_memory(&error) && self.halve(config, at_once, height, width) => {
+                    gpu::release(device);
+                }
+                result => return result,
+            }
+        }
+    }
+
     /// After a device has run out of memory with so many images of this size: half of them, and of all that is larger,
     /// from now on. False if one was too much.
-    pub fn halve(&self, config: &Config, images: usize, height: usize, width: usize) -> bool {
+    fn halve(&self, config: &Config, images: usize, height: usize, width: usize) -> bool {
         if let (Some(memory), 2..) = (&self.memory, images) {
             memory.fetch_min(self.bytes(config, height, width) * (images / 2), Ordering::Relaxed);
             return true;

@@ -71,7 +71,7 @@ pub struct StepTiming {
 }
 
 /// Times the steps of the network on a whole batch at once, where [`time`] runs a large one in parts.
-/// On a GPU, which works while the program goes on, a step's time is that of giving it the work.
+/// On a GPU every step is waited for, which makes the whole slower than [`time`] has it.
 ///
 /// # Errors
 /// If the network cannot run.
@@ -81,12 +81,16 @@ pub fn time_steps(classifier: &Classifier, batch_size: usize, effort: &Effort) -
     repeat(effort, |counted| {
         let mut laps = Vec::new();
         let mut last = Instant::now();
+        let mut done = Ok(());
         let mut lap = |step: &str| {
+            // Whatever fails is said after the pass.
+            done = std::mem::replace(&mut done, Ok(())).and(classifier.device().synchronize());
             laps.push((step.to_string(), last.elapsed().as_secs_f64()));
             last = Instant::now();
         };
         classifier.net().forward_observed(&images, &mut |step, _| lap(step))?;
         lap("head");
+        done?;
         if counted {
             steps.resize(laps.len(), Default::default());
             for ((name, times), (step, seconds)) in steps.iter_mut().zip(laps) {

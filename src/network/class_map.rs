@@ -86,7 +86,7 @@ impl Classifier {
         self.explain_tensor(&self.batch(crops)?, top_k)
     }
 
-    /// [`Self::explain_crops`] for normalised images `[n, 3, h, w]`, as [`to_tensor`](preprocess::to_tensor) makes
+    /// [`Self::explain_crops`] for normalised images `[n, 3, h, w]`, as [`to_tensor`](crate::input::to_tensor) makes
     /// them.
     ///
     /// # Errors

@@ -173,7 +173,7 @@ impl Classifier {
         self.classify_tensor(&self.batch(crops)?, top_k)
     }
 
-    /// [`Self::classify_crops`] for normalised images `[n, 3, h, w]`, as [`to_tensor`](preprocess::to_tensor) makes
+    /// [`Self::classify_crops`] for normalised images `[n, 3, h, w]`, as [`to_tensor`](crate::input::to_tensor) makes
     /// them.
     ///
     /// # Errors

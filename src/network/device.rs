@@ -87,14 +87,42 @@ fn opened(name: &str, device: Result<Device, Reason>) -> Result<Device> {
     device.map_err(|reason| Error::Device { device: name.into(), reason })
 }
 
-/// A small product and a sum, by what computes the network's. A driver may be there and still not take kernels that are newer
-/// than itself, for example.
+/// A small product and a sum, by what computes the network's, and by candle's own kernels, which prepare its weights. A driver
+/// may be there and still not take kernels that are newer than itself, or that are for newer cards.
 fn probe(device: &Device) -> candle_core::Result<()> {
     let x = Tensor::new(&[[1f32, 2.0], [3.0, 4.0]], device)?;
-    let y = ops::residual(&x.matmul(&x)?, &Tensor::new(&[1f32, 2.0], device)?, &x, false)?.to_vec2::<f32>()?;
-    match y == [[9.0, 14.0], [19.0, 28.0]] {
-        true => Ok(()),
-        false => candle_core::bail!("it computes wrongly: {y:?}"),
+    let bias = Tensor::new(&[1f32, 2.0], device)?;
+    let square = ops::product(&x, &x.t()?.contiguous()?, false)?;
+    for y in [ops::residual(&square, &bias, &x, false)?, ops::residual_plain(&square, &bias, &x, false)?] {
+        let y = in_memory(&y.pad_with_zeros(0, 0, 1)?)?.to_vec2::<f32>()?;
+        if y != [[9.0, 14.0], [19.0, 28.0], [0.0, 0.0]] {
+            candle_core::bail!("it computes wrongly: {y:?}");
+        }
+    }
+    Ok(())
+}
+
+/// A tensor in memory, as what has been given to its device computes it: none of it is under way any more.
+///
+/// # Errors
+/// If the device fails, or has failed at anything before.
+pub(crate) fn in_memory(x: &Tensor) -> candle_core::Result<Tensor> {
+    let copy = x.to_device(&Device::Cpu)?;
+    // A copy may be under way when the call for it returns; and Metal tells of errors only to who waits.
+    x.device().synchronize()?;
+    Ok(copy)
+}
+
+/// An error of a device, which may have had too little memory for something. `batch` is how many images may fit.
+pub(crate) fn failed(
+    error: candle_core::Error,
+    device: &Device,
+    what: impl Into<String>,
+    batch: Option<usize>,
+) -> Error {
+    match gpu::is_out_of_memory(&error) {
+        true => Error::OutOfMemory { device: name(device), what: what.into(), batch },
+        false => error.into(),
     }
 }
 

@@ -6,10 +6,10 @@ use candle_core::{Device, Tensor};
 
 use crate::error::{Error, Result};
 use crate::kept::cache_dir;
+use crate::network::device;
 use crate::network::model::QLNet;
 use crate::network::packed_file::PackedFile;
 use crate::network::precision::Precision;
-use crate::network::{device, gpu};
 use crate::weights::{Event, Found, Source, Weights, load_unless};
 
 /// A change of weights before they are packed, that leaves the network what it is.
@@ -77,16 +77,16 @@ fn load_through(
 /// the memory.
 pub(super) fn build(weights: &Weights, precision: Precision, device: &Device) -> Result<QLNet> {
     let net = QLNet::from_weights(weights, precision, device);
-    if net.as_ref().is_err_and(gpu::is_out_of_memory) {
-        return Err(Error::OutOfMemory { device: device::name(device), what: "the weights".into(), batch: None });
-    }
+    // What the weights were copied from and through goes when they are there.
+    let net = net.and_then(|net| device.synchronize().map(|()| net));
     if precision == Precision::F32 || precision.fused(device).is_some() {
-        return Ok(net?);
+        return net.map_err(|error| device::failed(error, device, "the weights", None));
     }
-    let unsupported = |error: candle_core::Error| Error::UnsupportedDtype {
-        device: device::name(device),
-        dtype: precision.name(),
-        reason: error.into(),
+    let unsupported = |error: candle_core::Error| match device::failed(error, device, "the weights", None) {
+        Error::Compute(reason) => {
+            Error::UnsupportedDtype { device: device::name(device), dtype: precision.name(), reason }
+        }
+        error => error,
     };
     let net = net.map_err(unsupported)?;
     // Not every device has every operation in every element type.

@@ -10,7 +10,7 @@ use crate::network::batching::Batching;
 use crate::network::cpu::operand::{Format, Products};
 use crate::network::cpu::packed::Sections;
 use crate::network::gpu;
-use crate::network::ops::{self, Depthwise};
+use crate::network::ops::{self, Depthwise, product};
 use crate::network::precision::Precision;
 use crate::weights::Weights;
 use crate::weights::config::{BlockConfig, Config};
@@ -23,7 +23,7 @@ pub struct QLNet {
     layers: Vec<Vec<Block>>,
     head: Head,
     batching: Batching,
-    /// Whether CUDA may round what enters products of float32 to TF32.
+    /// Whether CUDA may round what enters products of float32.
     tf32: bool,
 }
 
@@ -51,18 +51,9 @@ impl Affine {
     }
 
     /// `[..., c]` to `[..., o]`.
-    fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        product(x, &self.weight)?.broadcast_add(&self.bias)
+    fn forward(&self, x: &Tensor, tf32: bool) -> Result<Tensor> {
+        product(x, &self.weight, tf32)?.broadcast_add(&self.bias)
     }
-}
-
-/// `[..., c]` with a weight `[o, c]` to `[..., o]`.
-fn product(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
-    let mut shape = x.dims().to_vec();
-    let last = shape.len() - 1;
-    let rows = x.reshape(((), shape[last]))?;
-    shape[last] = weight.dim(0)?;
-    rows.matmul(&weight.t()?)?.reshape(shape)
 }
 
 /// The first convolution, ReLU and pool.
@@ -98,17 +89,17 @@ enum Head {
 
 impl Head {
     /// Features `[n, num_features]` to logits `[n, classes]`.
-    fn forward(&self, features: &Tensor) -> Result<Tensor> {
+    fn forward(&self, features: &Tensor, tf32: bool) -> Result<Tensor> {
         let fc = match self {
             Self::Plain(fc) => fc,
             Self::Fused(fc) => return fc.forward(features),
         };
         if !features.device().is_cpu() {
-            return fc.forward(features);
+            return fc.forward(features, tf32);
         }
         // How a product of several rows is rounded depends on their number, and an image's logits must
         // not depend on its batch: one row at a time.
-        let logits = (0..features.dim(0)?).map(|image| fc.forward(&features.narrow(0, image, 1)?));
+        let logits = (0..features.dim(0)?).map(|image| fc.forward(&features.narrow(0, image, 1)?, tf32));
         Tensor::cat(&logits.collect::<Result<Vec<_>>>()?, 0)
     }
 }
@@ -133,10 +124,11 @@ struct PlainBlock {
     skip: Option<Tensor>,
     hardball: bool,
     stride: usize,
+    tf32: bool,
 }
 
 impl Block {
-    fn new(config: &BlockConfig, fuse: Option<Products>, vb: VarBuilder) -> Result<Self> {
+    fn new(config: &BlockConfig, fuse: Option<Products>, tf32: bool, vb: VarBuilder) -> Result<Self> {
         let &BlockConfig { in_channels: input, hidden_channels: hidden, filters, out_channels: output, stride, skip } =
             config;
         let rows = filters * hidden;
@@ -160,27 +152,31 @@ impl Block {
             skip: skip_conv.map(|skip| skip.weight),
             hardball: skip.ends_in_hardball(),
             stride,
+            tf32,
         }))
     }
 
     /// `[n, h, w, c]` to `[n, ceil(h / stride), ceil(w / stride), o]`. Shows what conv2 makes, unless it is fused.
     fn forward(&self, x: &Tensor, inside: impl FnOnce(&Tensor)) -> Result<Tensor> {
-        let PlainBlock { conv1, conv2, conv3, skip, hardball, stride } = match self {
+        let PlainBlock { conv1, conv2, conv3, skip, hardball, stride, tf32 } = match self {
             Self::Plain(block) => block,
             Self::Fused(block) => return block.forward(x),
         };
         // What is not needed any more goes at once: on a GPU its memory is what limits a batch.
-        let halves = product(x, &conv1.weight)?;
+        let halves = product(x, &conv1.weight, *tf32)?;
         let gated = ops::gate(&halves, &conv1.bias)?;
         drop(halves);
         let hidden = ops::depthwise(&gated, conv2)?;
         drop(gated);
         inside(&hidden);
-        let y = product(&hidden, &conv3.weight)?;
+        let y = product(&hidden, &conv3.weight, *tf32)?;
         drop(hidden);
         match skip {
             None => ops::residual(&y, &conv3.bias, x, *hardball),
-            Some(skip) => ops::residual(&y, &conv3.bias, &product(&ops::subsample(x, *stride)?, skip)?, *hardball),
+            Some(skip) => {
+                let x = product(&ops::subsample(x, *stride)?, skip, *tf32)?;
+                ops::residual(&y, &conv3.bias, &x, *hardball)
+            }
         }
     }
 }
@@ -198,7 +194,7 @@ impl QLNet {
     fn build(config: &Config, fuse: Option<Products>, tf32: bool, vb: VarBuilder) -> Result<Self> {
         let layers = config.layers.iter().enumerate().map(|(i, blocks)| {
             let vb = vb.pp(format!("layer{}", i + 1));
-            blocks.iter().enumerate().map(|(j, block)| Block::new(block, fuse, vb.pp(j))).collect()
+            blocks.iter().enumerate().map(|(j, block)| Block::new(block, fuse, tf32, vb.pp(j))).collect()
         });
         let stem = Affine::new(&[config.stem_channels, 3, 7, 7], vb.pp("stem"))?;
         let fc = Affine::new(&[config.num_classes, config.num_features()], vb.pp("fc"))?;
@@ -207,7 +203,9 @@ impl QLNet {
             config: config.clone(),
             stem: match fuse {
                 Some(_) => Stem::Fused(ops::FusedStem::new(&stem.weight, &stem.bias)?),
-                None if gpu::runs(&[&stem.weight]) => Stem::Windows(ops::WindowStem::new(&stem.weight, &stem.bias)?),
+                None if gpu::runs(&[&stem.weight]) => {
+                    Stem::Windows(ops::WindowStem::new(&stem.weight, &stem.bias, tf32)?)
+                }
                 None => Stem::Plain(stem),
             },
             layers: layers.collect::<Result<_>>()?,
@@ -229,6 +227,7 @@ impl QLNet {
         match precision {
             Precision::Int8 if !device.is_cpu() => candle_core::bail!("int8 is computed on the CPU only"),
             Precision::Tf32 if !device.is_cuda() => candle_core::bail!("TF32 is computed on CUDA only"),
+            Precision::Tf32 if !gpu::runs_on(device, DType::F32) => candle_core::bail!("QLNET_GPU_KERNELS is off"),
             _ => {}
         }
         let vb = weights.var_builder(precision.dtype(device), device);
@@ -278,13 +277,13 @@ impl QLNet {
         &self.config
     }
 
-    /// Logits `[n, classes]` of normalised images `[n, 3, h, w]`, both of the type [`Precision::dtype`]. On a GPU, and
-    /// wherever the network is plain, images may also be bytes `[n, h, w, 3]`, which are normalised there.
+    /// Logits `[n, classes]`, in memory, of normalised images `[n, 3, h, w]`, both of the type [`Precision::dtype`]. Where the
+    /// network is plain, as on a GPU, images may also be bytes `[n, h, w, 3]`, which are normalised there.
     ///
     /// # Errors
     /// If the images are not of this shape and element type, or the device fails.
     pub fn forward(&self, images: &Tensor) -> Result<Tensor> {
-        self.logits_of(&self.features(images)?)
+        self.in_parts(images, |part| self.logits_of(&self.features_observed(part, &mut |_, _| {})?))
     }
 
     /// Features `[n, num_features]` of normalised images `[n, 3, h, w]`: each channel's mean over all pixels of
@@ -309,7 +308,6 @@ impl QLNet {
         then: impl Fn(Tensor) -> Result<Tensor>,
     ) -> Result<Tensor> {
         self.in_parts(images, |part| {
-            gpu::use_tf32(self.tf32);
             let mut x = self.stem.forward(part)?;
             for block in self.layers.iter().flatten().take(blocks) {
                 x = block.forward(&x, |_| {})?;
@@ -318,36 +316,14 @@ impl QLNet {
         })
     }
 
-    /// What `run` makes of the images, of no more at a time than run well together, and of fewer where a GPU's memory
-    /// does not do.
+    /// What `run` makes of parts of the images, in memory.
     pub(super) fn in_parts(&self, images: &Tensor, run: impl Fn(&Tensor) -> Result<Tensor>) -> Result<Tensor> {
-        let n = images.dim(0)?;
-        let (height, width) = sides(images)?;
-        loop {
-            let at_once = self.batching.images_at_once(&self.config, images.device(), height, width).min(n.max(1));
-            let result = match n <= at_once {
-                true => run(images),
-                false => {
-                    let parts = (0..n).step_by(at_once);
-                    let parts = parts.map(|start| run(&images.narrow(0, start, at_once.min(n - start))?));
-                    parts.collect::<Result<Vec<_>>>().and_then(|parts| Tensor::cat(&parts, 0))
-                }
-            };
-            match result {
-                Err(error) if gpu::is_out_of_memory(&error) => {
-                    if !self.batching.halve(&self.config, at_once, height, width) {
-                        return Err(error);
-                    }
-                }
-                result => return result,
-            }
-        }
+        self.batching.in_parts(&self.config, images, run)
     }
 
     /// Logits of features `[n, num_features]`, or of what single places have instead.
     pub(super) fn logits_of(&self, features: &Tensor) -> Result<Tensor> {
-        gpu::use_tf32(self.tf32);
-        self.head.forward(features)
+        self.head.forward(features, self.tf32)
     }
 
     /// [`Self::forward`] that shows the output of every step, `stem`, `layer1.0`, ..., `act`, NHWC, of all images at once.
@@ -355,6 +331,7 @@ impl QLNet {
     /// # Errors
     /// As [`Self::forward`].
     pub fn forward_observed(&self, images: &Tensor, observe: &mut dyn FnMut(&str, &Tensor)) -> Result<Tensor> {
+        let _alone = gpu::alone(images.device());
         self.logits_of(&self.features_observed(images, &mut |step, x| {
             if !step.ends_with("conv2") {
                 observe(step, x);
@@ -364,7 +341,6 @@ impl QLNet {
 
     /// [`Self::features`], showing the output of every step, and of conv2 of plain blocks as `layer1.0.conv2`.
     pub(crate) fn features_observed(&self, images: &Tensor, observe: &mut dyn FnMut(&str, &Tensor)) -> Result<Tensor> {
-        gpu::use_tf32(self.tf32);
         let mut x = self.stem.forward(images)?;
         observe("stem", &x);
         for (i, blocks) in self.layers.iter().enumerate() {

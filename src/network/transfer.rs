@@ -1,13 +1,14 @@
 //! Images to the device that a network runs on, and numbers back.
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Tensor};
 use image::RgbImage;
 
 use crate::error::{Error, Result};
 use crate::input::preprocess;
 use crate::network::classifier::Classifier;
+use crate::network::device;
 use crate::network::model::{QLNet, sides};
-use crate::network::{device, gpu};
+use crate::network::ops::planes;
 use crate::text::count;
 
 impl Classifier {
@@ -25,9 +26,11 @@ impl Classifier {
     /// # Errors
     /// [`Error::OutOfMemory`] if they do not fit there.
     pub(super) fn upload(&self, images: &Tensor) -> Result<Tensor> {
+        let dtype = self.precision().dtype(self.device());
         let uploaded = images.to_device(self.device()).and_then(|images| match images.dtype() {
+            DType::U8 if self.device().is_cpu() => planes(&images, dtype),
             DType::U8 => Ok(images),
-            _ => images.to_dtype(self.precision().dtype(self.device())),
+            _ => images.to_dtype(dtype),
         });
         uploaded.map_err(|error| self.failed(error, images, true))
     }
@@ -38,24 +41,23 @@ impl Classifier {
         run: impl Fn(&QLNet, &Tensor) -> candle_core::Result<Tensor>,
     ) -> Result<Tensor> {
         let on_device = self.upload(images)?;
-        let found = run(self.net(), &on_device).and_then(|found| found.to_dtype(DType::F32)?.to_device(&Device::Cpu));
+        let found = run(self.net(), &on_device).and_then(|found| found.to_dtype(DType::F32));
         found.map_err(|error| self.failed(error, images, false))
     }
 
     /// An error of the device on images: of `all` at once, or one by one, as the network tries before it gives up.
     fn failed(&self, error: candle_core::Error, images: &Tensor, all: bool) -> Error {
-        let (Ok((height, width)), true) = (sides(images), gpu::is_out_of_memory(&error)) else { return error.into() };
+        let Ok((height, width)) = sides(images) else { return error.into() };
         let images = if all { images.dim(0).unwrap_or(1) } else { 1 };
-        Error::OutOfMemory {
-            device: device::name(self.device()),
-            what: format!("{} of {width}x{height} pixels", count(images as u64, "image")),
-            batch: (images > 1).then_some(images / 2),
-        }
+        let what = format!("{} of {width}x{height} pixels", count(images as u64, "image"));
+        device::failed(error, self.device(), what, (images > 1).then_some(images / 2))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use candle_core::Device;
+
     use super::*;
     use crate::input::Preprocess;
     use crate::weights::{Weights, registry};
@@ -72,9 +74,14 @@ mod tests {
         let plain = QLNet::new_plain(weights.config(), weights.var_builder(DType::F32, &Device::Cpu)).unwrap();
         let bytes = preprocess::to_bytes(&pictures).unwrap();
         assert_eq!((bytes.dims(), sides(&bytes).unwrap()), (&[2, 64, 64, 3][..], (64, 64)));
+        assert_eq!(bits(&classifier.logits(&bytes).unwrap()), bits(&expected));
         let found = plain.forward(&bytes).unwrap();
         let difference = (found - &expected).unwrap().abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap();
         assert!(difference < 1e-4, "{difference}");
+    }
+
+    fn bits(logits: &Tensor) -> Vec<u32> {
+        logits.flatten_all().unwrap().to_vec1::<f32>().unwrap().into_iter().map(f32::to_bits).collect()
     }
 
     #[test]

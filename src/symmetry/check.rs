@@ -191,7 +191,7 @@ impl Subject {
     /// # Errors
     /// As [`Self::compare`].
     pub fn logits(&self, weights: &Weights) -> Result<Tensor> {
-        Ok(logits(weights, &self.images, self.precision, &self.device)?)
+        logits(weights, &self.images, self.precision, &self.device)
     }
 
     /// [`Self::compare`] with weights whose logits are known.
@@ -262,7 +262,12 @@ impl Subject {
             let change = self.change(&moved, &logits)?;
             Ok((moved, logits, change))
         };
-        let (whole, control_logits) = rayon::join(whole, || self.logits(&half));
+        let control_logits = || self.logits(&half);
+        // Two networks on one GPU would only wait for each other.
+        let (whole, control_logits) = match self.device.is_cpu() {
+            true => rayon::join(whole, control_logits),
+            false => (whole(), control_logits()),
+        };
         let ((moved, logits, change), control_logits) = (whole?, control_logits?);
         let control_logit_change = self.largest_change(&control_logits)? / self.largest_logit;
         Ok(Compared { moved, logits, change, control_logits, control_logit_change })
@@ -325,18 +330,22 @@ fn largest(t: &Tensor) -> Result<f64> {
 }
 
 /// Logits `[n, classes]` in float64 on the CPU. `images` have the element type that the network takes.
-fn logits(weights: &Weights, images: &Tensor, precision: Precision, device: &Device) -> candle_core::Result<Tensor> {
-    let net = QLNet::from_weights(weights, precision, device)?;
-    net.forward(images)?.to_device(&Device::Cpu)?.to_dtype(DType::F64)
+fn logits(weights: &Weights, images: &Tensor, precision: Precision, device: &Device) -> Result<Tensor> {
+    let logits =
+        QLNet::from_weights(weights, precision, device).and_then(|net| net.forward(images)?.to_dtype(DType::F64));
+    logits.map_err(|error| device::failed(error, device, "the network and its images", None))
 }
 
 /// [`logits`] in an element type that the device may not know.
 fn logits_in(weights: &Weights, images: &Tensor, precision: Precision, device: &Device) -> Result<Tensor> {
-    let found = images.to_dtype(precision.dtype(device)).and_then(|images| logits(weights, &images, precision, device));
-    found.map_err(|error| match precision {
+    let found = images.to_dtype(precision.dtype(device)).map_err(Error::from);
+    found.and_then(|images| logits(weights, &images, precision, device)).map_err(|error| match (precision, error) {
         // Every device computes in float32: something else is wrong.
-        Precision::F32 => error.into(),
-        _ => Error::UnsupportedDtype { device: device::name(device), dtype: precision.name(), reason: error.into() },
+        (Precision::F32, error) => error,
+        (_, Error::Compute(reason)) => {
+            Error::UnsupportedDtype { device: device::name(device), dtype: precision.name(), reason }
+        }
+        (_, error) => error,
     })
 }
 

@@ -1,4 +1,4 @@
-//! A kernel with all that it is given, as one of candle's custom operations: of one, two or three tensors.
+//! A kernel with all that it is given, which runs as one of candle's custom operations: of one, two or three tensors.
 
 use candle_core::{CpuStorage, CudaStorage, CustomOp1, CustomOp2, CustomOp3, DType, Device, Layout, MetalStorage};
 use candle_core::{Result, Shape, Tensor, bail};
@@ -9,13 +9,15 @@ pub const BLOCK: usize = 256;
 /// Threads that share a row of channels: a warp (CUDA), or simdgroup (Metal).
 pub const WARP: usize = 32;
 
-/// A kernel and what it is given.
+/// A kernel and all that it is given.
 #[derive(Clone, Debug)]
 pub struct Launch {
     /// The kernel's name.
     pub kernel: String,
     /// The element type of the kernel's module, which is that of its output.
     pub dtype: DType,
+    /// The tensors that it reads, in order.
+    pub inputs: Vec<Tensor>,
     /// Its whole numbers, in order.
     pub sizes: Vec<u32>,
     /// Its real numbers, in order.
@@ -46,20 +48,37 @@ pub fn is_built_in(device: &Device) -> bool {
 }
 
 impl Launch {
-    /// Runs the kernel on one, two or three tensors.
+    /// A kernel that takes no real numbers.
     ///
     /// # Errors
-    /// If the output would have 2^31 elements or more, which kernels do not count, or the device fails.
-    pub fn run(&self, inputs: &[&Tensor]) -> Result<Tensor> {
-        let elements = self.shape.elem_count();
-        let counted = |elements: usize| elements <= i32::MAX as usize;
-        if !counted(elements) || !counted(self.threads) || !inputs.iter().all(|input| counted(input.elem_count())) {
-            bail!("{} of {:?}: too many elements for a kernel", self.kernel, self.shape);
+    /// If it would write nothing, or has more to count than kernels do: 2^31 elements or threads.
+    pub fn new(
+        kernel: String,
+        dtype: DType,
+        inputs: &[&Tensor],
+        sizes: &[usize],
+        threads: usize,
+        shape: Shape,
+    ) -> Result<Self> {
+        let most = inputs.iter().map(|input| input.elem_count()).chain([threads, shape.elem_count()]).max();
+        if most.is_none_or(|most| most > i32::MAX as usize) {
+            bail!("{kernel} of {shape:?}: too many elements for a kernel");
         }
-        if elements == 0 {
-            bail!("{} of {:?}: nothing to compute", self.kernel, self.shape);
+        if shape.elem_count() == 0 {
+            bail!("{kernel} of {shape:?}: nothing to compute");
         }
-        let inputs = inputs.iter().map(|input| aligned(input)).collect::<Result<Vec<_>>>()?;
+        // Those of tensors fit. A stride may be larger, and is then beyond every tensor.
+        let sizes = sizes.iter().map(|&size| u32::try_from(size).unwrap_or(u32::MAX)).collect();
+        let inputs = inputs.iter().map(|&input| input.clone()).collect();
+        Ok(Self { kernel, dtype, inputs, sizes, numbers: Vec::new(), threads, shape })
+    }
+
+    /// Runs the kernel where its inputs are, and gives its output.
+    ///
+    /// # Errors
+    /// If that is no GPU that this build has kernels for, or it fails.
+    pub fn run(&self) -> Result<Tensor> {
+        let inputs = self.inputs.iter().map(aligned).collect::<Result<Vec<_>>>()?;
         match &inputs[..] {
             [x] => x.apply_op1_no_bwd(self),
             [x, y] => x.apply_op2_no_bwd(y, self),

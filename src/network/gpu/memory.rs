@@ -8,15 +8,42 @@ use super::cards::card;
 /// measure, and for a device that does not tell.
 pub fn memory_for_activations(device: &Device) -> Option<usize> {
     // The rest is for what kernels, matrix products and pools of memory take besides.
-    let most = card(device)?.free_bytes / 10 * 9;
-    // candle rounds the size of Metal's buffers up to a power of two.
-    Some(if device.is_metal() { most / 2 } else { most })
+    let most = |free: usize| free / 10 * 9;
+    match device {
+        Device::Cpu => None,
+        Device::Cuda(_) => Some(most(card(device)?.free_bytes + kept(device))),
+        // candle rounds the size of Metal's buffers up to a power of two.
+        Device::Metal(_) => Some(most(card(device)?.free_bytes) / 2),
+    }
+}
+
+/// Gives memory that is kept for the next tensor back, after there was too little for something else.
+pub fn release(device: &Device) {
+    #[cfg(feature = "cuda")]
+    if let Device::Cuda(device) = device {
+        super::cuda::release_memory(device);
+    }
+    // Metal's is given back whenever the program waits for it.
+    let _ = device.synchronize();
+}
+
+/// Bytes that were freed, and are kept for the next tensor.
+fn kept(device: &Device) -> usize {
+    match device {
+        #[cfg(feature = "cuda")]
+        Device::Cuda(device) => super::cuda::kept_memory(device).unwrap_or(0),
+        _ => 0,
+    }
 }
 
 /// Whether a device failed for want of memory. candle passes the words of CUDA, cuBLAS and Metal on.
 pub fn is_out_of_memory(error: &Error) -> bool {
-    const WORDS: [&str; 4] =
-        ["CUDA_ERROR_OUT_OF_MEMORY", "CUBLAS_STATUS_ALLOC_FAILED", "FailedToCreateResource", "Insufficient Memory"];
+    const WORDS: [&str; 4] = [
+        "CUDA_ERROR_OUT_OF_MEMORY",
+        "CUBLAS_STATUS_ALLOC_FAILED",
+        "FailedToCreateResource(\"Buffer",
+        "Insufficient Memory",
+    ];
     let text = format!("{error} {error:?}");
     WORDS.iter().any(|words| text.contains(words))
 }

@@ -1,4 +1,5 @@
-//! The fast path on CUDA and Metal: a kernel for each operation between the matrix products, which stay candle's.
+//! The fast path on CUDA and Metal: a kernel for each operation between the matrix products, and these by cuBLAS, or by
+//! candle on Metal.
 //!
 //! In come tensors of one device, out go tensors there, NHWC, in float32, float16 or bfloat16 with sums in float32.
 //! Knows candle and nothing of the network: [`crate::network::ops`] calls it where [`runs`] says so, and else the plain
@@ -7,6 +8,7 @@
 //! ```text
 //! operations     what each operation asks of its kernel: sizes, shapes, how many threads
 //! launch         a kernel with what it is given, as one of candle's custom operations
+//! product        matrix products on CUDA
 //! cuda, metal    how a device runs it
 //! kernels/       the kernels, one source for both
 //! libraries      NVIDIA's, opened when a device is asked for
@@ -28,13 +30,15 @@ mod memory;
 #[cfg(feature = "metal")]
 mod metal;
 mod operations;
+mod product;
 
-pub use memory::{is_out_of_memory, memory_for_activations};
+pub use memory::{is_out_of_memory, memory_for_activations, release};
 pub use operations::{
     Sum, WINDOW, depthwise, gate, hardball, has_depthwise, mean, pixels, pool, residual, subsample, windows,
 };
+pub use product::{has_product, product};
 
-use std::sync::LazyLock;
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 
 use candle_core::{DType, Device, Tensor};
 
@@ -93,8 +97,9 @@ pub fn open_metal() -> Result<Device, Reason> {
     Ok(Device::new_metal(0)?)
 }
 
-/// Whether products of float32 matrices on CUDA may round what enters them to TF32, which has ten bits of fraction, from
-/// now on and in the whole process. candle has one switch for all.
-pub fn use_tf32(on: bool) {
-    candle_core::cuda::set_gemm_reduced_precision_f32(on);
+/// Holds a GPU for one computation, if this is one: the handle of cuBLAS and the memory for activations are one for all threads,
+/// and so is the stream, in which work would only wait for other work.
+pub fn alone(device: &Device) -> Option<MutexGuard<'static, ()>> {
+    static ONE: Mutex<()> = Mutex::new(());
+    (!device.is_cpu()).then(|| ONE.lock().unwrap_or_else(PoisonError::into_inner))
 }

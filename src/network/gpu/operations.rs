@@ -1,4 +1,5 @@
-//! What each operation asks of its kernel. Shapes are checked here: a kernel reads what it is told to.
+//! What each operation asks of its kernel, which then [runs](Launch::run). Shapes and types are checked here: a kernel
+//! reads what it is told to.
 
 use candle_core::{DType, Result, Shape, Tensor, bail};
 
@@ -41,62 +42,62 @@ fn vector(channels: usize, dtype: DType) -> usize {
     if channels.is_multiple_of(widest) { widest } else { 1 }
 }
 
-/// Sizes as kernels take them; [`Launch::run`] refuses tensors that are too large for it.
-fn sizes<const N: usize>(sizes: [usize; N]) -> Vec<u32> {
-    sizes.map(|size| u32::try_from(size).unwrap_or(u32::MAX)).to_vec()
-}
-
-/// A kernel of name `{stem}_{type}{variant}` that is given sizes only.
+/// The kernel `{op}_{type}{variant}` of tensors that all have that type.
 fn launch(
-    stem: &str,
-    dtype: DType,
+    op: &str,
     variant: &str,
-    sizes: Vec<u32>,
+    inputs: &[&Tensor],
+    sizes: &[usize],
     threads: usize,
     shape: impl Into<Shape>,
 ) -> Result<Launch> {
-    let kernel = format!("{stem}_{}{variant}", kind(dtype)?);
-    Ok(Launch { kernel, dtype, sizes, numbers: Vec::new(), threads, shape: shape.into() })
+    let [first, others @ ..] = inputs else { bail!("{op}: no tensor") };
+    let dtype = first.dtype();
+    if let Some(other) = others.iter().find(|other| other.dtype() != dtype) {
+        bail!("{op}: tensors of one type are needed, found {dtype:?} and {:?}", other.dtype());
+    }
+    let kernel = format!("{op}_{}{variant}", kind(dtype)?);
+    Launch::new(kernel, dtype, inputs, sizes, threads, shape.into())
 }
 
 /// Bytes of images `[n, h, w, 3]`, scaled to 0..1 and normalised, in an element type: `[n, h, w, 3]`.
 ///
 /// # Errors
-/// As all of these: if the shapes do not fit, or the device fails.
-pub fn pixels(bytes: &Tensor, mean: [f32; 3], std: [f32; 3], dtype: DType) -> Result<Tensor> {
+/// As all of these: if shapes or types do not fit, or there are too many elements for a kernel.
+pub fn pixels(bytes: &Tensor, mean: [f32; 3], std: [f32; 3], dtype: DType) -> Result<Launch> {
     let (n, h, w, 3) = bytes.dims4()? else { bail!("bytes [n, h, w, 3] are needed, found {:?}", bytes.dims()) };
     if bytes.dtype() != DType::U8 {
         bail!("bytes are needed, found {:?}", bytes.dtype());
     }
     let count = n * h * w * 3;
-    let mut launch = launch("pixels", dtype, "", sizes([count]), count, (n, h, w, 3))?;
-    launch.numbers = [mean, std].concat();
-    launch.run(&[bytes])
+    let kernel = format!("pixels_{}", kind(dtype)?);
+    let launch = Launch::new(kernel, dtype, &[bytes], &[count], count, bytes.shape().clone())?;
+    Ok(Launch { numbers: [mean, std].concat(), ..launch })
 }
 
 /// Images `[n, h, w, 3]` to the windows of the stem, `[n * ceil(h / 2) * ceil(w / 2), 152]`: the 7x7 pixels with stride 2
 /// and padding 3, row by row, pixel by pixel, and [zeros](WINDOW).
-pub fn windows(x: &Tensor) -> Result<Tensor> {
+pub fn windows(x: &Tensor) -> Result<Launch> {
     let (n, h, w, 3) = x.dims4()? else { bail!("images [n, h, w, 3] are needed, found {:?}", x.dims()) };
     let (oh, ow) = (h.div_ceil(2), w.div_ceil(2));
     // Eight values a thread.
     let threads = n * oh * ow * (WINDOW / 8);
-    launch("windows", x.dtype(), "", sizes([n, h, w, oh, ow]), threads, (n * oh * ow, WINDOW))?.run(&[x])
+    launch("windows", "", &[x], &[n, h, w, oh, ow], threads, (n * oh * ow, WINDOW))
 }
 
 /// What follows the first convolution: `[n, h, w, c]` and a bias `[c]`, ReLU, and the 3x3 max pool of stride 2 and padding 1, to
 /// `[n, ceil(h / 2), ceil(w / 2), c]`.
-pub fn pool(x: &Tensor, bias: &Tensor) -> Result<Tensor> {
+pub fn pool(x: &Tensor, bias: &Tensor) -> Result<Launch> {
     let (n, h, w, c) = x.dims4()?;
     expect("the bias of a pool", bias, &[c])?;
     let (oh, ow) = (h.div_ceil(2), w.div_ceil(2));
     let v = vector(c, x.dtype());
     let threads = n * oh * ow * c / v;
-    launch("pool", x.dtype(), &format!("_v{v}"), sizes([n, h, w, c, oh, ow]), threads, (n, oh, ow, c))?.run(&[x, bias])
+    launch("pool", &format!("_v{v}"), &[x, bias], &[n, h, w, c, oh, ow], threads, (n, oh, ow, c))
 }
 
 /// `[..., 2w]` and a bias `[2w]` to the product of the halves, `[..., w]`.
-pub fn gate(x: &Tensor, bias: &Tensor) -> Result<Tensor> {
+pub fn gate(x: &Tensor, bias: &Tensor) -> Result<Launch> {
     let (pixels, both, mut shape) = rows(x)?;
     expect("the bias of a gate", bias, &[both])?;
     if !both.is_multiple_of(2) {
@@ -105,7 +106,7 @@ pub fn gate(x: &Tensor, bias: &Tensor) -> Result<Tensor> {
     let w = both / 2;
     let v = vector(w, x.dtype());
     shape.push(w);
-    launch("gate", x.dtype(), &format!("_v{v}"), sizes([pixels, w]), pixels * w / v, shape)?.run(&[x, bias])
+    launch("gate", &format!("_v{v}"), &[x, bias], &[pixels, w], pixels * w / v, shape)
 }
 
 /// Whether there is a kernel for a stride of the depthwise convolution.
@@ -115,7 +116,7 @@ pub fn has_depthwise(stride: usize) -> bool {
 
 /// `[n, h, w, c]` with a weight `[9, filters, c]` and a bias `[filters * c]`, padding 1, to
 /// `[n, ceil(h / stride), ceil(w / stride), filters * c]`; the stride is [one of these](has_depthwise).
-pub fn depthwise(x: &Tensor, weight: &Tensor, bias: &Tensor, stride: usize) -> Result<Tensor> {
+pub fn depthwise(x: &Tensor, weight: &Tensor, bias: &Tensor, stride: usize) -> Result<Launch> {
     let (n, h, w, c) = x.dims4()?;
     let (_, filters, _) = weight.dims3()?;
     expect("depthwise filters", weight, &[9, filters, c])?;
@@ -129,45 +130,47 @@ pub fn depthwise(x: &Tensor, weight: &Tensor, bias: &Tensor, stride: usize) -> R
     let together = if filters.is_multiple_of(2) { 2 } else { 1 };
     let variant = format!("_f{together}_s{stride}_v{v}");
     let threads = n * oh * ow.div_ceil(SPAN) * (filters / together) * c / v;
-    let sizes = sizes([n, h, w, c, oh, ow, filters]);
-    launch("depthwise", x.dtype(), &variant, sizes, threads, (n, oh, ow, filters * c))?.run(&[x, weight, bias])
+    let sizes = [n, h, w, c, oh, ow, filters];
+    launch("depthwise", &variant, &[x, weight, bias], &sizes, threads, (n, oh, ow, filters * c))
 }
 
 /// `y + bias + x` of `[..., c]`, and what `sum` says.
-pub fn residual(y: &Tensor, bias: &Tensor, x: &Tensor, sum: Sum) -> Result<Tensor> {
+pub fn residual(y: &Tensor, bias: &Tensor, x: &Tensor, sum: Sum) -> Result<Launch> {
     let (pixels, c, _) = rows(y)?;
     expect("the bias of a residual", bias, &[c])?;
     expect("what is added", x, y.dims())?;
     let v = vector(c, y.dtype());
-    let (stem, threads) = match sum {
+    let (op, threads) = match sum {
         Sum::Plain => ("residual", pixels * c / v),
         Sum::Hardball => ("residual_hardball", WARP * pixels),
     };
-    launch(stem, y.dtype(), &format!("_v{v}"), sizes([pixels, c]), threads, y.shape())?.run(&[y, bias, x])
+    launch(op, &format!("_v{v}"), &[y, bias, x], &[pixels, c], threads, y.shape())
 }
 
 /// The projection of every row of `[..., c]` onto the ball of radius `sqrt(c)`.
-pub fn hardball(x: &Tensor) -> Result<Tensor> {
+pub fn hardball(x: &Tensor) -> Result<Launch> {
     let (pixels, c, _) = rows(x)?;
     let v = vector(c, x.dtype());
-    launch("hardball", x.dtype(), &format!("_v{v}"), sizes([pixels, c]), WARP * pixels, x.shape())?.run(&[x])
+    launch("hardball", &format!("_v{v}"), &[x], &[pixels, c], WARP * pixels, x.shape())
 }
 
 /// The mean over all pixels of `[n, h, w, c]`: `[n, c]`.
-pub fn mean(x: &Tensor) -> Result<Tensor> {
+pub fn mean(x: &Tensor) -> Result<Launch> {
     let (n, h, w, c) = x.dims4()?;
     let v = vector(c, x.dtype());
-    launch("mean", x.dtype(), &format!("_v{v}"), sizes([n, h * w, c]), n * c / v, (n, c))?.run(&[x])
+    launch("mean", &format!("_v{v}"), &[x], &[n, h * w, c], n * c / v, (n, c))
 }
 
 /// Every `stride`-th row and column of `[n, h, w, c]`.
-pub fn subsample(x: &Tensor, stride: usize) -> Result<Tensor> {
+pub fn subsample(x: &Tensor, stride: usize) -> Result<Launch> {
     let (n, h, w, c) = x.dims4()?;
+    if stride == 0 {
+        bail!("every 0th row and column");
+    }
     let (oh, ow) = (h.div_ceil(stride), w.div_ceil(stride));
     let v = vector(c, x.dtype());
-    let sizes = sizes([n, h, w, c, oh, ow, stride]);
     let threads = n * oh * ow * c / v;
-    launch("subsample", x.dtype(), &format!("_v{v}"), sizes, threads, (n, oh, ow, c))?.run(&[x])
+    launch("subsample", &format!("_v{v}"), &[x], &[n, h, w, c, oh, ow, stride], threads, (n, oh, ow, c))
 }
 
 /// How many rows of channels a tensor `[..., c]` has, `c`, and the shape of those rows.

@@ -67,7 +67,7 @@ pub fn depthwise(x: &Tensor, conv: &Depthwise) -> Result<Tensor> {
         let kernel = Kernel { stride: conv.stride };
         on_cpu(x, [&conv.weight, &conv.bias], |x, [weight, bias]| x.apply_op3_no_bwd(weight, bias, &kernel))
     } else if gpu::has_depthwise(conv.stride) && gpu::runs(&[x, &conv.weight, &conv.bias]) {
-        gpu::depthwise(x, &conv.weight, &conv.bias, conv.stride)
+        gpu::depthwise(x, &conv.weight, &conv.bias, conv.stride)?.run()
     } else {
         depthwise_plain(x, conv)
     }

@@ -11,7 +11,7 @@ use crate::network::gpu;
 /// # Errors
 /// If the shapes do not fit.
 pub fn gate(x: &Tensor, bias: &Tensor) -> Result<Tensor> {
-    if gpu::runs(&[x, bias]) { gpu::gate(x, bias) } else { gate_plain(x, bias) }
+    if gpu::runs(&[x, bias]) { gpu::gate(x, bias)?.run() } else { gate_plain(x, bias) }
 }
 
 /// [`gate`] in candle's own operations.

@@ -11,7 +11,7 @@ use crate::network::gpu;
 /// # Errors
 /// If the device fails.
 pub fn hardball(x: &Tensor) -> Result<Tensor> {
-    if gpu::runs(&[x]) { gpu::hardball(x) } else { hardball_plain(x) }
+    if gpu::runs(&[x]) { gpu::hardball(x)?.run() } else { hardball_plain(x) }
 }
 
 /// [`hardball`] in candle's own operations.

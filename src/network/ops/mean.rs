@@ -9,7 +9,7 @@ use crate::network::gpu;
 /// # Errors
 /// If the device fails.
 pub fn mean(x: &Tensor) -> Result<Tensor> {
-    if gpu::runs(&[x]) { gpu::mean(x) } else { mean_plain(x) }
+    if gpu::runs(&[x]) { gpu::mean(x)?.run() } else { mean_plain(x) }
 }
 
 /// [`mean`] in candle's own operations.

@@ -15,6 +15,7 @@ mod hardball;
 mod linear;
 mod mean;
 mod pixels;
+mod product;
 mod residual;
 mod stem;
 mod subsample;
@@ -26,7 +27,8 @@ pub use hardball::hardball;
 pub use linear::FusedLinear;
 pub use mean::mean;
 pub use pixels::{channels_last, planes};
-pub use residual::residual;
+pub use product::product;
+pub use residual::{residual, residual_plain};
 pub use stem::{FusedStem, WindowStem, stem, stem_plain};
 pub use subsample::subsample;
 

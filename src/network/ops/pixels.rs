@@ -16,7 +16,7 @@ pub fn normalised(bytes: &Tensor, dtype: DType) -> Result<Tensor> {
         bail!("bytes [n, h, w, 3] are needed, found {:?} {:?}", bytes.dtype(), bytes.dims());
     }
     if gpu::runs_on(bytes.device(), dtype) {
-        gpu::pixels(bytes, IMAGENET_MEAN, IMAGENET_STD, dtype)
+        gpu::pixels(bytes, IMAGENET_MEAN, IMAGENET_STD, dtype)?.run()
     } else {
         normalised_plain(bytes, dtype)
     }

@@ -11,7 +11,7 @@ use crate::network::gpu::{self, Sum};
 /// If the shapes do not fit, or the device fails.
 pub fn residual(y: &Tensor, bias: &Tensor, x: &Tensor, hardball: bool) -> Result<Tensor> {
     if gpu::runs(&[y, bias, x]) {
-        gpu::residual(y, bias, x, if hardball { Sum::Hardball } else { Sum::Plain })
+        gpu::residual(y, bias, x, if hardball { Sum::Hardball } else { Sum::Plain })?.run()
     } else {
         residual_plain(y, bias, x, hardball)
     }

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 
 use candle_core::{CpuStorage, CustomOp1, DType, Layout, Result, Shape, Tensor, bail};
 
-use super::{is_tracked, on_cpu, slice, values};
+use super::{is_tracked, on_cpu, product, slice, values};
 use crate::network::cpu::packed::Sections;
 use crate::network::cpu::stem::PackedStem;
 use crate::network::gpu;
@@ -57,9 +57,10 @@ fn max_pool_by_views(y: &Tensor) -> Result<Tensor> {
 /// The stem on a GPU that has kernels: as a product of windows with the weight.
 #[derive(Clone, Debug)]
 pub struct WindowStem {
-    /// `[WINDOW, o]`: rows, columns and channels of the filters, and zeros.
+    /// `[o, WINDOW]`: rows, columns and channels of the filters, and zeros.
     weight: Tensor,
     bias: Tensor,
+    tf32: bool,
 }
 
 impl WindowStem {
@@ -67,13 +68,13 @@ impl WindowStem {
     ///
     /// # Errors
     /// If they have other shapes, or the device fails.
-    pub fn new(weight: &Tensor, bias: &Tensor) -> Result<Self> {
+    pub fn new(weight: &Tensor, bias: &Tensor, tf32: bool) -> Result<Self> {
         let (outputs, 3, 7, 7) = weight.dims4()? else {
             bail!("a stem of 7x7 filters of three channels is needed, found {:?}", weight.dims());
         };
         let weight = weight.permute((0, 2, 3, 1))?.reshape((outputs, 7 * 7 * 3))?;
         let weight = weight.pad_with_zeros(1, 0, gpu::WINDOW - 7 * 7 * 3)?;
-        Ok(Self { weight: weight.t()?.contiguous()?, bias: bias.clone() })
+        Ok(Self { weight, bias: bias.clone(), tf32 })
     }
 
     /// [`stem`] of images `[n, h, w, 3]`.
@@ -82,8 +83,8 @@ impl WindowStem {
     /// As [`stem`].
     pub fn forward(&self, images: &Tensor) -> Result<Tensor> {
         let (n, h, w, _) = images.dims4()?;
-        let y = gpu::windows(images)?.matmul(&self.weight)?;
-        gpu::pool(&y.reshape((n, h.div_ceil(2), w.div_ceil(2), ()))?, &self.bias)
+        let y = product(&gpu::windows(images)?.run()?, &self.weight, self.tf32)?;
+        gpu::pool(&y.reshape((n, h.div_ceil(2), w.div_ceil(2), ()))?, &self.bias)?.run()
     }
 
     /// The element type that it computes in.

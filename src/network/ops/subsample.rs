@@ -12,7 +12,7 @@ pub fn subsample(x: &Tensor, stride: usize) -> Result<Tensor> {
     if stride == 1 {
         return Ok(x.clone());
     }
-    if gpu::runs(&[x]) { gpu::subsample(x, stride) } else { subsample_plain(x, stride) }
+    if gpu::runs(&[x]) { gpu::subsample(x, stride)?.run() } else { subsample_plain(x, stride) }
 }
 
 /// [`subsample`] in candle's own operations.
