@@ -137,17 +137,42 @@ mod cuda {
     /// program would need cuBLAS to start, for what cudarc has and candle does not call. On x86-64 it is Rust's usual
     /// linker; elsewhere it comes with Rust, for us to ask for.
     fn link_with_lld(architecture: &str) {
-        if architecture == "x86_64" {
-            return;
-        }
         let rustc = env::var_os("RUSTC").expect("Cargo sets RUSTC");
         let host = env::var("HOST").expect("Cargo sets HOST");
         let sysroot = run(Command::new(rustc).args(["--print", "sysroot"]));
         let linkers = Path::new(sysroot.trim()).join("lib/rustlib").join(host).join("bin/gcc-ld");
-        if linkers.join("ld.lld").is_file() {
-            println!("cargo::rustc-link-arg-bins=-fuse-ld=lld");
-            println!("cargo::rustc-link-arg-bins=-B{}", linkers.display());
+        let other = other_linker();
+        if other.is_none() && linkers.join("ld.lld").is_file() {
+            if architecture != "x86_64" {
+                println!("cargo::rustc-link-arg-bins=-fuse-ld=lld");
+                println!("cargo::rustc-link-arg-bins=-B{}", linkers.display());
+            }
+            return;
         }
+        let found = other.unwrap_or_else(|| format!("no {}", linkers.join("ld.lld").display()));
+        println!(
+            "cargo::warning=LLVM's linker is not used ({found}): another may keep cuBLAS and others, without which the \
+             program then does not start; `readelf -d` shows them as NEEDED"
+        );
+    }
+
+    /// What in the flags for Rust's compiler names another linker than LLVM's. Those are from RUSTFLAGS or Cargo's
+    /// configuration.
+    fn other_linker() -> Option<String> {
+        const OTHERS: [&str; 4] =
+            ["linker-features=-lld", "link-self-contained=no", "link-self-contained=-linker", "linker-flavor="];
+        println!("cargo::rerun-if-env-changed=CARGO_ENCODED_RUSTFLAGS");
+        println!("cargo::rerun-if-env-changed=RUSTC_LINKER");
+        let flags = env::var("CARGO_ENCODED_RUSTFLAGS").unwrap_or_default();
+        let is_other = |flag: &&str| match flag.split_once("-fuse-ld=") {
+            Some((_, linker)) => linker != "lld",
+            None => OTHERS.iter().any(|other| flag.contains(other)),
+        };
+        let linker = env::var("RUSTC_LINKER").ok().filter(|linker| {
+            let name = Path::new(linker).file_name().unwrap_or_default().to_string_lossy();
+            ["ld", "ld.bfd", "ld.gold", "ld.mold", "mold", "wild"].contains(&&*name)
+        });
+        flags.split('\u{1f}').find(is_other).map(str::to_string).or(linker)
     }
 }
 

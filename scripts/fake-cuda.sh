@@ -3,21 +3,34 @@
 #
 #     scripts/fake-cuda.sh target/release/qlnet                        on the network that is built in
 #     scripts/fake-cuda.sh target/release/qlnet --weights FILE         and on a network of full size
+#     scripts/fake-cuda.sh target/release/qlnet --tests PROGRAM        and threads that share a device, by tests/network.rs
 #
 # Needs CUDA's headers (CUDA_HOME, which scripts/build-cuda.sh fetches) and g++, no GPU. Shows what a driver would: that
 # the program calls it rightly, what the kernels compute, how many are launched, what is said when something is
 # missing. Nothing here tells of speed, races, or the compiler's code for GPUs. QLNET_FAKE_CUDA names a folder to keep the
-# device in.
+# device in. Copies to the host arrive when they are waited for, unless FAKE_CUDA_LAZY is empty.
+#
+# PROGRAM is what `cargo test --release --features cuda --test network --no-run` makes; it needs libcudart, of CUDA_HOME.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 program=$(realpath "$1")
-weights=
-[ "${2:-}" != --weights ] || weights=$(realpath "$3")
+shift
+weights='' tests=''
+while [ $# -gt 0 ]; do
+    case $1 in
+        --weights) weights=$(realpath "$2") ;;
+        --tests) tests=$(realpath "$2") ;;
+        *) echo "$1 is not known" >&2; exit 2 ;;
+    esac
+    shift 2
+done
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 device=${QLNET_FAKE_CUDA:-$work/device}
 [ -e "$device/libcuda.so.1" ] || tests/fake-cuda/build.sh "$device"
+export FAKE_CUDA_LAZY=${FAKE_CUDA_LAZY-1}
+cudart=${CUDA_HOME:-}/lib64
 # Where the program would look for NVIDIA's own libraries.
 unset CUDA_HOME CUDA_PATH VIRTUAL_ENV CONDA_PREFIX
 failed=0
@@ -91,10 +104,27 @@ same() {
 }
 same eval top1 eval samples/digits-held-out.tar --model qlnet-digits
 same symmetry passed symmetry --model qlnet-digits
-on_device features samples/digits --model qlnet-digits --device cuda --out "$work/cuda.csv" || fail features
+# Values are compared as logits are, relative to the largest of all images.
 "$program" --quiet features samples/digits --model qlnet-digits --device cpu --out "$work/cpu.csv"
-echo "features: $(wc -l < "$work/cuda.csv") rows on cuda, $(wc -l < "$work/cpu.csv") on cpu"
-faultless features
+for type in f32 f16; do
+    on_device features samples/digits --model qlnet-digits --device cuda --dtype $type --out "$work/cuda.csv" || fail "features, $type"
+    faultless "features, $type"
+    found=$(awk -F, '
+        FNR == 1 { if (NR > FNR && $0 != header) wrong = "header"; header = $0; next }
+        NR == FNR { for (i = 2; i <= NF; i++) { value[$1, i] = $i; if ($i ^ 2 > largest) largest = $i ^ 2; n++ } next }
+        { for (i = 2; i <= NF; i++) { if (!(($1, i) in value)) wrong = "rows"; change = ($i - value[$1, i]) ^ 2; n--; if (!(change <= most)) most = change } }
+        END { print (wrong ? wrong : n ? "rows" : sprintf("%.1e", sqrt(most / largest))) }' "$work/cpu.csv" "$work/cuda.csv")
+    case $type in f32) allowed=1e-4 ;; *) allowed=2e-3 ;; esac
+    echo "features, $type: $(($(wc -l < "$work/cuda.csv") - 1)) rows, which differ by $found"
+    awk "BEGIN { exit !(\"$found\" ~ /^[0-9]/ && $allowed >= \"$found\" + 0) }" || fail "features, $type: $found"
+done
+if [ -n "$tests" ]; then
+    said=$(LD_LIBRARY_PATH=$device:$cudart FAKE_CUDA_TRACE=$work/trace QLNET_TEST_DEVICE=cuda "$tests" --exact threads_share_a_device 2>&1) ||
+        fail "threads: $said"
+    grep -q '1 passed' <<< "$said" || fail "threads: $said"
+    faultless threads
+    echo "threads that share a device: $(count launches) launches, $(count gemms) products"
+fi
 
 # What is said when something is missing. One line, exit code 1, and auto takes the CPU.
 echo
@@ -107,7 +137,13 @@ refused() {
     if [ "$code" != 1 ] || [ "$(wc -l <<< "$said")" != 1 ] || ! grep -q "$words" <<< "$said"; then
         fail "$what: exit code $code"
     fi
-    env "$@" "$program" --quiet classify samples/digits/3-45.png --model qlnet-digits -k 1 | grep -q '3$' || fail "$what: auto"
+    # Without a GPU there is nothing to tell.
+    local notes=0
+    said=$(env "$@" "$program" classify samples/digits/3-45.png --model qlnet-digits -k 1 2> "$work/notes") || fail "$what: auto"
+    grep -q '3$' <<< "$said" || fail "$what: auto said $said"
+    notes=$(grep -c '^note: ' "$work/notes" || true)
+    case $what in 'no driver' | 'no GPU') ;; *) notes=$((notes - 1)) ;; esac
+    [ "$notes" = 0 ] || fail "$what: auto's notes are $(cat "$work/notes")"
 }
 mkdir "$work/driver"
 ln -s "$device/libcuda.so.1" "$work/driver"
@@ -116,12 +152,37 @@ refused 'no GPU' 'sees no GPU' LD_LIBRARY_PATH="$device" FAKE_CUDA_DEVICES=0
 refused 'no cuBLAS' 'libcublas.so' LD_LIBRARY_PATH="$work/driver"
 refused 'an old driver' 'too old' LD_LIBRARY_PATH="$device" FAKE_CUDA_OLD_DRIVER=1
 refused 'PTX refused' 'unsupported toolchain' LD_LIBRARY_PATH="$device" FAKE_CUDA_OLD_DRIVER=ptx
-refused 'an old card' 'kernel image' LD_LIBRARY_PATH="$device" FAKE_CUDA_CAPABILITY=7.0
+refused 'an old card' 'compute capability' LD_LIBRARY_PATH="$device" FAKE_CUDA_CAPABILITY=7.0
 
-said=$(FAKE_CUDA_MEMORY=1000000 on_device eval samples/digits-held-out.tar --model qlnet-digits --device cuda --batch-size 64 2>&1) || true
+# Too little memory for one image; on a small device, where batches have to be smaller than was asked for; and at one
+# moment of a batch, after which the program goes on with fewer images. What it finds is the same. Where a moment is one that
+# it does not go on from, it says so.
+echo
+eval=(eval samples/digits-held-out.tar --model qlnet-digits --batch-size 64)
+said=$(FAKE_CUDA_MEMORY=1000000 on_device "${eval[@]}" --device cuda 2>&1) || true
 echo "no memory: $said"
 grep -q 'try --batch-size' <<< "$said" || fail 'no memory'
 faultless 'no memory'
+expected=$("$program" --quiet "${eval[@]}" --device cpu --json | field top1)
+on_device "${eval[@]}" --device cuda > /dev/null
+allocations=$(count allocations) peak=$(count peak_bytes)
+for part in 2 10 25; do
+    found=$(FAKE_CUDA_MEMORY=$((peak / part)) on_device "${eval[@]}" --device cuda --json 2>&1 | field top1) || true
+    echo "1/$part of $((peak / 1000000)) MB: $found; $(count refused) refused, $(count trims) times memory given back"
+    [ "$found" = "$expected" ] || fail "1/$part of the memory: $found, and $expected on the CPU"
+    faultless "1/$part of the memory"
+done
+went_on=0 tried=0
+for number in $(seq $((allocations / 2)) 7 $((allocations / 2 + 50))); do
+    said=$(FAKE_CUDA_FAIL_ALLOCATION=$number on_device "${eval[@]}" --device cuda --json 2>&1) || true
+    tried=$((tried + 1))
+    [ "$(count refused)" = 1 ] || fail "allocation $number was not refused"
+    if [ "$(field top1 <<< "$said")" = "$expected" ]; then went_on=$((went_on + 1))
+    elif ! grep -q '^error: cuda:0 has too little memory' <<< "$said"; then fail "allocation $number fails: $said"; fi
+    faultless "allocation $number"
+done
+echo "one of $tried allocations fails: $went_on times the program went on"
+[ $((went_on * 2)) -ge $tried ] || fail 'the program does not go on'
 
 [ "$failed" = 0 ] && echo "everything is as it should be"
 exit "$failed"

@@ -25,8 +25,8 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 export QLNET_CACHE=$work/cache
 
-# The libraries that PyTorch brought, where the system has none.
-if [ "$device" != cpu ] && ! ldconfig -p | grep -q libcublas.so; then
+# The libraries that PyTorch brought, where the program finds none of its version.
+if [ "$device" != cpu ] && ! "$program" devices | grep -q '^cuda:0 *ready'; then
     found=$("$python" -c 'import nvidia, pathlib; print(*sorted({str(f.parent) for p in nvidia.__path__ for f in pathlib.Path(p).glob("**/lib*.so*")}), sep=":")')
     export LD_LIBRARY_PATH=${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}$found
 fi
@@ -95,15 +95,32 @@ plain() {
             --batch-size "${batches// /,}" --warmup 1 --repetitions 3 --duration 1 || return
     done
 }
-export -f agreement plain
+
+# What it costs that a command opens a device: one digit, in milliseconds. The driver keeps kernels that it has compiled in
+# CUDA_CACHE_PATH; the first run finds it empty, and the last ones do without, as in a container that cannot write there.
+opening() {
+    local chosen=auto
+    [ "$device" != cpu ] || chosen=cpu
+    once() {
+        local start=${EPOCHREALTIME/[.,]/}
+        env CUDA_CACHE_PATH="$compiled" "${@:3}" "$program" classify samples/digits/3-45.png --model qlnet-digits --device "$1" > /dev/null || return
+        echo "$1$2: $(((${EPOCHREALTIME/[.,]/} - start) / 1000)) ms"
+    }
+    once $chosen ', no kernels compiled before' &&
+        once $chosen && once cpu && once $chosen && once cpu && once $chosen && once cpu &&
+        once $chosen ', keeps no kernels' CUDA_CACHE_DISABLE=1
+}
+export -f agreement plain opening
 if [ -z "$weights" ]; then
     weights=$work/seeded.pth.tar
     PYTHONPATH=scripts "$python" -B -c 'import sys; from compare_engines import seeded_network; seeded_network(sys.argv[1])' "$weights" || exit 1
 fi
 batches=${BATCHES:-1 32 256}
-export program device python weights batches
+compiled=$work/compiled
+export compiled program device python weights batches
 
 step devices 30 "$program" devices
+step opening 60 bash -c opening
 step agreement 90 bash -c agreement
 step plain 60 bash -c plain
 # shellcheck disable=SC2086

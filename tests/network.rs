@@ -3,9 +3,10 @@
 mod support;
 
 use candle_core::{DType, Device, Tensor};
+use qlnet::input::Preprocess;
 use qlnet::internals::QLNet;
 use qlnet::internals::{IMAGES, normal, stream};
-use qlnet::network::Precision;
+use qlnet::network::{Classifier, DeviceChoice, Precision};
 use qlnet::weights::Checkpoint;
 use qlnet::weights::Config;
 use qlnet::weights::Weights;
@@ -251,4 +252,30 @@ fn the_number_of_threads_changes_nothing() {
         let difference = relative_difference(&net.forward(&x).unwrap(), &plain.forward(&x).unwrap());
         assert!(difference < 1e-4, "{images} images: {difference:e}");
     }
+}
+
+/// What threads that share a network get is what one gets alone. `QLNET_TEST_DEVICE` names another device than the CPU,
+/// which opens twice as one.
+#[test]
+fn threads_share_a_device() {
+    let name = std::env::var("QLNET_TEST_DEVICE").unwrap_or("cpu".into());
+    let open = || name.parse::<DeviceChoice>().unwrap().open().unwrap();
+    let classifier = |device| {
+        Classifier::new(&weights("two-filters.pth.tar"), Vec::new(), Preprocess::notebook(64), device, Precision::F32)
+            .unwrap()
+    };
+    let images: Vec<_> = (0..4).map(|seed| noise((3, 3, 64, 64), seed)).collect();
+    let cpu = classifier(Device::Cpu);
+    let shared = classifier(open());
+    let check = |classifier: &Classifier, images: &Tensor| {
+        let difference = relative_difference(&classifier.logits(images).unwrap(), &cpu.logits(images).unwrap());
+        assert!(difference < 1e-5, "{difference:e}");
+    };
+    std::thread::scope(|scope| {
+        for images in &images {
+            scope.spawn(|| (0..3).for_each(|_| check(&shared, images)));
+        }
+        // One with a network of its own, made in its own thread.
+        scope.spawn(|| check(&classifier(open()), &images[0]));
+    });
 }

@@ -120,6 +120,7 @@ bool is_stream(CUstream stream) { return !stream || streams.count(stream); }
 extern "C" bool fake_cuda_gemm(const void *a, size_t a_bytes, const void *b, size_t b_bytes, void *c, size_t c_bytes) {
     Guard guard(lock);
     counts.gemms++;
+    if (!context) return wrong(CUDA_ERROR_INVALID_CONTEXT, "a matrix product without a current context"), false;
     if (lies_inside(CUdeviceptr(a), a_bytes) && lies_inside(CUdeviceptr(b), b_bytes) && lies_inside(CUdeviceptr(c), c_bytes))
         return true;
     wrong(CUDA_ERROR_ILLEGAL_ADDRESS, "a matrix product of %zu, %zu and %zu bytes outside of allocations", a_bytes, b_bytes, c_bytes);

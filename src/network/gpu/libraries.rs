@@ -171,10 +171,20 @@ mod tests {
         assert_eq!((version(13000), version(12080)), ("13.0".into(), "12.8".into()));
     }
 
-    /// With a driver or without: nothing crashes, and the second call says what the first one said.
+    /// With a driver or without: the words are those of a step, they say whether there is a GPU, and stay the same.
     #[test]
-    fn opening_says_the_same_twice() {
+    fn opening_says_what_is_there() {
+        const WITHOUT_GPU: [&str; 2] = ["no NVIDIA driver is found", "sees no GPU"];
+        const WITH_GPU: [&str; 3] = ["does not start", "is too old: it knows CUDA", "is there, but libcublas.so."];
         let words = || open().map(|found| format!("{found:?}")).map_err(|reason| reason.to_string());
-        assert_eq!(words(), words());
+        let found = words();
+        match &found {
+            Ok(libraries) => assert!(has_gpu() && libraries.contains(BUILT_WITH), "{libraries}"),
+            Err(reason) => {
+                let known = if has_gpu() { &WITH_GPU[..] } else { &WITHOUT_GPU };
+                assert!(known.iter().any(|step| reason.contains(step)), "{reason}");
+            }
+        }
+        assert_eq!(words(), found);
     }
 }
