@@ -152,7 +152,7 @@ refused 'no GPU' 'sees no GPU' LD_LIBRARY_PATH="$device" FAKE_CUDA_DEVICES=0
 refused 'no cuBLAS' 'libcublas.so' LD_LIBRARY_PATH="$work/driver"
 refused 'an old driver' 'too old' LD_LIBRARY_PATH="$device" FAKE_CUDA_OLD_DRIVER=1
 refused 'PTX refused' 'unsupported toolchain' LD_LIBRARY_PATH="$device" FAKE_CUDA_OLD_DRIVER=ptx
-refused 'an old card' 'compute capability' LD_LIBRARY_PATH="$device" FAKE_CUDA_CAPABILITY=7.0
+refused 'an old card' 'the GPU is older' LD_LIBRARY_PATH="$device" FAKE_CUDA_CAPABILITY=7.0
 
 # Too little memory for one image; on a small device, where batches have to be smaller than was asked for; and at one
 # moment of a batch, after which the program goes on with fewer images. What it finds is the same. Where a moment is one that
