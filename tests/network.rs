@@ -261,7 +261,8 @@ fn threads_share_a_device() {
     let name = std::env::var("QLNET_TEST_DEVICE").unwrap_or("cpu".into());
     let open = || name.parse::<DeviceChoice>().unwrap().open().unwrap();
     let classifier = |device| {
-        Classifier::new(&weights("two-filters.pth.tar"), Vec::new(), Preprocess::notebook(64), device, Precision::F32).unwrap()
+        Classifier::new(&weights("two-filters.pth.tar"), Vec::new(), Preprocess::notebook(64), device, Precision::F32)
+            .unwrap()
     };
     let images: Vec<_> = (0..4).map(|seed| noise((3, 3, 64, 64), seed)).collect();
     let cpu = classifier(Device::Cpu);
