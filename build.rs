@@ -165,7 +165,7 @@ mod cuda {
         println!("cargo::rerun-if-env-changed=RUSTC_LINKER");
         let flags = env::var("CARGO_ENCODED_RUSTFLAGS").unwrap_or_default();
         let is_other = |flag: &&str| match flag.split_once("-fuse-ld=") {
-            Some((_, linker)) => linker != "lld",
+            Some((_, linker)) => !linker.contains("lld"),
             None => OTHERS.iter().any(|other| flag.contains(other)),
         };
         let linker = env::var("RUSTC_LINKER").ok().filter(|linker| {
