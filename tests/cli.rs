@@ -15,7 +15,10 @@ fn tf32_is_of_float32_on_cuda() {
     let digits = ["classify", "samples/digits/1-21.png", "--model", "qlnet-digits"];
     let run = |more: &[&str]| qlnet.run(&[&digits[..], &["--device", "cpu"], more].concat());
     for more in [&["--tf32"][..], &["--dtype", "tf32"], &["--tf32", "--dtype", "f32"]] {
-        assert_error(&run(more), &["cpu does not compute in tf32 (TF32 is computed on CUDA only); use --dtype f32"]);
+        assert_error(
+            &run(more),
+            &["cpu does not compute in tf32 (TF32 is computed on CUDA only); leave out --tf32, or say --dtype f32"],
+        );
     }
     assert_error(&run(&["--tf32", "--dtype", "f16"]), &["--tf32 is for float32, not for --dtype f16"]);
 }

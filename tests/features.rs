@@ -116,8 +116,8 @@ fn every_form_holds_what_the_library_computes() {
         let metadata = metadata.metadata().clone().unwrap();
         assert_eq!(serde_json::from_str::<Vec<String>>(&metadata["paths"]).unwrap(), names);
         assert_eq!(metadata["weights_sha256"].len(), 64);
-        let made = ["model", "layer", "preprocessing"].map(|key| metadata[key].as_str());
-        assert_eq!(made, ["qlnet-digits", "act", "resize 64 bicubic, crop 64, turned upright"]);
+        let made = ["model", "layer", "preprocessing", "dtype", "device"].map(|key| metadata[key].as_str());
+        assert_eq!(made, ["qlnet-digits", "act", "resize 64 bicubic, crop 64, turned upright", "f32", "cpu"]);
 
         let mut table = csv::Reader::from_path(setting.path("f.csv")).unwrap();
         let header = table.headers().unwrap().clone();

@@ -128,12 +128,20 @@ impl ModelArgs {
             "--tf32 is for float32, not for --dtype {}",
             self.dtype
         );
-        let choice = match self.device {
-            // No GPU computes in it.
-            DeviceChoice::Auto if self.precision() == Precision::Int8 => DeviceChoice::Cpu,
-            choice => choice,
-        };
-        Ok(choice.open_or_tell(&mut |error| say("note", &format!("the CPU computes: {error}")))?)
+        if self.precision() == Precision::Int8 {
+            return self.cpu();
+        }
+        Ok(self.device.open_or_tell(&mut |error| say("note", &format!("the CPU computes: {error}")))?)
+    }
+
+    /// The CPU, for what no GPU computes.
+    ///
+    /// # Errors
+    /// If another device was asked for.
+    pub fn cpu(&self) -> Result<Device> {
+        let taken = matches!(self.device, DeviceChoice::Auto | DeviceChoice::Cpu);
+        ensure!(taken, "int8 is computed on the CPU only; leave out --device, or say --device cpu");
+        Ok(Device::Cpu)
     }
 
     /// Loads the weights and puts the network on its device. With it comes the SHA-256 of the checkpoint.

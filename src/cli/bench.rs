@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::arguments::{LayoutArgs, ModelArgs, positive, seconds};
 use super::data_sets;
-use super::print::{print, to_json};
+use super::print::{print, say, to_json};
 use crate::eval::{Pipeline, prepare};
 use crate::input::preprocess::Preprocess;
 use crate::network::bench::{Effort, StepTiming, time, time_steps};
@@ -54,7 +54,7 @@ pub struct Bench {
     pub data: Option<PathBuf>,
     /// Print JSON
     ///
-    /// [{"batch_size", "ms_per_image", "images_per_second", "repetitions"}], with --layers [{"batch_size", "steps":
+    /// [{"batch_size", "ms_per_image", "images_per_second", "repetitions", "images_at_once"}], with --layers [{"batch_size", "steps":
     /// [{"step", "ms_per_image"}]}]; with --data one object: {"images", "threads", "images_per_second", "repetitions"}.
     #[arg(long)]
     pub json: bool,
@@ -104,6 +104,10 @@ fn whole(args: &Bench, classifier: &Classifier, effort: &Effort) -> Result<()> {
         let timing = time(classifier, batch_size, effort)?;
         if !args.json {
             print(&format!("{batch_size:5}  {:12.2}  {:17.1}", timing.ms_per_image, timing.images_per_second))?;
+        }
+        let parts = timing.images_at_once;
+        if parts < batch_size && !classifier.device().is_cpu() {
+            say("note", &format!("a batch of {batch_size} runs in parts of {parts}"));
         }
         timings.push(timing);
     }

@@ -15,8 +15,8 @@ use super::output::{ensure_distinct, ensure_images_stay};
 use super::print::{say, say_warning};
 use crate::error::Error;
 use crate::features::{About, Format, Writer};
-use crate::network::Precision;
 use crate::network::classifier::Classifier;
+use crate::network::{Precision, device};
 use crate::output::Output;
 use crate::text::thousands;
 
@@ -29,7 +29,7 @@ use crate::text::thousands;
 ///
 /// NAME.npy has the array [n, 512], and NAME.paths.jsonl beside it the image of each row, {"image"}, with
 /// "image_base64" if its name is not UTF-8. NAME.safetensors has the tensor `features`, and in its metadata `paths` (a
-/// JSON array), `model`, `weights_sha256`, `layer` and `preprocessing`. NAME.csv has the image in the first column.
+/// JSON array), `model`, `weights_sha256`, `layer`, `preprocessing`, `dtype` and `device`. NAME.csv has the image in the first column.
 /// The files appear when they are complete.
 #[derive(Args)]
 #[command(after_long_help = EXAMPLES)]
@@ -88,6 +88,8 @@ pub fn run(args: &Features) -> Result<ExitCode> {
         weights_sha256,
         layer: args.layer.clone(),
         preprocessing: format!("{preprocess}, {}", images.orientation()),
+        dtype: classifier.precision().name(),
+        device: device::name(classifier.device()),
     };
     let mut writer = Writer::create(&args.out, about, images.paths())?;
     let table = Format::of(&args.out)? == Format::Csv;

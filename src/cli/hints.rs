@@ -35,18 +35,10 @@ fn advice(error: &Error) -> Option<String> {
                 "; build a program that has it with `cargo install --locked --path . --features {feature}`"
             ));
         }
-        // candle's kernels are for one kind of card and all later ones.
-        Error::Device { reason, .. }
-            if ["NO_BINARY_FOR_GPU", "INVALID_PTX"].iter().any(|code| reason.to_string().contains(code)) =>
-        {
-            "the GPU is older than what this program was built for; docs/gpu.md says how to build for it"
-        }
         Error::OutOfMemory { batch: Some(batch), .. } => return Some(format!("; try --batch-size {batch}")),
-        Error::OutOfMemory { .. } => {
-            "f16 and bf16 need half of what f32 needs, and --device cpu has the machine's memory"
-        }
+        Error::OutOfMemory { .. } => "--device cpu has the machine's memory",
         Error::ExplicitSkips => "write them with --folded",
-        Error::UnsupportedDtype { dtype: "tf32", .. } => "use --dtype f32",
+        Error::UnsupportedDtype { dtype: "tf32", .. } => "leave out --tf32, or say --dtype f32",
         Error::UnsupportedDtype { .. } => "use --dtype f32, or --device cpu",
         Error::Overflow { dtype: "f32" | "f64" } => "the weights may be damaged",
         Error::Overflow { .. } => "use --dtype f32",
@@ -76,7 +68,9 @@ fn advice(error: &Error) -> Option<String> {
                 ));
             }
             PredictionsProblem::NotWritten => "--resume can go on with it",
-            PredictionsProblem::OtherRun => "give the same options as before, or begin another file with --predictions",
+            PredictionsProblem::OtherRun => {
+                "give the same options as before, --device too if it says so, or begin another file with --predictions"
+            }
             PredictionsProblem::Incomplete => "finish it with --resume",
             PredictionsProblem::Part => "put the shards together first, with --merge and --predictions",
             PredictionsProblem::Unlike => "evaluate both on the same images, with the same labels",

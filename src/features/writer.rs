@@ -50,6 +50,10 @@ pub struct About {
     pub layer: String,
     /// How images became the network's input.
     pub preprocessing: String,
+    /// What the network computed in.
+    pub dtype: &'static str,
+    /// And where.
+    pub device: String,
 }
 
 /// A file of features that grows. Dropped before it is complete, it leaves nothing.
@@ -209,14 +213,16 @@ impl Writer {
 
 impl About {
     /// The entries of the metadata.
-    fn metadata<'a>(&'a self, paths: &'a str) -> [(&'static str, &'a str); 5] {
-        let Self { model, weights_sha256, layer, preprocessing } = self;
+    fn metadata<'a>(&'a self, paths: &'a str) -> [(&'static str, &'a str); 7] {
+        let Self { model, weights_sha256, layer, preprocessing, dtype, device } = self;
         [
             ("paths", paths),
             ("model", model),
             ("weights_sha256", weights_sha256),
             ("layer", layer),
             ("preprocessing", preprocessing),
+            ("dtype", dtype),
+            ("device", device),
         ]
     }
 }
@@ -250,7 +256,7 @@ mod tests {
 
     fn about() -> About {
         let [model, layer, preprocessing] = ["m", "act", "resize 8"].map(String::from);
-        About { model, weights_sha256: "0".repeat(64), layer, preprocessing }
+        About { model, weights_sha256: "0".repeat(64), layer, preprocessing, dtype: "f32", device: "cpu".into() }
     }
 
     fn rows(shape: &[usize]) -> Tensor {

@@ -34,7 +34,7 @@ impl Batching {
     }
 
     /// How many images of this size run together on a device.
-    fn images_at_once(&self, config: &Config, device: &Device, height: usize, width: usize) -> usize {
+    pub fn images_at_once(&self, config: &Config, device: &Device, height: usize, width: usize) -> usize {
         if device.is_cpu() {
             return images_at_once_on_cpu(height, width, rayon::current_num_threads());
         }
@@ -43,8 +43,8 @@ impl Batching {
         images_at_once_on_gpu(config, height, width).min(fitting).max(1)
     }
 
-    /// What `run` makes of [images](crate::network::model::QLNet::forward), of no more at a time than run well together, and of fewer where a GPU's
-    /// memory does not do: in memory, as it was computed.
+    /// What `run` makes of [images](crate::network::model::QLNet::forward), of no more at a time than run well together,
+    /// and of fewer where a GPU's memory does not do: in memory, as it was computed.
     ///
     /// # Errors
     /// If the device fails, for want of memory only where it cannot hold a single image.

@@ -33,6 +33,8 @@ pub struct Timing {
     pub images_per_second: f64,
     /// Number of counted passes.
     pub repetitions: usize,
+    /// Images that went through the network together: a part of the batch where more bring nothing or do not fit.
+    pub images_at_once: usize,
 }
 
 /// Times passes over seeded noise of the classifier's crop size. A pass includes moving the images, as bytes, to a GPU and
@@ -58,6 +60,7 @@ pub fn time(classifier: &Classifier, batch_size: usize, effort: &Effort) -> Resu
         ms_per_image: 1e3 * median / batch_size as f64,
         images_per_second: batch_size as f64 / median,
         repetitions,
+        images_at_once: classifier.net().images_at_once(&images, classifier.device())?.min(batch_size),
     })
 }
 
@@ -88,7 +91,8 @@ pub fn time_steps(classifier: &Classifier, batch_size: usize, effort: &Effort) -
             laps.push((step.to_string(), last.elapsed().as_secs_f64()));
             last = Instant::now();
         };
-        classifier.net().forward_observed(&images, &mut |step, _| lap(step))?;
+        let passed = classifier.net().forward_observed(&images, &mut |step, _| lap(step));
+        passed.map_err(|error| classifier.failed(error, &images))?;
         lap("head");
         done?;
         if counted {

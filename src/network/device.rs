@@ -84,7 +84,22 @@ impl DeviceChoice {
 /// A device of that name, if it computes.
 fn opened(name: &str, device: Result<Device, Reason>) -> Result<Device> {
     let device = device.and_then(|device| probe(&device).map(|()| device).map_err(Reason::from));
-    device.map_err(|reason| Error::Device { device: name.into(), reason })
+    device.map_err(|reason| Error::Device { device: name.into(), reason: explained(reason) })
+}
+
+/// A driver's code for kernels that it does not take, in words.
+fn explained(reason: Reason) -> Reason {
+    let text = reason.to_string();
+    let is_one_of = |codes: &[&str]| codes.iter().any(|code| text.contains(code));
+    if is_one_of(&["CUDA_ERROR_NO_BINARY_FOR_GPU", "CUDA_ERROR_INVALID_PTX"]) {
+        return Reason::new(format!(
+            "the GPU is older than what this program was built for ({text}); docs/gpu.md says how to build for it"
+        ));
+    }
+    if is_one_of(&["CUDA_ERROR_UNSUPPORTED_PTX_VERSION"]) {
+        return Reason::new(format!("the driver is older than what this program was built with ({text}); update it"));
+    }
+    reason
 }
 
 /// A small product and a sum, by what computes the network's, and by candle's own kernels, which prepare its weights. A driver

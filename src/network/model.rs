@@ -316,6 +316,12 @@ impl QLNet {
         })
     }
 
+    /// How many of these images go through the network together on its device.
+    pub(super) fn images_at_once(&self, images: &Tensor, device: &Device) -> Result<usize> {
+        let (height, width) = sides(images)?;
+        Ok(self.batching.images_at_once(&self.config, device, height, width))
+    }
+
     /// What `run` makes of parts of the images, in memory.
     pub(super) fn in_parts(&self, images: &Tensor, run: impl Fn(&Tensor) -> Result<Tensor>) -> Result<Tensor> {
         self.batching.in_parts(&self.config, images, run)

@@ -32,7 +32,7 @@ impl Classifier {
             DType::U8 => Ok(images),
             _ => images.to_dtype(dtype),
         });
-        uploaded.map_err(|error| self.failed(error, images, true))
+        uploaded.map_err(|error| self.failed(error, images))
     }
 
     pub(super) fn on_device(
@@ -42,13 +42,14 @@ impl Classifier {
     ) -> Result<Tensor> {
         let on_device = self.upload(images)?;
         let found = run(self.net(), &on_device).and_then(|found| found.to_dtype(DType::F32));
-        found.map_err(|error| self.failed(error, images, false))
+        found.map_err(|error| self.failed(error, images))
     }
 
-    /// An error of the device on images: of `all` at once, or one by one, as the network tries before it gives up.
-    fn failed(&self, error: candle_core::Error, images: &Tensor, all: bool) -> Error {
+    /// An error of the device on images. The network has tried them one by one; but all are on the device meanwhile, and
+    /// fewer would leave it more memory.
+    pub(super) fn failed(&self, error: candle_core::Error, images: &Tensor) -> Error {
         let Ok((height, width)) = sides(images) else { return error.into() };
-        let images = if all { images.dim(0).unwrap_or(1) } else { 1 };
+        let images = images.dim(0).unwrap_or(1);
         let what = format!("{} of {width}x{height} pixels", count(images as u64, "image"));
         device::failed(error, self.device(), what, (images > 1).then_some(images / 2))
     }
@@ -89,11 +90,14 @@ mod tests {
         let classifier = Classifier::from_model("qlnet-digits").unwrap();
         let images = Tensor::zeros((48, 64, 70, 3), DType::U8, &Device::Cpu).unwrap();
         let error = || candle_core::Error::Cuda("DriverError(CUDA_ERROR_OUT_OF_MEMORY, \"out of memory\")".into());
-        let error_of = |all| classifier.failed(error(), &images, all).to_string();
-        assert_eq!(error_of(true), "cpu has too little memory for 48 images of 70x64 pixels");
-        assert_eq!(error_of(false), "cpu has too little memory for 1 image of 70x64 pixels");
-        let Error::OutOfMemory { batch, .. } = classifier.failed(error(), &images, true) else { panic!() };
-        assert_eq!(batch, Some(24));
-        assert!(matches!(classifier.failed(candle_core::Error::Msg("no".into()), &images, true), Error::Compute(_)));
+        for (images, words, batch) in [
+            (images.clone(), "cpu has too little memory for 48 images of 70x64 pixels", Some(24)),
+            (images.narrow(0, 0, 1).unwrap(), "cpu has too little memory for 1 image of 70x64 pixels", None),
+        ] {
+            let failed = classifier.failed(error(), &images);
+            assert_eq!(failed.to_string(), words);
+            assert!(matches!(failed, Error::OutOfMemory { batch: found, .. } if found == batch));
+        }
+        assert!(matches!(classifier.failed(candle_core::Error::Msg("no".into()), &images), Error::Compute(_)));
     }
 }

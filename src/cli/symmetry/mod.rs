@@ -61,7 +61,8 @@ pub fn run(args: &Symmetry) -> Result<ExitCode> {
     let model = args.model.registered();
     let pictures = pictures(args, model.preprocess())?;
     let images = images(args, model.preprocess(), &pictures)?;
-    let device = args.model.open_device()?;
+    // Int8, which --quantise is about, is computed there.
+    let device = if args.quantise { args.model.cpu()? } else { args.model.open_device()? };
     let (weights, weights_sha256) = if args.untrained {
         (Weights::random(&(model.config)(), args.seed)?, None)
     } else {

@@ -59,7 +59,7 @@ pub fn run(args: &Symmetry, subject: &Subject, header: &Header, outputs: Outputs
         named => format!("the {named} images that were named"),
     };
     let dtype = header.dtype;
-    shown(format!("error: of the logits in int8, root mean square relative to that of those in {dtype}, on {images}"))?;
+    shown(format!("error of the logits in int8, root mean square relative to that of those in {dtype}, on {images}"))?;
     shown(format!("\n{:<26} {:>8} {:>10} {:>10}", "weights", "error", "logits", "control"))?;
     let (rows, prepared) = rows(subject, |row| shown(row.line()))?;
     shown(format!("\n{:<26} {:>8} {:>10} {:>10}", "after random moves", "error", "prepared", "logits"))?;

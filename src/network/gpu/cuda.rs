@@ -34,6 +34,11 @@ pub fn open(number: usize) -> Result<Device> {
     if let Some(device) = open.get(&number) {
         return Ok(Device::Cuda(device.clone()));
     }
+    driver::result::init().w()?;
+    let count = driver::result::device::get_count().w()?;
+    if number as i64 >= i64::from(count) {
+        bail!("the machine has {count} of them, which count from cuda:0");
+    }
     let device = CudaDevice::new_with_stream(number)?;
     // SAFETY: all work on this device is in one stream, and so in order: no event has to tell when a tensor may be used.
     unsafe { device.disable_event_tracking() };

@@ -52,8 +52,10 @@ pub fn runs(tensors: &[&Tensor]) -> bool {
 
 /// Whether there are kernels for this device and element type.
 pub fn runs_on(device: &Device, dtype: DType) -> bool {
-    static ON: LazyLock<bool> =
-        LazyLock::new(|| std::env::var_os("QLNET_GPU_KERNELS").is_none_or(|value| value != "0"));
+    static ON: LazyLock<bool> = LazyLock::new(|| {
+        let off = ["0", "off", "false", "no"];
+        std::env::var_os("QLNET_GPU_KERNELS").is_none_or(|value| !off.iter().any(|off| value.eq_ignore_ascii_case(off)))
+    });
     *ON && launch::module(dtype).is_some() && launch::is_built_in(device)
 }
 
