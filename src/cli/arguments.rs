@@ -46,11 +46,11 @@ pub struct ModelArgs {
     ///
     /// On a CPU f32 is faster than f16 and f64; bf16 and int8 round only what enters the products of 1x1 convolutions.
     /// int8 is the fastest (CPU only); its first run for a checkpoint takes some seconds more. bf16 is faster than f32
-    /// where the CPU has it (`qlnet devices` says what computes). On a GPU f16 and bf16 are much faster than f32; tf32
-    /// (CUDA only) is float32 whose products round what enters them to ten bits.
+    /// where the CPU has it (`qlnet devices` says what computes). On a GPU f16 and bf16 take half the memory of f32; tf32
+    /// (CUDA only) is float32 whose products round what enters them to ten bits of fraction.
     #[arg(long, default_value = "f32", value_name = "TYPE", value_parser = precision(), hide_possible_values = true)]
     pub dtype: Precision,
-    /// Faster float32 on CUDA, less exact: --dtype tf32
+    /// Let CUDA round what enters float32's products: --dtype tf32
     #[arg(long, hide_short_help = true)]
     tf32: bool,
     /// Threads to compute with; by default all processors
