@@ -183,8 +183,8 @@ impl Classifier {
         Ok(logits.iter().map(|logits| self.top(logits, top_k)).collect())
     }
 
-    /// Logits `[n, classes]` in float32, on the CPU, of normalised images `[n, 3, h, w]`. They may be infinite
-    /// or no numbers, in half precision above all.
+    /// Logits `[n, classes]` in float32, on the CPU, of normalised images `[n, 3, h, w]`, or of their bytes
+    /// `[n, h, w, 3]`. They may be infinite or no numbers, in half precision above all.
     ///
     /// # Errors
     /// If the images are of another shape, or the device fails.
