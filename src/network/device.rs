@@ -5,7 +5,7 @@ use std::str::FromStr;
 use candle_core::{Device, Tensor, utils};
 
 use crate::error::{Error, Reason, Result};
-use crate::network::{gpu, ops};
+use crate::network::{Precision, gpu, ops};
 
 /// A device that may be asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -138,6 +138,14 @@ pub(crate) fn failed(
     match gpu::is_out_of_memory(&error) {
         true => Error::OutOfMemory { device: name(device), what: what.into(), batch },
         false => error.into(),
+    }
+}
+
+/// An error of a computation in an element type that the device may not know, if it is not of another kind.
+pub(crate) fn unsupported(error: Error, device: &Device, precision: Precision) -> Error {
+    match error {
+        Error::Compute(reason) => Error::UnsupportedDtype { device: name(device), dtype: precision.name(), reason },
+        error => error,
     }
 }
 

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use candle_core::{Device, Tensor};
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::kept::cache_dir;
 use crate::network::device;
 use crate::network::model::QLNet;
@@ -82,11 +82,8 @@ pub(super) fn build(weights: &Weights, precision: Precision, device: &Device) ->
     if precision == Precision::F32 || precision.fused(device).is_some() {
         return net.map_err(|error| device::failed(error, device, "the weights", None));
     }
-    let unsupported = |error: candle_core::Error| match device::failed(error, device, "the weights", None) {
-        Error::Compute(reason) => {
-            Error::UnsupportedDtype { device: device::name(device), dtype: precision.name(), reason }
-        }
-        error => error,
+    let unsupported = |error: candle_core::Error| {
+        device::unsupported(device::failed(error, device, "the weights", None), device, precision)
     };
     let net = net.map_err(unsupported)?;
     // Not every device has every operation in every element type.

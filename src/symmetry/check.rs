@@ -339,13 +339,10 @@ fn logits(weights: &Weights, images: &Tensor, precision: Precision, device: &Dev
 /// [`logits`] in an element type that the device may not know.
 fn logits_in(weights: &Weights, images: &Tensor, precision: Precision, device: &Device) -> Result<Tensor> {
     let found = images.to_dtype(precision.dtype(device)).map_err(Error::from);
-    found.and_then(|images| logits(weights, &images, precision, device)).map_err(|error| match (precision, error) {
+    found.and_then(|images| logits(weights, &images, precision, device)).map_err(|error| match precision {
         // Every device computes in float32: something else is wrong.
-        (Precision::F32, error) => error,
-        (_, Error::Compute(reason)) => {
-            Error::UnsupportedDtype { device: device::name(device), dtype: precision.name(), reason }
-        }
-        (_, error) => error,
+        Precision::F32 => error,
+        _ => device::unsupported(error, device, precision),
     })
 }
 

@@ -31,18 +31,22 @@ pub fn free_bytes(device: &Device) -> Option<usize> {
 /// Bytes that nobody uses now, and all.
 fn memory(device: &Device) -> Option<(usize, usize)> {
     match device {
-        Device::Cpu => None,
+        #[cfg(feature = "cuda")]
         Device::Cuda(device) => cuda_memory(device),
+        #[cfg(feature = "metal")]
         Device::Metal(device) => metal_memory(device),
+        _ => None,
     }
 }
 
 /// The name, and the compute capability of NVIDIA's.
 fn name(device: &Device) -> Option<(String, Option<String>)> {
     match device {
-        Device::Cpu => None,
+        #[cfg(feature = "cuda")]
         Device::Cuda(device) => cuda_name(device),
+        #[cfg(feature = "metal")]
         Device::Metal(device) => metal_name(device),
+        _ => None,
     }
 }
 
@@ -59,16 +63,6 @@ fn cuda_name(device: &candle_core::CudaDevice) -> Option<(String, Option<String>
     Some((context.name().ok()?, capability))
 }
 
-#[cfg(not(feature = "cuda"))]
-fn cuda_memory(_: &candle_core::CudaDevice) -> Option<(usize, usize)> {
-    None
-}
-
-#[cfg(not(feature = "cuda"))]
-fn cuda_name(_: &candle_core::CudaDevice) -> Option<(String, Option<String>)> {
-    None
-}
-
 #[cfg(feature = "metal")]
 fn metal_memory(device: &candle_core::MetalDevice) -> Option<(usize, usize)> {
     let device = device.metal_device();
@@ -81,14 +75,4 @@ fn metal_memory(device: &candle_core::MetalDevice) -> Option<(usize, usize)> {
 fn metal_name(device: &candle_core::MetalDevice) -> Option<(String, Option<String>)> {
     use objc2_metal::MTLDevice;
     Some((device.metal_device().as_ref().name().to_string(), None))
-}
-
-#[cfg(not(feature = "metal"))]
-fn metal_memory(_: &candle_core::MetalDevice) -> Option<(usize, usize)> {
-    None
-}
-
-#[cfg(not(feature = "metal"))]
-fn metal_name(_: &candle_core::MetalDevice) -> Option<(String, Option<String>)> {
-    None
 }

@@ -78,9 +78,9 @@ pub fn kept_memory(device: &CudaDevice) -> Option<usize> {
     Some(reserved.saturating_sub(read(Attribute::CU_MEMPOOL_ATTR_USED_MEM_CURRENT)?))
 }
 
-/// Gives what the pool keeps back to the driver, whose other allocations cannot take it from there.
+/// Gives what the pool keeps back to the driver, whose other allocations cannot take it from there. What has been freed is
+/// kept once the device has been waited for.
 pub fn release_memory(device: &CudaDevice) {
-    let _ = device.cuda_stream().synchronize();
     if let Some(pool) = pool(device) {
         // SAFETY: as in `keep_memory`.
         let _ = unsafe { mem_pool::trim_to(pool, 0) };

@@ -19,12 +19,12 @@ pub fn memory_for_activations(device: &Device) -> Option<usize> {
 
 /// Gives memory that is kept for the next tensor back, after there was too little for something else.
 pub fn release(device: &Device) {
+    // Metal's is given back whenever the program waits for it.
+    let _ = device.synchronize();
     #[cfg(feature = "cuda")]
     if let Device::Cuda(device) = device {
         super::cuda::release_memory(device);
     }
-    // Metal's is given back whenever the program waits for it.
-    let _ = device.synchronize();
 }
 
 /// Bytes that were freed, and are kept for the next tensor.

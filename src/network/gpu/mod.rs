@@ -34,7 +34,7 @@ mod product;
 
 pub use memory::{is_out_of_memory, memory_for_activations, release};
 pub use operations::{
-    Sum, WINDOW, depthwise, gate, hardball, has_depthwise, mean, pixels, pool, residual, subsample, windows,
+    WINDOW, depthwise, gate, hardball, has_depthwise, mean, pixels, pool, residual, subsample, windows,
 };
 pub use product::{has_product, product};
 

@@ -11,15 +11,6 @@ pub const WINDOW: usize = 152;
 /// What the depthwise kernel makes at once of a row.
 const SPAN: usize = 4;
 
-/// What follows a sum of channels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sum {
-    /// Nothing.
-    Plain,
-    /// The hardball.
-    Hardball,
-}
-
 /// The element type in the names of kernels.
 fn kind(dtype: DType) -> Result<&'static str> {
     match module(dtype) {
@@ -134,15 +125,15 @@ pub fn depthwise(x: &Tensor, weight: &Tensor, bias: &Tensor, stride: usize) -> R
     launch("depthwise", &variant, &[x, weight, bias], &sizes, threads, (n, oh, ow, filters * c))
 }
 
-/// `y + bias + x` of `[..., c]`, and what `sum` says.
-pub fn residual(y: &Tensor, bias: &Tensor, x: &Tensor, sum: Sum) -> Result<Launch> {
+/// `y + bias + x` of `[..., c]`, and then the hardball if one follows.
+pub fn residual(y: &Tensor, bias: &Tensor, x: &Tensor, hardball: bool) -> Result<Launch> {
     let (pixels, c, _) = rows(y)?;
     expect("the bias of a residual", bias, &[c])?;
     expect("what is added", x, y.dims())?;
     let v = vector(c, y.dtype());
-    let (op, threads) = match sum {
-        Sum::Plain => ("residual", pixels * c / v),
-        Sum::Hardball => ("residual_hardball", WARP * pixels),
+    let (op, threads) = match hardball {
+        false => ("residual", pixels * c / v),
+        true => ("residual_hardball", WARP * pixels),
     };
     launch(op, &format!("_v{v}"), &[y, bias, x], &[pixels, c], threads, y.shape())
 }
@@ -200,9 +191,9 @@ mod tests {
             let bias_of = |width: usize| zeros(&[width * c / 8], dtype);
             assert!(pool(&x, &bias_of(8)).is_err(), "{what} of the bias of a pool");
             assert!(gate(&x, &bias_of(8)).is_err(), "{what} of the bias of a gate");
-            assert!(residual(&x, &bias_of(8), &x, Sum::Plain).is_err(), "{what} of the bias of a residual");
+            assert!(residual(&x, &bias_of(8), &x, false).is_err(), "{what} of the bias of a residual");
             let skip = zeros(&[2, 3, 5, c], dtype);
-            assert!(residual(&x, &of(&[8]), &skip, Sum::Hardball).is_err(), "{what} of what is added");
+            assert!(residual(&x, &of(&[8]), &skip, true).is_err(), "{what} of what is added");
             assert!(depthwise(&x, &zeros(&[9, 2, c], dtype), &bias, 1).is_err(), "{what} of depthwise filters");
             assert!(depthwise(&x, &weight, &bias_of(16), 2).is_err(), "{what} of the bias of depthwise filters");
         }

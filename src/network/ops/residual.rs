@@ -3,7 +3,7 @@
 use candle_core::{Result, Tensor};
 
 use super::hardball::hardball_plain;
-use crate::network::gpu::{self, Sum};
+use crate::network::gpu;
 
 /// `y + bias + x` of `[..., c]`, a bias `[c]` and `[..., c]`; then the [hardball](super::hardball()) where one follows.
 ///
@@ -11,7 +11,7 @@ use crate::network::gpu::{self, Sum};
 /// If the shapes do not fit, or the device fails.
 pub fn residual(y: &Tensor, bias: &Tensor, x: &Tensor, hardball: bool) -> Result<Tensor> {
     if gpu::runs(&[y, bias, x]) {
-        gpu::residual(y, bias, x, if hardball { Sum::Hardball } else { Sum::Plain })?.run()
+        gpu::residual(y, bias, x, hardball)?.run()
     } else {
         residual_plain(y, bias, x, hardball)
     }

@@ -6,7 +6,7 @@ use image::RgbImage;
 use rand::RngExt;
 use rand::rngs::ChaCha8Rng;
 
-use super::super::operations::{self, Sum};
+use super::super::operations;
 use super::harness::Harness;
 use crate::input::{IMAGENET_MEAN, IMAGENET_STD, to_tensor};
 use crate::network::ops::{self, Depthwise};
@@ -219,10 +219,10 @@ fn residual(harness: &mut Harness, rng: &mut ChaCha8Rng, pixels: &[usize], c: us
     let dtype = harness.dtype;
     let (y0, bias) = (rows(pixels, c, dtype, rng)?, draw(&[c], dtype, rng)?);
     let x = draw(y0.dims(), dtype, rng)?;
-    let sum = harness.run(operations::residual(&y0, &bias, &x, Sum::Plain)?)?;
+    let sum = harness.run(operations::residual(&y0, &bias, &x, false)?)?;
     close(&sum, &(wide(&y0)?.broadcast_add(&wide(&bias)?)? + wide(&x)?)?)?;
     let projected = harness.run(operations::hardball(&sum)?)?;
-    same(&harness.run(operations::residual(&y0, &bias, &x, Sum::Hardball)?)?, &projected)
+    same(&harness.run(operations::residual(&y0, &bias, &x, true)?)?, &projected)
 }
 
 fn mean(harness: &mut Harness, rng: &mut ChaCha8Rng, (n, h, w): (usize, usize, usize), c: usize) -> Result<()> {
