@@ -123,6 +123,11 @@ step devices 30 "$program" devices
 step opening 60 bash -c opening
 step agreement 90 bash -c agreement
 step plain 60 bash -c plain
+if [ "$device" != cpu ] && command -v compute-sanitizer > /dev/null; then
+    for tool in memcheck racecheck; do
+        step "$tool" 60 compute-sanitizer --tool "$tool" --error-exitcode 9 "$program" classify samples/digits/3-45.png --model qlnet-digits --device "$device"
+    done
+fi
 # shellcheck disable=SC2086
 step compare $((2 * each + 60)) "$python" -B scripts/compare_gpu.py --qlnet "$program" --device "$device" --weights "$weights" \
     --budget "$each" --compile-seconds "$each" --targets --json "$out/compare.json" --batch ${batches}
