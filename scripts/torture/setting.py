@@ -97,15 +97,15 @@ class Setting:
         return self.finish(self.start(args, **how))
 
     def contents(self):
-        """Everything in both folders, by name: bytes of files without what differs from run to run, or where a link
-        leads."""
+        """Everything in both folders, by name: bytes of files without what differs from run to run. A link is what it
+        leads to: where the hub's cache cannot have symbolic links, it has others."""
         found = {}
         for path in sorted(self.dir.rglob("*")):
             name = str(path.relative_to(self.dir))
-            if path.is_symlink():
-                found[name] = os.readlink(path)
-            elif path.is_file():
+            if path.is_file():
                 found[name] = masked(path)
+            elif path.is_symlink():
+                found[name] = f"leads nowhere: {os.readlink(path)}"
         return found
 
 
@@ -138,11 +138,13 @@ def check_words(code, errors, allowed=(0, 1), one=True):
         raise Violation(f"exit code 1 with {lines} lines of error: {errors!r}")
 
 
-def check_same(found, truth, allowed=()):
-    """What is there is what an undisturbed run leaves: no byte differs, no file is missing, none is left."""
-    optional = lambda name: any(fnmatch.fnmatch(name, pattern) for pattern in allowed)
+def check_same(found, truth, optional=(), may_lack=()):
+    """What is there is what an undisturbed run leaves: no byte differs, no file is missing, none is left. Nothing is
+    asked of what is `optional`."""
+    fits = lambda name, patterns: any(fnmatch.fnmatch(name, pattern) for pattern in patterns)
     for name in sorted(found.keys() | truth.keys()):
-        if found.get(name) != truth.get(name) and not optional(name):
+        wanted = not fits(name, optional if name in found else (*optional, *may_lack))
+        if found.get(name) != truth.get(name) and wanted:
             what = "is left behind" if name not in truth else "is missing" if name not in found else "has other bytes"
             raise Violation(f"{name} {what}")
 

@@ -35,11 +35,10 @@ impl Writer {
         let target = target(&without_partial(path))?;
         let path = partial(&target);
         let file = open(&path, true)?;
-        let begun = match Reader::open(&path, try_clone(&file, &path)?) {
-            Ok(begun) => begun.is_some(),
-            Err(_) => true,
-        };
-        if begun {
+        // What cannot be read is not written over.
+        let holds_rows = |file| Reader::open(&path, file).map_or(true, |begun| begun.is_some());
+        let is_empty = file.metadata().is_ok_and(|metadata| metadata.len() == 0);
+        if !is_empty && holds_rows(try_clone(&file, &path)?) {
             return Err(PredictionsProblem::Interrupted { file: target }
                 .error(format!("{} holds predictions of a run that was interrupted", path.display())));
         }
