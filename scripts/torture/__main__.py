@@ -19,11 +19,15 @@ small disks and read-only mounts, or it says what it leaves out. kill -9 is not 
 from the program it still writes.
 """
 
+import sys
+
+# Nothing is left here either.
+sys.dont_write_bytecode = True
+
 import argparse
 import collections
 import os
 import shutil
-import sys
 import tempfile
 import time
 from pathlib import Path
