@@ -120,6 +120,13 @@ def at_random(setting, scenario, truth, rounds, seed, count):
     return left
 
 
+def concerns(setting, operands):
+    """Whether what strace says of an operation is of a file of this setting. Relative names come without their
+    directory."""
+    named = re.sub(r"AT_FDCWD<[^>]*>, ", "", operands)
+    return str(setting.dir) in named or bool(re.match('"[^/]', named))
+
+
 def operations(setting, scenario, most, rng):
     """The operations on files below the setting of one undisturbed run: name and number among those of its thread."""
     begin(setting, scenario)
@@ -135,12 +142,10 @@ def operations(setting, scenario, most, rng):
             continue
         thread, name, rest = match.groups()
         number = numbers[thread, name] = numbers.get((thread, name), 0) + 1
-        # Relative names come without their directory. That a folder cannot be closed has never been seen, and is a panic
-        # of Rust's own library.
+        # That a folder cannot be closed has never been seen, and is a panic of Rust's own library.
         path = re.match(r"\d+<(.*?)>[,)]", rest)
         folder = name == "close" and path and os.path.isdir(path[1])
-        named = re.sub(r"AT_FDCWD<[^>]*>, ", "", rest)
-        if (str(setting.dir) in named or re.match('"[^/]', named)) and not folder:
+        if concerns(setting, rest) and not folder:
             found.setdefault(name, set()).add(number)
     chosen = []
     for name, numbers in sorted(found.items()):
