@@ -41,10 +41,13 @@ def failing_operations(setting, scenario, truth, most, seed, count):
                 injected = [line for line in log.read_text(errors="replace").splitlines() if "(INJECTED)" in line]
                 count("failing operations", len(injected))
                 where = "; ".join(injected)
-                # Each thread counts for itself: other operations may have been hit too. An image that cannot be read has
-                # a line, and may be an error in what is written.
+                # Each thread counts for itself: others may have been hit too. That a folder cannot be closed has never been
+                # seen, and is a panic of Rust's own library.
+                if "unexpected error during closedir" in errors:
+                    continue
+                # An image that cannot be read has a line, and may be an error in what is written.
                 if not all(concerns(setting, line.split("(", 1)[-1]) for line in injected) or ".png: " in errors:
-                    if "panicked" in errors and "closedir" not in errors:
+                    if "panicked" in errors:
                         raise Violation(errors)
                     continue
                 after = scenario

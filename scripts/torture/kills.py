@@ -142,7 +142,7 @@ def operations(setting, scenario, most, rng):
             continue
         thread, name, rest = match.groups()
         number = numbers[thread, name] = numbers.get((thread, name), 0) + 1
-        # That a folder cannot be closed has never been seen, and is a panic of Rust's own library.
+        # Folders are closed by Rust's own library.
         path = re.match(r"\d+<(.*?)>[,)]", rest)
         folder = name == "close" and path and os.path.isdir(path[1])
         if concerns(setting, rest) and not folder:
@@ -150,7 +150,8 @@ def operations(setting, scenario, most, rng):
     chosen = []
     for name, numbers in sorted(found.items()):
         numbers = sorted(numbers)
-        chosen += [(name, number) for number in (numbers if len(numbers) <= most else sorted(rng.sample(numbers, most)))]
+        few = numbers if len(numbers) <= most else sorted(rng.sample(numbers, most))
+        chosen += [(name, number) for number in few]
     return chosen
 
 
@@ -161,7 +162,8 @@ def at_operations(setting, scenario, truth, most, seed, count):
     for name, number in operations(setting, scenario, most, rng):
         try:
             begin(setting, scenario, old=rng.random() < 0.5)
-            before = [*STRACE, "-o", "/dev/null", "-e", f"trace={name}", "-e", f"inject={name}:signal=KILL:when={number}"]
+            inject = f"inject={name}:signal=KILL:when={number}"
+            before = [*STRACE, "-o", "/dev/null", "-e", f"trace={name}", "-e", inject]
             code, errors = setting.run(scenario.command(8), before=before)
             count("at operations")
             check_words(code, errors, (0, -9, 137))
