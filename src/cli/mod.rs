@@ -14,7 +14,7 @@
 //! loading, data_sets                 what is shown while weights and data sets are made ready
 //! manner                             how much is said, and how it looks
 //! print, output, hints, threads,
-//! interruption                       what they call besides
+//! interruption, signals              what they call besides
 //! machine                            what this build and this machine are
 //! ```
 
@@ -39,10 +39,12 @@ mod manner;
 mod models;
 mod output;
 mod print;
+mod signals;
 mod symmetry;
 mod threads;
 
 use std::ffi::OsString;
+use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 use std::sync::LazyLock;
 use std::time::Instant;
@@ -127,6 +129,7 @@ pub fn main() -> ExitCode {
             false => vec![argument],
         })
         .collect();
+    signals::configure();
     // SAFETY: no other thread has been started.
     unsafe { manner::forget_what_is_not_forced() };
     manner::set_colour(manner::colour_in(&arguments));
@@ -134,8 +137,15 @@ pub fn main() -> ExitCode {
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(error) => {
-            // As clap's own `exit`, which says nothing of shells.
-            let _ = error.print();
+            // As clap's own `exit`, which says nothing of shells, nor that help could not be written.
+            let printed = error.print().and_then(|()| std::io::stdout().flush());
+            if let Err(problem) = printed
+                && !error.use_stderr()
+                && problem.kind() != ErrorKind::BrokenPipe
+            {
+                print::say("error", &format!("cannot write to standard output: {problem}"));
+                return ExitCode::FAILURE;
+            }
             if let Some(tip) = hints::tip(&error) {
                 print::say("tip", &tip);
             }
