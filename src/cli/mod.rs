@@ -114,10 +114,15 @@ impl Cli {
             Command::Models(args) => models::run(args),
             Command::Devices(args) => devices::run(args),
             Command::Cache(args) => cache::run(args),
-            Command::Completions(args) => completions::run(args, Self::command()),
-            Command::Man(args) => man::run(args, Self::command()),
+            Command::Completions(args) => completions::run(args, command()),
+            Command::Man(args) => man::run(args, command()),
         }
     }
+}
+
+/// All commands and options, as clap knows them.
+pub fn command() -> clap::Command {
+    Cli::command()
 }
 
 /// Does what the command line asks for. The first thing in `main`, while there is one thread.
@@ -188,7 +193,7 @@ mod tests {
 
     #[test]
     fn the_command_line_is_consistent() {
-        Cli::command().debug_assert();
+        command().debug_assert();
     }
 
     #[test]
