@@ -1,6 +1,6 @@
 """Makes fuzz/seeds: small files of the forms that are no pictures, of which tests/fixtures has enough.
 
-    pip install torch numpy pillow safetensors
+    pip install torch numpy pillow safetensors OpenEXR
     cargo build --release
     python fuzz/make_seeds.py target/release/qlnet
 """
@@ -157,6 +157,23 @@ def labels():
     put("labels", "names-nul", b"9a.png\0b\nc.png\0")
 
 
+def pictures():
+    """Of the formats that tests/fixtures/decode has none of."""
+    import OpenEXR
+
+    put("farbfeld", "small", b"farbfeld" + struct.pack(">II", 3, 2) + bytes(range(48)))
+    header = b"#?RADIANCE\nFORMAT=32-bit_rle_rgbe\n\n"
+    put("hdr", "flat", header + b"-Y 2 +X 3\n" + bytes([10, 20, 30, 128]) * 6)
+    row = b"\2\2\0\x08" + b"".join(bytes([0x80 + 8, value]) for value in (10, 20, 30, 128))
+    put("hdr", "runs", header + b"-Y 2 +X 8\n" + 2 * row)
+    values = np.linspace(0, 1, 5 * 4 * 3).reshape(4, 5, 3)
+    for name, kind in dict(NO=np.float32, RLE=np.float16, ZIP=np.float16, PIZ=np.float16, PXR24=np.float32, B44=np.float16).items():
+        options = {"compression": getattr(OpenEXR, f"{name}_COMPRESSION"), "type": OpenEXR.scanlineimage}
+        (OUT / "exr").mkdir(exist_ok=True)
+        with OpenEXR.File(options, {"RGB": values.astype(kind)}) as file:
+            file.write(str(OUT / "exr" / name.lower()))
+
+
 def predictions():
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
@@ -187,6 +204,7 @@ if __name__ == "__main__":
     exif()
     archives()
     labels()
+    pictures()
     predictions()
     for target in sorted(OUT.iterdir()):
         print(target.name, [(file.name, file.stat().st_size) for file in sorted(target.iterdir())])

@@ -1,11 +1,12 @@
 #!/bin/bash
 # Runs fuzz targets one after the other, and prints what came of each as a row of a table in Markdown.
 #
-#     fuzz/run.sh [SECONDS] [TARGET...]     1200 seconds each, all targets; TARGET without building: NO_BUILD=1
+#     fuzz/run.sh [SECONDS] [TARGET...]     1200 seconds each, all targets
 #
 # Needs a nightly toolchain and cargo-fuzz: rustup toolchain install nightly; cargo install cargo-fuzz. With clang the C code
 # of libjpeg-turbo and zstd is checked too (Debian: apt install clang llvm). MORE=DIR adds a folder of files
-# to begin with: other projects' test files.
+# to begin with: other projects' test files. BUILT=DIR has targets that are built already; LOGS=DIR keeps what libFuzzer
+# says.
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -26,7 +27,7 @@ if [ -z "${CC:-}" ] && clang=$(command -v clang); then
 fi
 [ -n "${CC:-}" ] || echo "run.sh: no clang: C code is not checked" >&2
 host=$(rustup run nightly rustc -vV | sed -n 's/^host: //p')
-built=${CARGO_TARGET_DIR:-target}/$host/release
+built=${BUILT:-${CARGO_TARGET_DIR:-target}/$host/release}
 # The same versions of dependencies as the program.
 [ -e Cargo.lock ] || cp ../Cargo.lock Cargo.lock
 
@@ -38,7 +39,7 @@ number() { sed -nE "s/.*$1[^0-9]*([0-9]+).*/\1/p" "$2" | tail -1; }
 echo "| target | executions | a second | edges | corpus | peak memory, MB | CPU time, s | panics caught | findings |"
 echo "|---|---|---|---|---|---|---|---|---|"
 for target in "${targets[@]}"; do
-    if [ -z "${NO_BUILD:-}" ]; then
+    if [ -z "${BUILT:-}" ]; then
         cargo +nightly fuzz build --fuzz-dir . "$target" >"$temporary/build" 2>&1 || { cat "$temporary/build" >&2; exit 1; }
     fi
     longest=16384
