@@ -29,7 +29,7 @@ mod devices;
 mod eval;
 mod features;
 mod hints;
-mod image_list;
+pub(crate) mod image_list;
 mod images;
 mod interruption;
 mod loading;

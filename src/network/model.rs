@@ -282,7 +282,7 @@ impl QLNet {
     }
 
     /// The dimensions of the network.
-    pub(super) fn config(&self) -> &Config {
+    pub(crate) fn config(&self) -> &Config {
         &self.config
     }
 
