@@ -196,3 +196,40 @@ fn bench_times_every_step() {
     let expected = ["stem", "layer1.0", "layer2.0", "layer2.1", "layer3.0", "layer3.1", "layer4.0", "act", "head"];
     assert_eq!(steps, expected);
 }
+
+/// The packed weights are cut while a run has them mapped, before it gets its image.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_mapped_file_that_is_cut_short_ends_in_one_line() {
+    let qlnet = Qlnet::new();
+    let weights = fixture("two-filters.pth.tar");
+    let args = ["classify", "-", "--weights", weights.to_str().unwrap()];
+    let image = std::fs::read("samples/digits/1-21.png").unwrap();
+    let mut packed = None;
+    for cut in [false, true] {
+        let piped = std::process::Stdio::piped;
+        let mut run = qlnet.command().args(args).stdin(piped()).stdout(piped()).stderr(piped()).spawn().unwrap();
+        if cut {
+            let maps = format!("/proc/{}/maps", run.id());
+            while !std::fs::read_to_string(&maps).unwrap().contains(".packed") {
+                assert!(run.try_wait().unwrap().is_none(), "nothing was mapped");
+                std::thread::sleep(std::time::Duration::from_millis(1));
+            }
+            let file = std::fs::OpenOptions::new().write(true).open(packed.as_ref().unwrap()).unwrap();
+            file.set_len(4096).unwrap();
+        }
+        run.stdin.take().unwrap().write_all(&image).unwrap();
+        let output = run.wait_with_output().unwrap();
+        if cut {
+            assert_error(&output, &["a file was cut short while it was read, such as the weights in the cache"]);
+        } else {
+            assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+            let mut files =
+                std::fs::read_dir(qlnet.home.path().join("cache")).unwrap().map(|file| file.unwrap().path());
+            packed = files.find(|path| path.extension().is_some_and(|kind| kind == "packed"));
+        }
+    }
+    // The next run makes the file again.
+    let again = qlnet.run(&["classify", "samples/digits/1-21.png", "--weights", weights.to_str().unwrap()]);
+    assert_eq!(again.status.code(), Some(0), "{}", stderr(&again));
+}
