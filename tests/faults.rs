@@ -173,7 +173,7 @@ fn weights_that_are_cut_short_while_in_use_are_one_error() {
     let expected = run(false);
     assert!(expected.status.success(), "{}", stderr(&expected));
     let cut = run(true);
-    assert_one_error(&cut, "cut short while it was in use", "classify");
+    assert_one_error(&cut, "cut short while it was read", "classify");
     assert_eq!(stdout(&cut), "");
     let again = run(false);
     assert_eq!((stdout(&again), stderr(&again)), (stdout(&expected), stderr(&expected)));

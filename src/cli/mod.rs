@@ -29,7 +29,7 @@ mod devices;
 mod eval;
 mod features;
 mod hints;
-mod image_list;
+pub(crate) mod image_list;
 mod images;
 mod interruption;
 mod loading;
@@ -114,14 +114,23 @@ impl Cli {
             Command::Models(args) => models::run(args),
             Command::Devices(args) => devices::run(args),
             Command::Cache(args) => cache::run(args),
-            Command::Completions(args) => completions::run(args, Self::command()),
-            Command::Man(args) => man::run(args, Self::command()),
+            Command::Completions(args) => completions::run(args, command()),
+            Command::Man(args) => man::run(args, command()),
         }
     }
 }
 
-/// Does what the command line asks for. The first thing in `main`, while there is one thread.
-pub fn main() -> ExitCode {
+/// All commands and options, as clap knows them.
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
+/// Does what the command line asks for.
+///
+/// # Safety
+/// It changes the environment, so there must be no other thread: it is the first thing in `main`.
+pub unsafe fn main() -> ExitCode {
+    signals::configure();
     // The shells of Windows leave it to programs to find the files that `*.png` stands for.
     let arguments: Vec<_> = std::env::args_os()
         .flat_map(|argument| match cfg!(windows) {
@@ -129,8 +138,7 @@ pub fn main() -> ExitCode {
             false => vec![argument],
         })
         .collect();
-    signals::configure();
-    // SAFETY: no other thread has been started.
+    // SAFETY: the caller has started no other thread, and neither has what is above.
     unsafe { manner::forget_what_is_not_forced() };
     manner::set_colour(manner::colour_in(&arguments));
     let start = Instant::now();
@@ -157,7 +165,7 @@ pub fn main() -> ExitCode {
     if let Some(words) = crate::simd::unmet_wish() {
         print::say("note", &crate::text::printable(&words));
     }
-    // SAFETY: no other thread has been started.
+    // SAFETY: still, no other thread has been started.
     let result = unsafe { threads::configure(cli.threads()) }.and_then(|()| cli.run());
     print::info(|| format!("{:.3} s in all", start.elapsed().as_secs_f64()));
     match result {
@@ -188,7 +196,7 @@ mod tests {
 
     #[test]
     fn the_command_line_is_consistent() {
-        Cli::command().debug_assert();
+        command().debug_assert();
     }
 
     #[test]
