@@ -203,7 +203,7 @@ fn bench_times_every_step() {
 fn a_mapped_file_that_is_cut_short_ends_in_one_line() {
     let qlnet = Qlnet::new();
     let weights = fixture("two-filters.pth.tar");
-    let args = ["classify", "-", "--weights", weights.to_str().unwrap()];
+    let args = ["classify", "-", "--quiet", "--weights", weights.to_str().unwrap()];
     let image = std::fs::read("samples/digits/1-21.png").unwrap();
     let mut packed = None;
     for cut in [false, true] {
