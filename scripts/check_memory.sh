@@ -5,7 +5,7 @@
 #
 # asan         AddressSanitizer over the kernels at every level of the CPU, decoders, checkpoints and `qlnet classify`;
 #              with clang, also over the C code of libjpeg-turbo
-# tsan         ThreadSanitizer over the network, with a standard library that has it too
+# tsan         ThreadSanitizer over the kernels and how their work is split, with a standard library that has it too
 # assertions   the same tests with debug assertions (those of the standard library check what unsafe functions ask
 #              for), checks of overflow, and fields of structures in another order
 # valgrind     Memcheck over the kernels for SSE2 and AVX2, and over `qlnet classify`; it has no AVX-512, and tells all
@@ -71,11 +71,16 @@ planted() {
 build() {
     unstable build --release "${std[@]}" --target $host --manifest-path scripts/planted/Cargo.toml
     planted=$CARGO_TARGET_DIR/$host/release/planted
-    unstable test --release --locked "${std[@]}" --target $host "$@" --no-run
+    tests "$@" --no-run
 }
 
 # Runs built tests: `tests ARGUMENTS OF CARGO -- ARGUMENTS OF THE TESTS`.
-tests() { unstable test --release --locked "${std[@]}" --target $host "$@"; }
+tests() {
+    # The crate of the kernels takes what it needs from the versions of all.
+    local locked=(--locked)
+    if [[ " $* " == *" --manifest-path "* ]]; then locked=(); fi
+    unstable test --release "${locked[@]}" "${std[@]}" --target $host "$@"
+}
 
 # The levels of this CPU, from a program that was built.
 levels() { "$1" devices --json | sed 's/.*"instruction_sets":\[\([^]]*\)\].*/\1/; s/[",]/ /g'; }
@@ -102,6 +107,52 @@ asan() (
     tests --test preprocess --test classify --test checkpoint
 )
 
+# A crate of the kernels alone, of the files where they are: it compiles in a minute, and needs neither candle nor C.
+kernels_crate() {
+    local crate=$root/memory-kernels
+    mkdir -p "$crate/src"
+    {
+        printf '[package]\nname = "kernels"\nversion = "0.0.0"\nedition = "2024"\npublish = false\n\n[workspace]\n\n'
+        echo '[dependencies]'
+        grep -E '^(bytemuck|libc|memmap2|rand|rand_distr|rayon|serde) = ' Cargo.toml
+    } > "$crate/Cargo.toml"
+    cp Cargo.lock "$crate/Cargo.lock"
+    cat > "$crate/src/lib.rs" << END
+#![allow(dead_code, missing_docs, unused_imports)]
+#[path = "$PWD/src/simd.rs"]
+mod simd;
+mod network {
+    #[path = "$PWD/src/network/cpu/mod.rs"]
+    pub mod cpu;
+}
+mod weights {
+    #[path = "$PWD/src/weights/config.rs"]
+    pub mod config;
+}
+mod error {
+    pub type Reason = String;
+    macro_rules! ensure {
+        (\$condition:expr, \$(\$words:tt)*) => { if !\$condition { return Err(format!(\$(\$words)*)); } };
+    }
+    pub(crate) use ensure;
+}
+#[cfg(test)]
+mod random {
+    pub mod tests {
+        use rand::{SeedableRng, rngs::ChaCha8Rng};
+        use rand_distr::{Distribution, Uniform};
+        pub fn test_stream(seed: u64) -> ChaCha8Rng {
+            ChaCha8Rng::seed_from_u64(seed)
+        }
+        pub fn uniform(count: usize, range: std::ops::Range<f32>, rng: &mut ChaCha8Rng) -> Vec<f32> {
+            Uniform::try_from(range).unwrap().sample_iter(rng).take(count).collect()
+        }
+    }
+}
+END
+    kernels=(--manifest-path "$crate/Cargo.toml" --lib)
+}
+
 tsan() (
     say "ThreadSanitizer"
     local library=${QLNET_RUST_LIBRARY:-$sysroot/lib/rustlib/src/rust/library}
@@ -112,11 +163,13 @@ tsan() (
     export CARGO_TARGET_DIR=$root/memory-tsan RUSTFLAGS=-Zsanitizer=thread
     if [ -n "${QLNET_RUST_LIBRARY:-}" ]; then export __CARGO_TESTS_ONLY_SRC_ROOT=$library; fi
     std=(-Zbuild-std)
-    build --lib --test network
+    kernels_crate
+    build "${kernels[@]}"
     planted none=silence no-race=silence race="data race" -- env
-    # Threads share what the network is, and each other's work.
-    RAYON_NUM_THREADS=4 tests --lib -- network:: --skip network::gpu --skip every_level
-    RAYON_NUM_THREADS=4 tests --test network
+    # Threads share what a block is made in, and the memory of its output. Whether two of them meet is chance.
+    for threads in 2 5 2 5 2 5; do
+        RAYON_NUM_THREADS=$threads tests "${kernels[@]}" -- --skip every_level
+    done
 )
 
 assertions() (
@@ -170,9 +223,12 @@ check_with_miri() (
         return
     fi
     export CARGO_TARGET_DIR=$root/memory-miri MIRIFLAGS="-Zmiri-disable-isolation -Zmiri-tree-borrows" QLNET_SIMD=portable
-    # Nothing that maps memory or calls C.
-    unstable miri test --locked --lib -- weights::checkpoint::pickle network::cpu::buffer network::cpu::depthwise \
-        network::cpu::matmul network::cpu::panels network::cpu::hardball symmetry::element random text
+    kernels_crate
+    # Nothing that protects pages of memory, and no large products.
+    unstable miri test "${kernels[@]}" -- --skip edges --skip packed --skip head --skip rounded --skip every_image \
+        --skip threads_do_not --skip adds_the_product --skip two_products
+    # The unpickler, in all of the crate: nothing that maps memory or calls C.
+    unstable miri test --locked --lib -- weights::checkpoint::pickle
 )
 
 [ $# -gt 0 ] || set -- all

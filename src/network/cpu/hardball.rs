@@ -29,23 +29,3 @@ vectorised! {
         }
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use candle_core::{Device, Tensor};
-
-    #[test]
-    fn it_is_the_plain_hardball() {
-        for channels in [1, 16, 21, 64] {
-            let mut pixels: Vec<f32> = (0..9 * channels).map(|i| (i * 37 % 101) as f32 / 30.0 - 1.5).collect();
-            pixels[..channels].iter_mut().for_each(|v| *v *= 0.1);
-            let x = Tensor::from_slice(&pixels, (9, channels), &Device::Cpu).unwrap();
-            let expected = crate::network::ops::hardball(&x).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
-            project(&mut pixels, channels);
-            for (found, wanted) in pixels.iter().zip(expected) {
-                assert!((found - wanted).abs() < 1e-6, "{channels}: {found} for {wanted}");
-            }
-        }
-    }
-}

@@ -98,6 +98,24 @@ mod tests {
         PackedLinear::new(4, &[1.0; 8], &[0.0; 2]).forward(&[], 1 << (usize::BITS - 2));
     }
 
+    /// With work enough for several threads at once.
+    #[test]
+    fn threads_do_not_change_the_bits() {
+        let rng = &mut test_stream(2);
+        let (inputs, outputs, n) = (256, 1000, 32);
+        let mut draw = |len| uniform(len, -1.0..1.0, rng);
+        let (x, weight, bias) = (draw(n * inputs), draw(inputs * outputs), draw(outputs));
+        let linear = PackedLinear::new(inputs, &weight, &bias);
+        let with = |threads| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| linear.forward(&x, n))
+        };
+        let one = with(1);
+        for threads in [2, 3, 7] {
+            assert!(with(threads) == one, "{threads}");
+        }
+    }
+
     #[test]
     fn every_image_has_its_sums_whatever_the_others() {
         let rng = &mut test_stream(1);

@@ -207,7 +207,8 @@ unsafe fn accumulate_windows_with<V: Vector, const ROWS: usize>(
 ) {
     // A constant is what keeps the addresses in one register.
     let a = Rows { stride: WINDOW_STRIDE, ..a };
-    let at = |i: usize| offsets[i];
+    // SAFETY: it is called for steps below the number of offsets.
+    let at = |i: usize| unsafe { *offsets.get_unchecked(i) };
     // SAFETY: the steps stay below `b.k()`, the number of offsets; the rest is passed on.
     unsafe { accumulate_steps::<Floats<V>, ROWS>(m, a, at, 0, b.k(), b, 0..b.count(), c, c_stride) }
 }

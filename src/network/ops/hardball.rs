@@ -63,4 +63,18 @@ mod tests {
             assert!(difference.to_scalar::<f32>().unwrap() < 0.05, "{dtype:?} {difference}");
         }
     }
+
+    #[test]
+    fn the_fast_path_projects_as_the_plain_operations() {
+        for channels in [1, 16, 21, 64] {
+            let mut pixels: Vec<f32> = (0..9 * channels).map(|i| (i * 37 % 101) as f32 / 30.0 - 1.5).collect();
+            pixels[..channels].iter_mut().for_each(|v| *v *= 0.1);
+            let x = Tensor::from_slice(&pixels, (9, channels), &Device::Cpu).unwrap();
+            let expected = hardball_plain(&x).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+            crate::network::cpu::hardball::project(&mut pixels, channels);
+            for (found, wanted) in pixels.iter().zip(expected) {
+                assert!((found - wanted).abs() < 1e-6, "{channels}: {found} for {wanted}");
+            }
+        }
+    }
 }
