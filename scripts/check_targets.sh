@@ -59,6 +59,7 @@ check() {
             ;;
         *) usage ;;
     esac
+    need kill procps
     echo "== $target"
     cargo test --release --locked --target "$target" "${std[@]}" --no-run "$@"
     # Tests start the program, so the kernel has to know what runs it.
