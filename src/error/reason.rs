@@ -2,15 +2,32 @@
 
 use std::fmt;
 
-/// Why something failed, as one line for people: each cause follows what it caused.
+use crate::text::printable;
+
+/// Why something failed, as one line for people: each cause follows what it caused. Files that say what they hold may
+/// name it by any text: control characters are escaped, and of a very long text the middle is left out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reason(String);
 
 impl Reason {
     /// These words.
     pub(crate) fn new(words: impl Into<String>) -> Self {
-        Self(words.into())
+        Self(line_of(words.into()))
     }
+}
+
+/// More bytes than this are no line that anybody reads.
+const LONGEST: usize = 4000;
+
+/// A text as one line of a length that can be read.
+fn line_of(text: String) -> String {
+    let text = if text.contains(char::is_control) { printable(&text) } else { text };
+    if text.len() <= LONGEST {
+        return text;
+    }
+    let start = &text[..text.floor_char_boundary(LONGEST / 2)];
+    let end = &text[text.ceil_char_boundary(text.len() - LONGEST / 2)..];
+    format!("{start} ... {end}")
 }
 
 impl fmt::Display for Reason {
@@ -21,7 +38,7 @@ impl fmt::Display for Reason {
 
 impl<E: std::error::Error + 'static> From<E> for Reason {
     fn from(error: E) -> Self {
-        Self(words(&error))
+        Self::new(words(&error))
     }
 }
 
@@ -55,7 +72,7 @@ impl<T, E: Into<Reason>> Context<T> for Result<T, E> {
     fn with_context<D: fmt::Display>(self, words: impl FnOnce() -> D) -> Result<T, Reason> {
         self.map_err(|error| {
             let (words, Reason(cause)) = (words().to_string(), error.into());
-            Reason(if words.contains(&cause) { words } else { format!("{words}: {cause}") })
+            Reason::new(if words.contains(&cause) { words } else { format!("{words}: {cause}") })
         })
     }
 }
@@ -66,7 +83,7 @@ impl<T> Context<T> for Option<T> {
     }
 
     fn with_context<D: fmt::Display>(self, words: impl FnOnce() -> D) -> Result<T, Reason> {
-        self.ok_or_else(|| Reason(words().to_string()))
+        self.ok_or_else(|| Reason::new(words().to_string()))
     }
 }
 
@@ -92,6 +109,16 @@ pub(crate) use ensure;
 mod tests {
     use super::*;
     use crate::error::{At, Error};
+
+    #[test]
+    fn what_a_file_says_does_not_make_more_lines() {
+        let reason = Reason::new("tensor `a\nb\u{1b}[2J` is missing");
+        assert_eq!(reason.to_string(), r"tensor `a\nb\u{1b}[2J` is missing");
+        let context = Err::<(), _>(reason.clone()).context("x\ry").unwrap_err().to_string();
+        assert_eq!(context, format!(r"x\ry: {reason}"));
+        let long = Reason::new(format!("{}: no such thing", "é".repeat(10_000))).to_string();
+        assert!(long.len() < 4100 && long.starts_with('é') && long.ends_with(" no such thing"), "{long}");
+    }
 
     #[test]
     fn words_are_one_line_and_said_once() {

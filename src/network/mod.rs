@@ -33,7 +33,7 @@ mod layer;
 pub(crate) mod load;
 pub(crate) mod model;
 pub(crate) mod ops;
-mod packed_file;
+pub(crate) mod packed_file;
 pub(crate) mod packed_kind;
 pub(crate) mod precision;
 mod transfer;

@@ -57,7 +57,7 @@ const PREFIX: usize = 20;
 const PAGE: usize = 4096;
 
 /// The place of a packed network.
-pub(super) struct PackedFile {
+pub(crate) struct PackedFile {
     cache: PathBuf,
     path: PathBuf,
     format: Format,
@@ -76,19 +76,19 @@ struct Header {
 impl PackedFile {
     /// The place below a cache directory for the network of a checkpoint, given its SHA-256. `prepared` names what is
     /// done to folded weights before they are packed, and is empty if nothing is.
-    pub(super) fn new(cache: &Path, sha256: &str, precision: Precision, products: Products, prepared: &str) -> Self {
+    pub(crate) fn new(cache: &Path, sha256: &str, precision: Precision, products: Products, prepared: &str) -> Self {
         let kind = PackedKind::here(precision, products, prepared);
         let path = cache.join(format!("{sha256}.{kind}.{PACKED}"));
         Self { cache: cache.into(), path, format: products.format(), key: format!("{sha256} {kind}") }
     }
 
     /// Where it is.
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
     /// The network, if it is there and whole. Its weights are the mapped file.
-    pub(super) fn read(&self) -> Option<QLNet> {
+    pub(crate) fn read(&self) -> Option<QLNet> {
         let now = SystemTime::now();
         // A pipe would be waited for.
         fs::metadata(&self.path).ok().filter(Metadata::is_file)?;

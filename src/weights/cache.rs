@@ -36,7 +36,7 @@ pub(super) fn cached(dir: Option<&Path>, sha256: &str, make: impl FnOnce() -> Re
 }
 
 /// The folded copy of the checkpoint with that hash, if there is one and it is whole.
-pub(super) fn find(dir: &Path, sha256: &str) -> Option<Weights> {
+pub(crate) fn find(dir: &Path, sha256: &str) -> Option<Weights> {
     read(&cache_path(dir, sha256)).ok()
 }
 

@@ -98,14 +98,44 @@ pub fn read(archives: &[PathBuf], entry: &Entry) -> Result<Vec<u8>, Reason> {
     Ok(bytes)
 }
 
-/// Removes a folder around all class folders, as `tar cf val.tar val` puts it there.
+/// Removes folders around all class folders, as `tar cf val.tar val` puts one there.
 fn strip_common_folder(entries: &mut [Entry]) {
-    let common = |entries: &[Entry]| {
-        let first = entries.first()?.folder()?.to_string();
-        let inside = |entry: &Entry| entry.folder() == Some(&first) && entry.path.matches('/').count() > 1;
-        entries.iter().all(inside).then_some(first.len() + 1)
-    };
-    while let Some(length) = common(entries) {
-        entries.iter_mut().for_each(|entry| entry.path = entry.path[length..].into());
+    // Up to the folder that an image is in. Looked at once for each path, of which one may have a million parts.
+    let around = |path: &str| path.rmatch_indices('/').nth(1).map_or(0, |(at, _)| at + 1);
+    let Some(first) = entries.first() else { return };
+    let common = entries.iter().fold(around(&first.path), |length, entry| {
+        let both = first.path.bytes().zip(entry.path.bytes()).take(length.min(around(&entry.path)));
+        let same = both.take_while(|(one, other)| one == other).count();
+        first.path.as_bytes()[..same].iter().rposition(|byte| *byte == b'/').map_or(0, |at| at + 1)
+    });
+    if common > 0 {
+        entries.iter_mut().for_each(|entry| entry.path = entry.path[common..].into());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folders_around_all_are_removed() {
+        let stripped = |paths: &[&str]| {
+            let member = |path: &&str| Member { path: path.to_string(), offset: 0, size: 0, regular: true };
+            images(paths.iter().map(member).collect())
+                .into_iter()
+                .map(|entry| entry.path.into())
+                .collect::<Vec<String>>()
+        };
+        assert_eq!(stripped(&["val/3/a.png", "val/7/b.png"]), ["3/a.png", "7/b.png"]);
+        assert_eq!(stripped(&["x/val/3/a.png", "x/val/37/b.png"]), ["3/a.png", "37/b.png"]);
+        assert_eq!(stripped(&["val/3/a.png", "val/3/b.png"]), ["3/a.png", "3/b.png"]);
+        assert_eq!(stripped(&["val/a.png", "val/b.png"]), ["val/a.png", "val/b.png"]);
+        assert_eq!(stripped(&["val/a.png", "val/3/b.png"]), ["val/a.png", "val/3/b.png"]);
+        assert_eq!(stripped(&["v\u{e9}/3/a.png", "v\u{e8}/3/b.png"]), ["v\u{e9}/3/a.png", "v\u{e8}/3/b.png"]);
+        assert_eq!(stripped(&["a.png"]), ["a.png"]);
+        assert_eq!(stripped(&[]), [""; 0]);
+        // It would take hours, if each folder were looked for in the whole path.
+        let deep = format!("{}a.png", "d/".repeat(500_000));
+        assert_eq!(stripped(&[&deep, &deep]), ["d/a.png", "d/a.png"]);
     }
 }

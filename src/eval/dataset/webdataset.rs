@@ -9,7 +9,7 @@
 //! [arXiv 2001.01858](https://arxiv.org/abs/2001.01858), and the library `webdataset`, whose names of keys and
 //! extensions these are.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
@@ -136,9 +136,10 @@ pub fn class_names(archive: &Path) -> Result<Option<Vec<String>>, Reason> {
     Ok(None)
 }
 
-/// The samples of an archive by their keys.
-fn samples_of<'a>(members: &'a [Member], layout: &Layout) -> Result<HashMap<&'a str, Sample>, Reason> {
-    let mut samples: HashMap<&str, Sample> = HashMap::new();
+/// The samples of an archive by their keys, in the order of these, so that of several faults the same one is said each
+/// time.
+fn samples_of<'a>(members: &'a [Member], layout: &Layout) -> Result<BTreeMap<&'a str, Sample>, Reason> {
+    let mut samples: BTreeMap<&str, Sample> = BTreeMap::new();
     for (index, member) in members.iter().enumerate() {
         let Some((key, extension)) = key_and_extension(&member.path) else { continue };
         let sample = samples.entry(key).or_default();

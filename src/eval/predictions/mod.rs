@@ -18,6 +18,7 @@ mod writer;
 
 use std::path::{Path, PathBuf};
 
+pub(crate) use reader::Reader;
 pub use shards::Shards;
 pub use writer::Writer;
 

@@ -33,7 +33,7 @@ mod jpeg;
 mod libjpeg;
 mod little_endian;
 mod memory;
-mod orientation;
+pub(crate) mod orientation;
 mod other;
 mod png;
 mod tiff;
@@ -227,6 +227,11 @@ pub fn decode(bytes: &[u8], name: &Path, options: Options) -> Result<RgbImage> {
         let image = RgbImage::from_raw(width, height, pixels).context("the decoder gave another number of rows");
         image.map_err(Error::Image)
     })
+}
+
+/// What the format is called that the bytes of a file seem to have.
+pub(crate) fn format_of(bytes: &[u8], name: &Path) -> Option<String> {
+    Format::of(bytes, name).ok().map(|format| format.to_string())
 }
 
 /// What `work` returns, or an [`Error::Image`] if it panics, in silence. Nothing is used again that it leaves half

@@ -4,7 +4,7 @@ use image::metadata::Orientation;
 
 /// The orientation by EXIF data or, without them, by an XMP packet. As EXIF numbers it: 1, which is upright, to 8. This
 /// is what Pillow's `Image.getexif` and `ImageOps.exif_transpose` do.
-pub(super) fn of(exif: Option<&[u8]>, xmp: Option<&[u8]>) -> u8 {
+pub(crate) fn of(exif: Option<&[u8]>, xmp: Option<&[u8]>) -> u8 {
     let by_exif = exif.and_then(|mut exif| {
         // Some programs write the mark of the JPEG segment, or two of them, in other formats too.
         for _ in 0..2 {

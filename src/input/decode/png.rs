@@ -39,20 +39,25 @@ impl Decoder for Png<'_> {
     }
 
     /// Programs store it in one of three places: the chunk for EXIF, a text with ImageMagick's raw profile, and XMP.
-    /// Such chunks may lie behind the pixels too. Damage in them is ignored.
+    /// Such chunks may lie behind the pixels too. Damage in them is ignored, and so are texts after the first few: a
+    /// kilobyte of each may be a megabyte when it is decompressed.
     fn orientation(&self) -> u8 {
+        const MOST_TEXTS: usize = 16;
         let (mut exif, mut profile, mut xmp) = (None, None, None);
+        let mut texts = 0;
         let mut rest = self.bytes.get(SIGNATURE.len()..).unwrap_or_default();
         while let Some((kind, data, after)) = chunk(rest) {
+            let is_metadata = data.starts_with(PROFILE) || data.starts_with(XMP);
+            texts += usize::from(is_metadata);
             match kind {
-                b"eXIf" => exif = Some(data.to_vec()),
-                b"tEXt" | b"zTXt" => profile = raw_profile(kind, data).or(profile),
-                b"iTXt" => xmp = xmp_text(data).or(xmp),
+                b"eXIf" => exif = Some(data),
+                b"tEXt" | b"zTXt" if texts <= MOST_TEXTS => profile = raw_profile(kind, data).or(profile),
+                b"iTXt" if texts <= MOST_TEXTS => xmp = xmp_text(data).or(xmp),
                 _ => {}
             }
             rest = after;
         }
-        orientation::of(exif.or(profile).as_deref(), xmp.as_deref())
+        orientation::of(exif.or(profile.as_deref()), xmp.as_deref())
     }
 
     fn memory(&self) -> u64 {
@@ -81,6 +86,10 @@ impl Decoder for Png<'_> {
     }
 }
 
+/// What texts begin with that hold EXIF data, and an XMP packet.
+const PROFILE: &[u8] = b"Raw profile type exif\0";
+const XMP: &[u8] = b"XML:com.adobe.xmp\0";
+
 /// A chunk's type and data, and what follows it.
 fn chunk(bytes: &[u8]) -> Option<(&[u8; 4], &[u8], &[u8])> {
     let (length, rest) = bytes.split_first_chunk::<4>()?;
@@ -92,7 +101,7 @@ fn chunk(bytes: &[u8]) -> Option<(&[u8; 4], &[u8], &[u8])> {
 /// EXIF data as ImageMagick writes them into a text: three lines, of which the last is a length, and then hexadecimal
 /// digits.
 fn raw_profile(kind: &[u8; 4], data: &[u8]) -> Option<Vec<u8>> {
-    let text = data.strip_prefix(b"Raw profile type exif\0")?;
+    let text = data.strip_prefix(PROFILE)?;
     let text = if kind == b"zTXt" { inflate(text.strip_prefix(b"\0")?).ok()? } else { text.to_vec() };
     let digits: Vec<u8> =
         text.splitn(4, |byte| *byte == b'\n').nth(3)?.iter().copied().filter(u8::is_ascii_hexdigit).collect();
@@ -102,7 +111,7 @@ fn raw_profile(kind: &[u8; 4], data: &[u8]) -> Option<Vec<u8>> {
 
 /// The text of an XMP packet.
 fn xmp_text(data: &[u8]) -> Option<Vec<u8>> {
-    let rest = data.strip_prefix(b"XML:com.adobe.xmp\0")?;
+    let rest = data.strip_prefix(XMP)?;
     let (&[compressed, _], rest) = rest.split_first_chunk::<2>()?;
     // Behind the language and the translated keyword, each with a zero at its end.
     let text = rest.splitn(3, |byte| *byte == 0).nth(2)?;
@@ -114,4 +123,25 @@ fn inflate(bytes: &[u8]) -> Result<Vec<u8>, Reason> {
     let mut text = Vec::new();
     ZlibDecoder::new(bytes).take(1 << 20).read_to_end(&mut text).context("a damaged text")?;
     Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn few_texts_are_read_for_the_orientation() {
+        let file = include_bytes!("../../../tests/fixtures/decode/rgb.png");
+        let chunk = |text: &[u8]| {
+            let checked = [b"iTXt", text].concat();
+            [&(text.len() as u32).to_be_bytes()[..], &checked, &crc32fast::hash(&checked).to_be_bytes()].concat()
+        };
+        let xmp = |content: &str| [XMP, b"\0\0\0\0", content.as_bytes()].concat();
+        let of = |before: usize| {
+            let others = chunk(&xmp("nothing")).repeat(before);
+            let with = [&file[..], &others, &chunk(&xmp("tiff:Orientation=\"6\""))].concat();
+            Png::open(&with).unwrap().orientation()
+        };
+        assert_eq!([0, 15, 16, 5000].map(of), [6, 6, 1, 1]);
+    }
 }

@@ -10,7 +10,7 @@
 //! kept for whoever writes the checkpoint again; other integer tensors are left out. The prefix `module.`, which PyTorch's
 //! `DataParallel` puts before every name, is removed.
 
-mod pickle;
+pub(crate) mod pickle;
 mod safetensors;
 mod torch;
 

@@ -9,7 +9,7 @@ use ::parquet::data_type::{ByteArray, DataType};
 use ::parquet::file::metadata::ParquetMetaData;
 use ::parquet::file::serialized_reader::SerializedPageReader;
 
-use crate::error::{Context, Reason, Result, bail};
+use crate::error::{Context, Reason, Result, bail, ensure};
 
 /// Reads the values of a column that holds one or none in each row.
 pub struct Values {
@@ -18,6 +18,8 @@ pub struct Values {
     present: i16,
     /// In the row group.
     position: u64,
+    /// Of the row group.
+    rows: usize,
 }
 
 impl Values {
@@ -30,7 +32,7 @@ impl Values {
         let pages = SerializedPageReader::new(file, group.column(column), rows, None)?;
         let description = group.column(column).column_descr_ptr();
         let present = description.max_def_level();
-        Ok(Self { reader: get_column_reader(description, Box::new(pages)), present, position: 0 })
+        Ok(Self { reader: get_column_reader(description, Box::new(pages)), present, position: 0, rows })
     }
 
     /// The row that is read next, in the row group.
@@ -65,12 +67,15 @@ impl Values {
     /// All values of a column of integers that fit 32 bits.
     pub fn integers(self) -> Result<Vec<Option<i32>>, Reason> {
         match self.reader {
-            ColumnReader::Int32ColumnReader(mut reader) => all(&mut reader, self.present),
+            ColumnReader::Int32ColumnReader(mut reader) => all(&mut reader, self.present, self.rows),
             ColumnReader::Int64ColumnReader(mut reader) => {
                 let fits = |value: i64| {
                     i32::try_from(value).with_context(|| format!("there is a label {value}, which is no class index"))
                 };
-                all(&mut reader, self.present)?.into_iter().map(|value| value.map(fits).transpose()).collect()
+                all(&mut reader, self.present, self.rows)?
+                    .into_iter()
+                    .map(|value| value.map(fits).transpose())
+                    .collect()
             }
             _ => bail!("not a column of integers"),
         }
@@ -80,12 +85,12 @@ impl Values {
     pub fn texts(self) -> Result<Vec<Option<String>>, Reason> {
         let ColumnReader::ByteArrayColumnReader(mut reader) = self.reader else { bail!("not a column of text") };
         let text = |value: ByteArray| String::from_utf8(value.data().to_vec()).ok();
-        Ok(all(&mut reader, self.present)?.into_iter().map(|value| value.and_then(text)).collect())
+        Ok(all(&mut reader, self.present, self.rows)?.into_iter().map(|value| value.and_then(text)).collect())
     }
 }
 
-/// All values: null where a row, or a struct around the value, is null.
-fn all<T: DataType>(reader: &mut ColumnReaderImpl<T>, present: i16) -> Result<Vec<Option<T::T>>, Reason> {
+/// All values of so many rows: null where a row, or a struct around the value, is null.
+fn all<T: DataType>(reader: &mut ColumnReaderImpl<T>, present: i16, rows: usize) -> Result<Vec<Option<T::T>>, Reason> {
     // Room is made for as many as are asked for, whatever a damaged page says it has.
     const AT_ONCE: usize = 4096;
     let mut values = Vec::new();
@@ -95,6 +100,7 @@ fn all<T: DataType>(reader: &mut ColumnReaderImpl<T>, present: i16) -> Result<Ve
             return Ok(values);
         }
         values.extend(more);
+        ensure!(values.len() <= rows, "more values than the {rows} rows");
     }
 }
 

@@ -113,6 +113,7 @@ impl Table {
                 let words = format!("{shown}: more than {} rows, with those before", thousands(MOST_ROWS));
                 return Err(DatasetProblem::Table.error(words));
             }
+            ensure_room(path, &metadata).context(&shown).map_err(DatasetProblem::Table.because())?;
             columns.ensure_codecs(&metadata).context(&shown).map_err(DatasetProblem::Table.because())?;
             if let Err(reason) = &columns.label {
                 listed.unlabelled.get_or_insert_with(|| Reason::new(format!("{shown}: {reason}")));
@@ -191,6 +192,15 @@ fn metadata(path: &Path) -> Result<ParquetMetaData, Reason> {
     let mut file = File::open(path)?;
     nesting::ensure_shallow(&mut file)?;
     guarded(|| Ok(SerializedFileReader::new(file)?.metadata().clone()))
+}
+
+/// Refuses a file that says that it has more rows than bytes, which then are no images: a few bytes can say that the
+/// labels of millions of rows are all one.
+fn ensure_room(path: &Path, metadata: &ParquetMetaData) -> Result<(), Reason> {
+    let groups = metadata.row_groups().iter().map(|group| group.num_rows().max(0) as u64);
+    let (rows, bytes) = (groups.fold(0, u64::saturating_add), path.metadata()?.len());
+    ensure!(rows <= bytes, "damaged: {} rows in {} bytes", thousands(rows), thousands(bytes));
+    Ok(())
 }
 
 /// Whether a file has a column of images, or cannot be read, which is to be said.

@@ -70,6 +70,7 @@ impl<'a> Tiles<'a> {
         // libtiff ignores those that are too many; here not where that would leave open which ones they are.
         let too_many = found > needed && planes == 1 && compression != Compression::None;
         ensure!(found == needed || too_many, "there are {found} {name}s instead of {needed}");
+        let sizes = either(325, 279);
         ensure_compressible(compression, samples, per_pixel)?;
         let predictor = directory.integer(317).filter(|_| compression.has_predictor()).unwrap_or(1);
         samples.ensure_predictor(predictor)?;
@@ -77,6 +78,9 @@ impl<'a> Tiles<'a> {
         let bytes = row_bytes.saturating_mul(height.into());
         // As in libtiff and Pillow.
         ensure!(bytes <= i32::MAX as u64, "{name}s of more than 2 GiB are not decoded");
+        let decoded = bytes.saturating_mul(needed);
+        let sizes_needed = sizes.filter(|_| needed > 1).map(|sizes| (sizes, needed));
+        ensure_once(name, compression, sizes_needed, directory.bytes.len() as u64, decoded)?;
         Ok(Self {
             width,
             height,
@@ -88,7 +92,7 @@ impl<'a> Tiles<'a> {
             name,
             bytes: directory.bytes,
             offsets,
-            sizes: either(325, 279),
+            sizes,
             compression,
             // libtiff leaves JPEG streams as they are.
             reversed: directory.integer(266) == Some(2) && !compression.is_jpeg(),
@@ -198,6 +202,23 @@ fn ensure_compressible(compression: Compression, samples: Samples, per_pixel: us
         !compression.is_jpeg() || matches!(per_pixel, 1 | 3 | 4),
         "JPEG compression of {per_pixel} samples per pixel is not decoded"
     );
+    Ok(())
+}
+
+/// Refuses tiles that lie in the same bytes so often that it would take for ever to read them all. Some may: those of one
+/// colour, which are few bytes for many pixels.
+fn ensure_once(
+    name: &str,
+    compression: Compression,
+    sizes: Option<(Field, u64)>,
+    file: u64,
+    decoded: u64,
+) -> Result<(), Reason> {
+    let sizes = sizes.filter(|_| !matches!(compression, Compression::None | Compression::OldJpeg { .. }));
+    let Some((sizes, needed)) = sizes else { return Ok(()) };
+    let each = (0..sizes.len()).take(needed as usize).filter_map(|index| sizes.integer(index));
+    let all = each.fold(0, u64::saturating_add);
+    ensure!(all <= decoded.saturating_add(file), "its {name}s have {all} bytes together, and the file has {file}");
     Ok(())
 }
 

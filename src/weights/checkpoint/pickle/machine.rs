@@ -7,6 +7,12 @@ use super::opcode::*;
 use super::value::{Heap, Object, Value};
 use crate::error::{Context, Reason, bail, ensure};
 
+/// More objects and operations than any checkpoint has: of a network of a thousand tensors, with those of its optimizer,
+/// there are some ten thousand. An operation of one byte makes an object of a hundred, so that a file of no great size
+/// could fill the memory.
+const MOST_OBJECTS: usize = 1 << 20;
+const MOST_OPERATIONS: usize = 1 << 22;
+
 /// A pickle that runs.
 pub(super) struct Machine<'a> {
     /// What has not run yet.
@@ -30,12 +36,13 @@ impl<'a> Machine<'a> {
 
     /// Runs up to the end, and returns the value that the pickle describes.
     pub(super) fn run(&mut self) -> Result<Value, Reason> {
-        loop {
+        for _ in 0..MOST_OPERATIONS {
             match self.byte()? {
                 STOP => return self.pop(),
                 opcode => self.step(opcode)?,
             }
         }
+        bail!("the pickle has over {MOST_OPERATIONS} operations, more than a checkpoint needs");
     }
 
     /// Runs one operation.
@@ -167,7 +174,14 @@ impl<'a> Machine<'a> {
     }
 
     /// Adds an object to the heap, and pushes a reference to it.
+    ///
+    /// # Errors
+    /// If there are too many.
     pub(super) fn push_object(&mut self, object: Object) -> Result<(), Reason> {
+        ensure!(
+            self.heap.len() < MOST_OBJECTS,
+            "the pickle has over {MOST_OBJECTS} objects, more than a checkpoint needs"
+        );
         self.heap.push(object);
         self.push(Value::Object(self.heap.len() - 1))
     }

@@ -111,4 +111,14 @@ mod tests {
         bytes.push(b'.');
         load(&bytes).unwrap();
     }
+
+    #[test]
+    fn small_files_do_not_fill_the_memory() {
+        let many =
+            |start: &[u8], operation: &[u8], count: usize| error(&[start, &operation.repeat(count), b"."].concat());
+        assert!(many(b"", b"]", 1_100_000).contains("over 1048576 objects"));
+        // Nothing; which is put on the stack once more, or into the memo.
+        assert!(many(b"N", b"2", 5_000_000).contains("over 4194304 operations"));
+        assert!(many(b"N", b"\x94", 5_000_000).contains("over 4194304 operations"));
+    }
 }

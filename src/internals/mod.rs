@@ -1,6 +1,8 @@
 //! The door for this repository's tests and benchmarks, which look at single steps. Anything here may change in
 //! any version.
 
+pub mod checks;
+
 pub use crate::cli::command;
 pub use crate::hub::{DatasetEvent, DatasetFiles, DatasetName, Event, FilesKind, Hub, Proxies};
 pub use crate::input::resample::{Rect, resize_crop};

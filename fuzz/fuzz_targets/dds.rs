@@ -1,0 +1,3 @@
+#![no_main]
+
+qlnet_fuzz::target!("dds");
