@@ -5,6 +5,7 @@ use std::sync::OnceLock;
 /// Instruction sets that functions are compiled for. Of one architecture's levels, a higher one has what the
 /// lower ones have, but for [`Self::AvxVnni`]: `Avx512` does not need it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "other architectures have levels of their own"))]
 pub enum Level {
     /// What every CPU of the target has: SSE2, NEON.
     Portable,
