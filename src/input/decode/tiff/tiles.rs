@@ -236,3 +236,15 @@ fn upsample(groups: &[u8], (across, down): (u32, u32), width: usize, size: usize
     }
     pixels
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::input::decode::{Options, decode};
+
+    #[test]
+    fn strips_that_are_the_same_bytes_are_not_read_again_and_again() {
+        let file = include_bytes!("../../../../tests/fixtures/found/tiff/strips-in-the-same-bytes.tiff");
+        let error = decode(file, "a.tiff".as_ref(), Options::default()).unwrap_err().to_string();
+        assert!(error.contains("its strips have 1001000 bytes together, and the file has 6124"), "{error}");
+    }
+}
