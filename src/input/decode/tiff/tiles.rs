@@ -205,8 +205,8 @@ fn ensure_compressible(compression: Compression, samples: Samples, per_pixel: us
     Ok(())
 }
 
-/// Refuses tiles that lie in the same bytes so often that it would take for ever to read them all. Some may: those of one
-/// colour, which are few bytes for many pixels.
+/// Refuses tiles that lie in the same bytes so often that it would take for ever to read them all. Some may: those of
+/// one colour, which are few bytes for many pixels.
 fn ensure_once(
     name: &str,
     compression: Compression,
