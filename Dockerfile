@@ -14,12 +14,13 @@ WORKDIR /src
 COPY . .
 RUN cargo build --release --locked --bin qlnet \
     && ./target/release/qlnet classify samples/digits --model qlnet-digits > /dev/null \
+    && scripts/licences.sh "$(rustc --version --verbose | sed -n 's/^host: //p')" > THIRD-PARTY-LICENCES.txt \
     && mkdir -p /image/cache /image/work
 
 FROM gcr.io/distroless/cc-debian12:nonroot
 COPY --from=build /src/target/release/qlnet /usr/local/bin/qlnet
 COPY --from=build /src/samples /samples
-COPY --from=build /src/LICENSE /usr/share/doc/qlnet/LICENSE
+COPY --from=build /src/LICENSE /src/THIRD-PARTY-LICENCES.txt /usr/share/doc/qlnet/
 # What is downloaded and packed is kept here; a volume in its place keeps it for the next container.
 COPY --from=build --chown=65532:65532 /image/cache /home/nonroot/.cache
 COPY --from=build --chown=65532:65532 /image/work /work

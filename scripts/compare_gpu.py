@@ -223,15 +223,13 @@ class Comparison:
         """Functions that time a while of each engine, and how far its logits are off or why it failed, by name."""
         args, dtype = self.args, TYPES[type_name][0]
         nchw, nhwc = torch.contiguous_format, torch.channels_last
+        compiled = lambda mode: lambda: self.compiled(lambda: Torch(args, dtype, nhwc, mode), x)
         makes = {  # The one to beat first: there may be no time for all.
-            "PyTorch, compiled": lambda: self.compiled(lambda: Torch(args, dtype, nhwc, "max-autotune"), x),
-            "PyTorch, compiled, reduce-overhead": lambda: self.compiled(lambda: Torch(args, dtype, nhwc, "reduce-overhead"), x),
+            **{f"PyTorch, compiled, {mode}": compiled(mode) for mode in args.compile_modes},
             "PyTorch, channels_last": lambda: Torch(args, dtype, nhwc),
             "PyTorch, eager": lambda: Torch(args, dtype, nchw),
             "ONNX Runtime": lambda: onnx_runtime(args, type_name, batch, self.folder),
         }
-        if batch > 1:  # Graphs of CUDA are in max-autotune too; what else that does is lost on little work.
-            del makes["PyTorch, compiled, reduce-overhead"]
         timed, state = {}, {}
         for name, make in makes.items():
             try:
@@ -244,7 +242,7 @@ class Comparison:
                 if not state[name] < OTHER_NETWORK:
                     raise RuntimeError(f"other logits: they differ by {state[name]:.1e} of the largest")
                 timed[name] = lambda s, run=run: batch * median_ms(run, x, s)
-                if name == "PyTorch, compiled":
+                if name == f"PyTorch, compiled, {args.compile_modes[0]}":
                     there = x.to(args.device)
                     timed[name + ", without transfers"] = lambda s, e=engine: batch * median_ms(e.resident, there, s)
                     state[name + ", without transfers"] = state[name]
@@ -369,6 +367,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--budget", type=float, default=420.0, help="seconds for all but torch.compile")
     parser.add_argument("--compile-seconds", type=float, default=240.0, help="for all that torch.compile does")
+    parser.add_argument("--compile-modes", nargs="+", default=["reduce-overhead", "max-autotune"], metavar="MODE", help="torch.compile's; the second takes minutes for each type and batch")
     parser.add_argument("--targets", action="store_true", help="fail where a target is missed")
     parser.add_argument("--json", type=Path, help="write everything to this file as well")
     args = parser.parse_args()

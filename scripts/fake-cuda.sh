@@ -89,6 +89,17 @@ compare() {
 compare qlnet-digits 'f32 f64 f16 bf16' samples/digits --model qlnet-digits
 [ -z "$weights" ] || compare "$(basename "$weights" | cut -c1-14)" 'f32 f16 bf16' samples/digits/3-45.png,samples/digits/7-81.png --weights "$weights"
 
+# Images of 15 MB together, which reach the device in four pieces through two of page-locked memory, or through none.
+large=(classify samples/digits -k 10 --csv --crop 700 --model qlnet-digits)
+"$program" --quiet "${large[@]}" --device cpu > "$work/cpu.csv"
+for refused in '' 1; do
+    FAKE_CUDA_LOCKS_NO_MEMORY=$refused on_device "${large[@]}" --device cuda > "$work/cuda.csv" || fail 'large images'
+    faultless 'large images'
+    found=$(difference "$work/cpu.csv" "$work/cuda.csv")
+    echo "large images${refused:+, no page-locked memory}: logits differ by $found, $(count copies_to_device) copies to the device"
+    awk "BEGIN { exit !($found <= 1e-4) }" || fail "large images: $found"
+done
+
 # The other commands, with what must be the same on both devices.
 echo
 field() { grep -oE "\"$1\":[^,}]*" | head -1; }

@@ -27,8 +27,8 @@ while IFS='|' read -r package spdx; do
         exit 1
     fi
     printf '%s %s: %s\n' "$name" "$version" "$spdx"
-    # Licences of parts, such as of the C code of libjpeg-turbo, are one folder down.
-    find "$registry"/*/"$name-$version" -maxdepth 2 -type f \
+    # Licences of parts, such as of the C code of libjpeg-turbo and of what ring took from fiat-crypto, are folders down.
+    find "$registry"/*/"$name-$version" -type f \
         \( -iname 'LICEN[CS]E*' -o -iname 'COPYING*' -o -iname 'NOTICE*' -o -iname 'COPYRIGHT*' -o -iname 'README.ijg' \) \
         ! -name '*.rs' -print0 | sort -z | while IFS= read -r -d '' file; do
         hash=$(tr -d '\r' < "$file" | tr -s '[:space:]' ' ' | hash | cut -c 1-64)
@@ -39,6 +39,14 @@ while IFS='|' read -r package spdx; do
 done < "$texts/crates"
 
 cat << 'END'
+
+Rust's standard library: MIT OR Apache-2.0, copyright the Rust project's contributors.
+
+The built-in model is this project's, Apache-2.0, trained on the UCI handwritten digits (CC BY 4.0): E. Alpaydin and
+C. Kaynak, Optical Recognition of Handwritten Digits, https://doi.org/10.24432/C50P49; the samples are from there too.
+Published weights are not in the program; those of https://huggingface.co/liuyao/QLNet are Apache-2.0. The names of ImageNet's
+classes are WordNet's: copyright 2006 by Princeton University, all rights reserved, free to use, copy and pass on
+(https://wordnet.princeton.edu/license-and-commercial-use).
 
 Pictures are lettered in DejaVu Sans, a part of which is in the program. Its licence is in the font file:
 https://dejavu-fonts.github.io/License.html (Bitstream Vera and Arev, free to embed and pass on).

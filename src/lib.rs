@@ -40,6 +40,11 @@
 //! Errors are variants of [`Error`]. Tensors are [candle's](candle_core) and pixels those of the crate
 //! [`image`]; both crates are exported here in the versions that this one uses.
 
+#[cfg(target_endian = "big")]
+compile_error!(
+    "qlnet is for little-endian machines: candle, and the kernels here, take the bytes of files of weights as they are"
+);
+
 #[doc(hidden)]
 pub mod cli;
 mod digest;

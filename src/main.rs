@@ -8,5 +8,6 @@ use std::process::ExitCode;
 unsafe extern "C" {}
 
 fn main() -> ExitCode {
-    qlnet::cli::main()
+    // SAFETY: it is the first thing that the program does, and so there is one thread.
+    unsafe { qlnet::cli::main() }
 }

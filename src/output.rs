@@ -1,9 +1,17 @@
 //! Files that appear complete or not at all.
+//!
+//! A file is written as `.qlnet-<random>.tmp` beside its name, put on the disk, and renamed; then the directory is put on
+//! the disk, so that a power cut after that takes nothing back. The temporary file is locked while it is written. A run
+//! that is killed leaves it without a lock, and the next one that writes into the directory removes it.
 
+use std::collections::BTreeSet;
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{Error as IoError, ErrorKind, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::time::Duration;
 
-use tempfile::NamedTempFile;
+use tempfile::{Builder, NamedTempFile};
 
 use crate::error::{Error, Result};
 
@@ -19,6 +27,7 @@ impl Output {
     /// If its directory is missing or cannot be written.
     pub fn create(path: &Path) -> Result<Self> {
         let path = target(path)?;
+        remove_abandoned_once(directory(&path));
         temporary(&path).map_err(Error::io("write", &path))?;
         Ok(Self { path })
     }
@@ -85,7 +94,9 @@ impl Growing {
             file.as_file().sync_all()?;
             file.persist(&path).map_err(|error| error.error)
         };
-        finish().map(drop).map_err(Error::io("write", &path))
+        finish().map_err(Error::io("write", &path))?;
+        sync_directory(&path);
+        Ok(())
     }
 
     /// The name that it will have.
@@ -113,21 +124,118 @@ pub fn directory(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
+/// Makes sure that the disk has the name of a file whose content it has. Not every file system can do that, and the
+/// content is what tells of a disk that fails: errors are ignored.
+pub fn sync_directory(path: &Path) {
+    // Windows opens no directories.
+    #[cfg(unix)]
+    let _ = File::open(directory(path)).and_then(|directory| directory.sync_all());
+    #[cfg(not(unix))]
+    let _ = path;
+}
+
+const PREFIX: &str = ".qlnet-";
+const SUFFIX: &str = ".tmp";
+
+/// How many random characters are in a name.
+const RANDOM: usize = 6;
+
+/// Where there are no locks, a temporary file that nobody has written to for so long was left by a run that was killed.
+const ABANDONED: Duration = Duration::from_secs(24 * 3600);
+
 /// A file in the same directory, which is removed when it is dropped.
 fn temporary(path: &Path) -> std::io::Result<NamedTempFile> {
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".qlnet-");
+    let mut builder = Builder::new();
+    builder.prefix(PREFIX).suffix(SUFFIX).rand_bytes(RANDOM);
     #[cfg(unix)]
     {
         // As any file that is created, less what the umask takes away.
         use std::os::unix::fs::PermissionsExt;
-        builder.permissions(std::fs::Permissions::from_mode(0o666));
+        builder.permissions(fs::Permissions::from_mode(0o666));
     }
-    builder.tempfile_in(directory(path)).map_err(|error| {
+    locked(&builder, directory(path)).map_err(|error| {
         // Without the temporary name, which helps no one.
         let text = error.to_string();
         IoError::new(error.kind(), text.split(" at path ").next().unwrap_or_default().to_string())
     })
+}
+
+/// Makes a temporary file and locks it, for as long as it is open. Its name is one that [`remove_abandoned`] takes for
+/// a temporary file's.
+///
+/// # Errors
+/// If the directory cannot be written.
+pub fn locked(builder: &Builder, directory: &Path) -> std::io::Result<NamedTempFile> {
+    let mut tries = 0;
+    loop {
+        let file = builder.tempfile_in(directory)?;
+        tries += 1;
+        // Before it was locked, another process may have taken it for one that was left.
+        let lost = match file.as_file().try_lock() {
+            Ok(()) => !has_name(file.as_file(), file.path()),
+            Err(TryLockError::WouldBlock) => true,
+            Err(TryLockError::Error(_)) => false,
+        };
+        if !lost || tries == 10 {
+            return Ok(file);
+        }
+    }
+}
+
+/// Whether it is this open file that has the name: another process may have removed or renamed it.
+pub fn has_name(file: &File, path: &Path) -> bool {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        let identity = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
+        let named = fs::metadata(path).map(identity);
+        file.metadata().is_ok_and(|metadata| named.is_ok_and(|named| named == identity(metadata)))
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = file;
+        path.exists()
+    }
+}
+
+/// Removes the temporary files in a directory that runs left which were killed: those that nobody has locked.
+pub fn remove_abandoned(directory: &Path, is_temporary: impl Fn(&str) -> bool) {
+    for entry in fs::read_dir(directory).into_iter().flatten().map_while(Result::ok) {
+        let is_file = || entry.file_type().is_ok_and(|kind| kind.is_file());
+        if !entry.file_name().to_str().is_some_and(&is_temporary) || !is_file() {
+            continue;
+        }
+        // To be written, because NFS locks no others.
+        let Ok(file) = OpenOptions::new().write(true).open(entry.path()) else { continue };
+        let abandoned = match file.try_lock() {
+            Ok(()) => true,
+            Err(TryLockError::WouldBlock) => false,
+            Err(TryLockError::Error(_)) => {
+                let age = file.metadata().and_then(|metadata| metadata.modified()).map(|time| time.elapsed());
+                matches!(age, Ok(Ok(age)) if age > ABANDONED)
+            }
+        };
+        if abandoned {
+            // Under the lock. Another run may have been faster.
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
+/// Removes what killed runs left in a directory, the first time that it is asked to: there may be many files in it,
+/// and as many to write.
+fn remove_abandoned_once(directory: &Path) {
+    static KNOWN: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+    let new = || KNOWN.lock().is_ok_and(|mut known| known.insert(directory.to_path_buf()));
+    if new() {
+        remove_abandoned(directory, is_temporary);
+    }
+}
+
+/// Whether a file's name is one of those that [`temporary`] gives.
+fn is_temporary(name: &str) -> bool {
+    let random = name.strip_prefix(PREFIX).and_then(|rest| rest.strip_suffix(SUFFIX));
+    random.is_some_and(|random| random.len() == RANDOM && random.bytes().all(|byte| byte.is_ascii_alphanumeric()))
 }
 
 #[cfg(test)]
@@ -176,6 +284,48 @@ mod tests {
             Output::create(&link).unwrap().write(b"through").unwrap();
             assert!(link.is_symlink() && std::fs::read(&path).unwrap() == b"through");
             assert!(Output::create(Path::new("/dev/null")).is_err());
+        }
+    }
+
+    #[test]
+    fn what_killed_runs_left_is_removed_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        let held = Output::create(&path("rows")).unwrap().begin().unwrap();
+        let held_name = held.file.path().to_path_buf();
+        assert!(is_temporary(held_name.file_name().unwrap().to_str().unwrap()));
+        let others = [".qlnet-a1B2c.tmp", ".qlnet-a1B2c3", ".qlnet-a1B2.3.tmp", "qlnet-a1B2c3.tmp", ".tmpa1B2c3"];
+        let left = [".qlnet-a1B2c3.tmp", ".qlnet-AAAAAA.tmp"];
+        for name in others.iter().chain(&left) {
+            fs::write(path(name), "").unwrap();
+        }
+        fs::create_dir(path(".qlnet-folder.tmp")).unwrap();
+        // As another process: this one has looked.
+        remove_abandoned(dir.path(), is_temporary);
+        for name in left {
+            assert!(!path(name).exists(), "{name}");
+        }
+        for name in others.iter().chain(&[".qlnet-folder.tmp"]) {
+            assert!(path(name).exists(), "{name}");
+        }
+        assert!(held_name.exists(), "one that is being written stays");
+        held.finish().unwrap();
+        assert!(path("rows").exists());
+    }
+
+    /// Whoever cleans up may come between the making of a file and its lock.
+    #[test]
+    fn a_file_is_known_by_its_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let [path, other] = ["a", "b"].map(|name| dir.path().join(name));
+        let file = File::create(&path).unwrap();
+        assert!(has_name(&file, &path));
+        fs::rename(&path, &other).unwrap();
+        assert!(!has_name(&file, &path));
+        #[cfg(unix)]
+        {
+            File::create(&path).unwrap();
+            assert!(!has_name(&file, &path) && has_name(&file, &other));
         }
     }
 }

@@ -39,6 +39,12 @@ pub fn shown<T>(name: &str, size: u64, work: impl FnOnce(&mut dyn FnMut(Event)) 
             let text = "which is done once for each checkpoint and element type";
             folding = Some(say_if_it_takes_long(format!("preparing the weights of {name}, {text}")));
         }
+        Event::NotKept { path, error } => {
+            let place = crate::output::directory(path).display();
+            let text =
+                format!("the weights that were prepared cannot be kept in {place}, so each run prepares them: {error}");
+            say("note", &text::printable(&text));
+        }
     });
     if let Some(download) = download {
         download.finish();

@@ -14,7 +14,7 @@
 //! loading, data_sets                 what is shown while weights and data sets are made ready
 //! manner                             how much is said, and how it looks
 //! print, output, hints, threads,
-//! interruption                       what they call besides
+//! interruption, signals              what they call besides
 //! machine                            what this build and this machine are
 //! ```
 
@@ -39,10 +39,12 @@ mod manner;
 mod models;
 mod output;
 mod print;
+mod signals;
 mod symmetry;
 mod threads;
 
 use std::ffi::OsString;
+use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 use std::sync::LazyLock;
 use std::time::Instant;
@@ -112,14 +114,23 @@ impl Cli {
             Command::Models(args) => models::run(args),
             Command::Devices(args) => devices::run(args),
             Command::Cache(args) => cache::run(args),
-            Command::Completions(args) => completions::run(args, Self::command()),
-            Command::Man(args) => man::run(args, Self::command()),
+            Command::Completions(args) => completions::run(args, command()),
+            Command::Man(args) => man::run(args, command()),
         }
     }
 }
 
-/// Does what the command line asks for. The first thing in `main`, while there is one thread.
-pub fn main() -> ExitCode {
+/// All commands and options, as clap knows them.
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
+/// Does what the command line asks for.
+///
+/// # Safety
+/// It changes the environment, so there must be no other thread: it is the first thing in `main`.
+pub unsafe fn main() -> ExitCode {
+    signals::configure();
     // The shells of Windows leave it to programs to find the files that `*.png` stands for.
     let arguments: Vec<_> = std::env::args_os()
         .flat_map(|argument| match cfg!(windows) {
@@ -127,15 +138,22 @@ pub fn main() -> ExitCode {
             false => vec![argument],
         })
         .collect();
-    // SAFETY: no other thread has been started.
+    // SAFETY: the caller has started no other thread, and neither has what is above.
     unsafe { manner::forget_what_is_not_forced() };
     manner::set_colour(manner::colour_in(&arguments));
     let start = Instant::now();
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(error) => {
-            // As clap's own `exit`, which says nothing of shells.
-            let _ = error.print();
+            // As clap's own `exit`, which says nothing of shells, nor that help could not be written.
+            let printed = error.print().and_then(|()| std::io::stdout().flush());
+            if let Err(problem) = printed
+                && !error.use_stderr()
+                && problem.kind() != ErrorKind::BrokenPipe
+            {
+                print::say("error", &format!("cannot write to standard output: {problem}"));
+                return ExitCode::FAILURE;
+            }
             if let Some(tip) = hints::tip(&error) {
                 print::say("tip", &tip);
             }
@@ -147,7 +165,7 @@ pub fn main() -> ExitCode {
     if let Some(words) = crate::simd::unmet_wish() {
         print::say("note", &crate::text::printable(&words));
     }
-    // SAFETY: no other thread has been started.
+    // SAFETY: still, no other thread has been started.
     let result = unsafe { threads::configure(cli.threads()) }.and_then(|()| cli.run());
     print::info(|| format!("{:.3} s in all", start.elapsed().as_secs_f64()));
     match result {
@@ -178,7 +196,7 @@ mod tests {
 
     #[test]
     fn the_command_line_is_consistent() {
-        Cli::command().debug_assert();
+        command().debug_assert();
     }
 
     #[test]

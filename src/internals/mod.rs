@@ -3,6 +3,7 @@
 
 pub mod checks;
 
+pub use crate::cli::command;
 pub use crate::hub::{DatasetEvent, DatasetFiles, DatasetName, Event, FilesKind, Hub, Proxies};
 pub use crate::input::resample::{Rect, resize_crop};
 pub use crate::network::cpu::hardball::project;

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::digest::is_sha256;
+use crate::output::{locked, remove_abandoned};
 
 /// The directory: the one that `QLNET_CACHE` names, else `qlnet` in the platform's
 /// place for caches, if it has one.
@@ -35,9 +36,10 @@ pub(crate) fn replace_with<E: From<io::Error>>(
 ) -> Result<(), E> {
     let dir = path.parent().ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
     fs::create_dir_all(dir)?;
-    remove_abandoned(dir);
+    // Nothing else: the directory may be one that other programs use.
+    remove_abandoned(dir, is_temporary);
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let mut file = tempfile::Builder::new().prefix(&format!(".{name}.")).suffix(TEMPORARY).tempfile_in(dir)?;
+    let mut file = locked(tempfile::Builder::new().prefix(&format!(".{name}.")).suffix(TEMPORARY), dir)?;
     write(file.as_file_mut())?;
     file.persist(path).map_err(io::Error::from)?;
     Ok(())
@@ -49,21 +51,8 @@ pub(crate) const PACKED: &str = "packed";
 /// What the names of files end with while they are written.
 const TEMPORARY: &str = ".tmp";
 
-/// A temporary file that is older was left by a run that was killed.
+/// What is younger may be of a run that has more to write.
 const ABANDONED: Duration = Duration::from_secs(600);
-
-/// Removes the temporary files of runs that were killed while they wrote, and nothing else: the directory may
-/// be one that other programs use.
-fn remove_abandoned(dir: &Path) {
-    for entry in fs::read_dir(dir).into_iter().flatten().map_while(Result::ok) {
-        let metadata = entry.metadata().ok().filter(|metadata| metadata.is_file());
-        let age = metadata.and_then(|metadata| metadata.modified().ok()?.elapsed().ok());
-        if age.is_some_and(|age| age > ABANDONED) && is_temporary(&entry.file_name().to_string_lossy()) {
-            // Another run may have been faster.
-            let _ = fs::remove_file(entry.path());
-        }
-    }
-}
 
 /// Whether a file's name is of the form that [`replace`] gives to temporary files: of folded copies, in any
 /// version of the format, `.<SHA-256>.v1.safetensors.<random letters and digits>.tmp`; of packed networks, with
@@ -87,7 +76,6 @@ fn is_temporary(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::SystemTime;
 
     #[test]
     fn only_abandoned_files_of_this_program_are_removed() {
@@ -105,17 +93,15 @@ mod tests {
             format!("{sha256}.v0.safetensors"),
             format!("{sha256}.hash"),
         ];
-        let old = SystemTime::now() - Duration::from_secs(3600);
         for name in others.iter().chain(&ours) {
-            File::create(dir.path().join(name)).unwrap().set_modified(old).unwrap();
+            fs::write(dir.path().join(name), "").unwrap();
         }
+        // One that is being written, and a folder with a name of that form.
         let fresh = format!(".{sha256}.v1.safetensors.XyZ789.tmp");
-        fs::write(dir.path().join(&fresh), "").unwrap();
-        // As old as the file, with a name of the same form.
+        let being_written = File::create(dir.path().join(&fresh)).unwrap();
+        being_written.lock().unwrap();
         let folder = format!(".{sha256}.v1.safetensors.folder.tmp");
         fs::create_dir(dir.path().join(&folder)).unwrap();
-        #[cfg(unix)]
-        File::open(dir.path().join(&folder)).unwrap().set_modified(old).unwrap();
 
         let kept = dir.path().join(format!("{sha256}.v1.safetensors"));
         replace(&kept, b"content").unwrap();

@@ -13,9 +13,12 @@
 //! remains unseen is a program that keeps the file mapped into memory and writes to it, because systems stamp
 //! that late, and where there is no time of change (Windows) a content of the same size whose time of
 //! modification was set back.
+//!
+//! A power cut takes from a file what the disk does not have yet, though the file may keep its size and its times.
+//! Before a hash is remembered the disk is therefore given the file that it is of.
 
 use std::fmt;
-use std::fs::{self, Metadata};
+use std::fs::{self, File, Metadata};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -38,6 +41,7 @@ const SETTLED: Duration = Duration::from_secs(3);
 /// The place where the hash of a file in its present state is kept.
 pub(crate) struct RememberedHash {
     record: PathBuf,
+    file: PathBuf,
     /// As it stands in the record.
     path: String,
     state: State,
@@ -51,7 +55,8 @@ impl RememberedHash {
         let path = fs::canonicalize(file).ok()?;
         let bytes = path.as_os_str().as_encoded_bytes();
         let record = cache.join(format!("{}.{EXTENSION}", sha256_of(bytes)));
-        Some(Self { record, path: percent_encode(bytes, SPECIAL).to_string(), state: State::of(metadata)? })
+        let text = percent_encode(bytes, SPECIAL).to_string();
+        Some(Self { record, file: path, path: text, state: State::of(metadata)? })
     }
 
     /// The hash, if it was remembered for the file as it is.
@@ -64,7 +69,10 @@ impl RememberedHash {
     /// Remembers the hash of what was read of the file after `now`, if every later change will show.
     pub(crate) fn write(&self, sha256: &str, now: SystemTime) {
         let settled = now.checked_sub(SETTLED).and_then(nanoseconds);
-        if settled.is_some_and(|settled| self.state.modified.max(self.state.changed) < settled) {
+        let is_settled = settled.is_some_and(|settled| self.state.modified.max(self.state.changed) < settled);
+        // The record must not survive a power cut that the bytes do not: they may have come from memory. Windows
+        // wants to write what it syncs.
+        if is_settled && (cfg!(not(unix)) || File::open(&self.file).is_ok_and(|file| file.sync_all().is_ok())) {
             // Without a record the file is hashed again.
             let _ = kept::replace(&self.record, self.line(sha256).as_bytes());
         }
@@ -129,7 +137,6 @@ fn nanoseconds(time: SystemTime) -> Option<i128> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs::File;
 
     /// A cache, and a file that was modified long ago.
     struct Setting {

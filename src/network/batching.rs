@@ -121,10 +121,9 @@ fn elements_at_a_time(config: &Config, height: usize, width: usize) -> usize {
         size = halved(size, stride);
         let after = size.0 * size.1;
         // The block's input stays for the skip.
-        let gate = before * (in_channels + 3 * hidden);
-        let depthwise = before * (in_channels + hidden) + after * filters * hidden;
+        let gated = before * (in_channels + 2 * hidden) + after * filters * hidden;
         let residual = before * in_channels + after * (filters * hidden + in_channels + 3 * out_channels);
-        most = most.max(gate).max(depthwise).max(residual);
+        most = most.max(gated).max(residual);
     }
     most
 }
@@ -192,15 +191,17 @@ mod tests {
             element,
             kernels,
         };
-        // The windows, and 64 channels, of 112x112 pixels.
-        let image = 4 * (224 * 224 * 3 + 112 * 112 * (152 + 64));
+        // The input of the second block, both halves, and what two filters make of their product, of 56x56 pixels.
+        let image = 4 * 56 * 56 * (64 + 4 * 256);
         assert_eq!(batching(0, 4, true).bytes(&config, 224, 224), image);
         assert_eq!(batching(0, 2, true).bytes(&config, 224, 224), image / 2);
         assert_eq!(batching(0, 4, false).bytes(&config, 224, 224), image * 3);
-        // A later block is the largest where one is wider.
-        let mut wide = Config::qlnet_50_v0();
-        wide.layers[0][1].hidden_channels *= 4;
-        assert_eq!(elements_at_a_time(&wide, 224, 224), 56 * 56 * (64 + 3 * 1024));
+        // The windows and 64 channels of 112x112 pixels are the largest where blocks are narrower.
+        let mut narrow = Config::qlnet_50_v0();
+        narrow.layers[0].iter_mut().for_each(|block| block.hidden_channels /= 2);
+        narrow.layers[1][0].hidden_channels /= 2;
+        let windows = 224 * 224 * 3 + 112 * 112 * (152 + 64);
+        assert_eq!(elements_at_a_time(&narrow, 224, 224), windows);
 
         let room = batching(20 * image, 4, true);
         let at_once = |h, w| {

@@ -60,9 +60,12 @@ fn load_through(
                 None => weights,
             };
             let net = build(&weights, precision, device)?;
-            if let Some(place) = place(&sha256).filter(|_| keep) {
-                // A cache that cannot be written is no reason to fail.
-                let _ = place.write(&net);
+            // A cache that cannot be written is no reason to fail.
+            if let Some(place) = place(&sha256).filter(|_| keep)
+                && let Err(error) = place.write(&net)
+                && preparation.is_some()
+            {
+                report(Event::NotKept { path: place.path(), error: &error });
             }
             net
         }

@@ -10,7 +10,7 @@ use crate::network::batching::Batching;
 use crate::network::cpu::operand::{Format, Products};
 use crate::network::cpu::packed::Sections;
 use crate::network::gpu;
-use crate::network::ops::{self, Depthwise, product};
+use crate::network::ops::{self, Depthwise, GatedDepthwise, product};
 use crate::network::precision::Precision;
 use crate::weights::Weights;
 use crate::weights::config::{BlockConfig, Config};
@@ -50,9 +50,14 @@ impl Affine {
         (&self.weight, &self.bias)
     }
 
+    /// The same on another device.
+    fn to_device(&self, device: &Device) -> Result<Self> {
+        Ok(Self { weight: self.weight.to_device(device)?, bias: self.bias.to_device(device)? })
+    }
+
     /// `[..., c]` to `[..., o]`.
     fn forward(&self, x: &Tensor, tf32: bool) -> Result<Tensor> {
-        product(x, &self.weight, tf32)?.broadcast_add(&self.bias)
+        ops::biased(&product(x, &self.weight, tf32)?, &self.bias)
     }
 }
 
@@ -116,8 +121,10 @@ enum Block {
 /// The parameters of a block.
 #[derive(Clone, Debug)]
 struct PlainBlock {
-    conv1: Affine,
-    conv2: Depthwise,
+    /// The weight of conv1, `[2c, i]`.
+    conv1: Tensor,
+    /// The bias of conv1, and conv2.
+    hidden: GatedDepthwise,
     /// With the bias of the skip, if that is a convolution.
     conv3: Affine,
     /// The weight of a 1x1 convolution where the block changes the width, instead of the identity.
@@ -128,7 +135,7 @@ struct PlainBlock {
 }
 
 impl Block {
-    fn new(config: &BlockConfig, fuse: Option<Products>, tf32: bool, vb: VarBuilder) -> Result<Self> {
+    fn new(config: &BlockConfig, fuse: Option<Products>, tf32: bool, vb: VarBuilder, device: &Device) -> Result<Self> {
         let &BlockConfig { in_channels: input, hidden_channels: hidden, filters, out_channels: output, stride, skip } =
             config;
         let rows = filters * hidden;
@@ -145,11 +152,13 @@ impl Block {
             Some(skip) => (&conv3.bias + &skip.bias)?,
             None => conv3.bias,
         };
+        let conv3 = Affine { weight: Depthwise::reorder_columns(&conv3.weight, filters)?, bias };
+        let conv2 = Depthwise::new(&conv2.weight, &conv2.bias, filters, stride)?;
         Ok(Self::Plain(PlainBlock {
-            conv1,
-            conv2: Depthwise::new(&conv2.weight, &conv2.bias, filters, stride)?,
-            conv3: Affine { weight: Depthwise::reorder_columns(&conv3.weight, filters)?, bias },
-            skip: skip_conv.map(|skip| skip.weight),
+            conv1: conv1.weight.to_device(device)?,
+            hidden: GatedDepthwise::new(&conv1.bias, &conv2, device)?,
+            conv3: conv3.to_device(device)?,
+            skip: skip_conv.map(|skip| skip.weight.to_device(device)).transpose()?,
             hardball: skip.ends_in_hardball(),
             stride,
             tf32,
@@ -158,16 +167,11 @@ impl Block {
 
     /// `[n, h, w, c]` to `[n, ceil(h / stride), ceil(w / stride), o]`. Shows what conv2 makes, unless it is fused.
     fn forward(&self, x: &Tensor, inside: impl FnOnce(&Tensor)) -> Result<Tensor> {
-        let PlainBlock { conv1, conv2, conv3, skip, hardball, stride, tf32 } = match self {
+        let PlainBlock { conv1, hidden, conv3, skip, hardball, stride, tf32 } = match self {
             Self::Plain(block) => block,
             Self::Fused(block) => return block.forward(x),
         };
-        // What is not needed any more goes at once: on a GPU its memory is what limits a batch.
-        let halves = product(x, &conv1.weight, *tf32)?;
-        let gated = ops::gate(&halves, &conv1.bias)?;
-        drop(halves);
-        let hidden = ops::depthwise(&gated, conv2)?;
-        drop(gated);
+        let hidden = ops::gated_depthwise(product(x, conv1, *tf32)?, hidden)?;
         inside(&hidden);
         let y = product(&hidden, &conv3.weight, *tf32)?;
         drop(hidden);
@@ -188,32 +192,35 @@ impl QLNet {
     /// # Errors
     /// If the `VarBuilder` lacks one of them or has it in another shape.
     pub fn new_plain(config: &Config, vb: VarBuilder) -> Result<Self> {
-        Self::build(config, None, false, vb)
+        let device = vb.device().clone();
+        Self::build(config, None, false, vb, &device)
     }
 
-    fn build(config: &Config, fuse: Option<Products>, tf32: bool, vb: VarBuilder) -> Result<Self> {
+    /// Prepares the parameters where they are, and takes them to the device.
+    fn build(config: &Config, fuse: Option<Products>, tf32: bool, vb: VarBuilder, device: &Device) -> Result<Self> {
         let layers = config.layers.iter().enumerate().map(|(i, blocks)| {
             let vb = vb.pp(format!("layer{}", i + 1));
-            blocks.iter().enumerate().map(|(j, block)| Block::new(block, fuse, tf32, vb.pp(j))).collect()
+            blocks.iter().enumerate().map(|(j, block)| Block::new(block, fuse, tf32, vb.pp(j), device)).collect()
         });
         let stem = Affine::new(&[config.stem_channels, 3, 7, 7], vb.pp("stem"))?;
         let fc = Affine::new(&[config.num_classes, config.num_features()], vb.pp("fc"))?;
-        let batching = Batching::new(vb.device(), vb.dtype());
+        let windows = gpu::runs_on(device, vb.dtype()) && !stem.weight.track_op();
         Ok(Self {
             config: config.clone(),
             stem: match fuse {
                 Some(_) => Stem::Fused(ops::FusedStem::new(&stem.weight, &stem.bias)?),
-                None if gpu::runs(&[&stem.weight]) => {
-                    Stem::Windows(ops::WindowStem::new(&stem.weight, &stem.bias, tf32)?)
+                None if windows => {
+                    Stem::Windows(ops::WindowStem::new(&stem.weight, &stem.bias, tf32)?.to_device(device)?)
                 }
-                None => Stem::Plain(stem),
+                None => Stem::Plain(stem.to_device(device)?),
             },
             layers: layers.collect::<Result<_>>()?,
             head: match fuse {
                 Some(_) => Head::Fused(ops::FusedLinear::new(&fc.weight, &fc.bias)?),
-                None => Head::Plain(fc),
+                None => Head::Plain(fc.to_device(device)?),
             },
-            batching,
+            // When the weights are there: activations have the rest.
+            batching: Batching::new(device, vb.dtype()),
             tf32,
         })
     }
@@ -230,8 +237,10 @@ impl QLNet {
             Precision::Tf32 if !gpu::runs_on(device, DType::F32) => candle_core::bail!("QLNET_GPU_KERNELS is off"),
             _ => {}
         }
-        let vb = weights.var_builder(precision.dtype(device), device);
-        Self::build(weights.config(), precision.fused(device), precision == Precision::Tf32, vb)
+        // Prepared on the CPU: on a GPU that would want other kernels than the network does, for each of which a driver takes
+        // seconds when it compiles them for the first time.
+        let vb = weights.var_builder(precision.dtype(device), &Device::Cpu);
+        Self::build(weights.config(), precision.fused(device), precision == Precision::Tf32, vb, device)
     }
 
     /// [`Self::from_weights`] on the CPU with what [`Self::write_packed`] has written of a network of the same

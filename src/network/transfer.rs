@@ -7,6 +7,7 @@ use crate::error::{Error, Result};
 use crate::input::preprocess;
 use crate::network::classifier::Classifier;
 use crate::network::device;
+use crate::network::gpu;
 use crate::network::model::{QLNet, sides};
 use crate::network::ops::planes;
 use crate::text::count;
@@ -27,7 +28,7 @@ impl Classifier {
     /// [`Error::OutOfMemory`] if they do not fit there.
     pub(super) fn upload(&self, images: &Tensor) -> Result<Tensor> {
         let dtype = self.precision().dtype(self.device());
-        let uploaded = images.to_device(self.device()).and_then(|images| match images.dtype() {
+        let uploaded = gpu::upload(images, self.device()).and_then(|images| match images.dtype() {
             DType::U8 if self.device().is_cpu() => planes(&images, dtype),
             DType::U8 => Ok(images),
             _ => images.to_dtype(dtype),

@@ -31,6 +31,13 @@ pub enum Event<'a> {
         /// Where it is.
         path: &'a Path,
     },
+    /// What took seconds to make of the weights cannot be kept, so that it is made again each time.
+    NotKept {
+        /// Where it would be.
+        path: &'a Path,
+        /// Why.
+        error: &'a std::io::Error,
+    },
 }
 
 /// Folded weights, and the checkpoint that they are made of.

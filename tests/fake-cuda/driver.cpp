@@ -8,6 +8,7 @@
 //   FAKE_CUDA_MEMORY=BYTES       of the device; 8 GiB without
 //   FAKE_CUDA_FAIL_ALLOCATION=N  there is no memory for the Nth allocation
 //   FAKE_CUDA_LAZY=1             copies to the host arrive when the host waits for them, and have no value until then
+//   FAKE_CUDA_LOCKS_NO_MEMORY=1  the system refuses page-locked memory
 //   FAKE_CUDA_OLD_DRIVER=1       a driver of CUDA 12.4; =ptx says 13.0, and refuses PTX as an older one does
 //   FAKE_CUDA_CAPABILITY=8.0     compute capability; PTX for a later one is refused
 //   FAKE_CUDA_DEVICES=1          how many

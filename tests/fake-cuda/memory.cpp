@@ -49,6 +49,26 @@ struct Copy {
 std::vector<Copy> &copies = *new std::vector<Copy>;
 unsigned long moments;
 
+// Page-locked memory, and copies from there that may be under way: what is sent is read until the host has waited for it.
+std::map<const char *, size_t> &locked = *new std::map<const char *, size_t>;
+struct Sending {
+    Moment moment;
+    const char *from;
+    std::vector<char> bytes;
+};
+std::vector<Sending> &sending = *new std::vector<Sending>;
+
+bool is_locked(const char *at, size_t bytes) {
+    auto next = locked.upper_bound(at);
+    if (next == locked.begin()) return false;
+    --next;
+    return at + bytes <= next->first + next->second;
+}
+
+bool is_over(const Moment &then, const Moment &moment) {
+    return then.number <= moment.number && (!moment.stream || then.stream == moment.stream);
+}
+
 // Whether the bytes of the host are as the copy left them at its start: there, and of no value.
 bool is_waiting(const Copy &copy) {
     std::vector<char> found(copy.bytes.size());
@@ -129,7 +149,7 @@ Moment device::now(CUstream stream) { return {stream, ++moments}; }
 void device::settle(const Moment &moment) {
     std::vector<Copy> later;
     for (Copy &copy : copies) {
-        if (copy.moment.number > moment.number || (moment.stream && copy.moment.stream != moment.stream))
+        if (!is_over(copy.moment, moment))
             later.push_back(std::move(copy));
         else if (is_waiting(copy))
             memcpy(copy.to, copy.bytes.data(), copy.bytes.size());
@@ -138,6 +158,15 @@ void device::settle(const Moment &moment) {
                   copy.bytes.size());
     }
     copies = std::move(later);
+    std::vector<Sending> still;
+    for (Sending &sent : sending) {
+        if (!is_over(sent.moment, moment))
+            still.push_back(std::move(sent));
+        else if (memcmp(sent.from, sent.bytes.data(), sent.bytes.size()))
+            wrong(CUDA_ERROR_ILLEGAL_ADDRESS, "%zu bytes of page-locked memory were changed before their copy was waited for",
+                  sent.bytes.size());
+    }
+    sending = std::move(still);
     pool.unsettled = 0;
     pool.give_back(pool.threshold);
 }
@@ -216,10 +245,24 @@ CUresult cuMemFreeAsync(CUdeviceptr at, CUstream) {
     return release(at, true);
 }
 
-CUresult cuMemcpyHtoDAsync(CUdeviceptr to, const void *from, size_t bytes, CUstream) {
+CUresult cuMemHostAlloc(void **at, size_t bytes, unsigned) {
+    IN_CONTEXT;
+    if (*variable("FAKE_CUDA_LOCKS_NO_MEMORY", "") || !(*at = malloc(bytes))) return CUDA_ERROR_OUT_OF_MEMORY;
+    locked[static_cast<char *>(*at)] = bytes;
+    return CUDA_SUCCESS;
+}
+CUresult cuMemFreeHost(void *at) {
+    IN_CONTEXT;
+    if (!locked.erase(static_cast<char *>(at))) return wrong(CUDA_ERROR_INVALID_VALUE, "memory is unlocked that was not locked");
+    return free(at), CUDA_SUCCESS;
+}
+
+CUresult cuMemcpyHtoDAsync(CUdeviceptr to, const void *from, size_t bytes, CUstream stream) {
     IN_CONTEXT;
     counts.copies_to_device++;
     counts.bytes_to_device += bytes;
+    const char *source = static_cast<const char *>(from);
+    if (is_locked(source, bytes)) sending.push_back({now(stream), source, {source, source + bytes}});
     return copy(to, CUdeviceptr(from), bytes, false, true);
 }
 CUresult cuMemcpyDtoHAsync(void *to, CUdeviceptr from, size_t bytes, CUstream stream) {

@@ -60,7 +60,6 @@ static const Entry ENTRIES[] = {
     ENTRY_OF(pixels, , ),
     ENTRY_OF(windows, , ),
     BOTH(pool),
-    BOTH(gate),
     BOTH(residual),
     BOTH(subsample),
     BOTH(hardball),

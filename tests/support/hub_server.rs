@@ -53,6 +53,8 @@ pub struct Request {
     pub path: String,
     pub range: Option<String>,
     pub authorization: Option<String>,
+    /// All headers, their names in lower case.
+    pub headers: Vec<(String, String)>,
 }
 
 /// A file of the data set.
@@ -181,17 +183,14 @@ fn read_request(stream: &TcpStream) -> Option<Request> {
     let mut lines = BufReader::new(stream).lines().map_while(Result::ok);
     let first = lines.next()?;
     let mut words = first.split(' ');
-    let mut request =
-        Request { method: words.next()?.into(), path: words.next()?.into(), range: None, authorization: None };
+    let [method, path] = [words.next()?.into(), words.next()?.into()];
+    let mut headers = Vec::new();
     for line in lines.take_while(|line| !line.is_empty()) {
         let (name, value) = line.split_once(": ")?;
-        match name.to_lowercase().as_str() {
-            "range" => request.range = Some(value.into()),
-            "authorization" => request.authorization = Some(value.into()),
-            _ => {}
-        }
+        headers.push((name.to_lowercase(), value.to_string()));
     }
-    Some(request)
+    let header = |name: &str| headers.iter().find(|(found, _)| found == name).map(|(_, value)| value.clone());
+    Some(Request { method, path, range: header("range"), authorization: header("authorization"), headers })
 }
 
 fn respond_as_hub(state: &State, request: &Request, out: &mut TcpStream) -> std::io::Result<()> {

@@ -38,6 +38,10 @@ impl Qlnet {
             .env_remove("NO_COLOR")
             .env_remove("CLICOLOR")
             .env_remove("CLICOLOR_FORCE");
+        if cfg!(windows) {
+            // The home directory is not asked of `HOME` there.
+            command.env("HF_HOME", self.home.path().join(".cache/huggingface"));
+        }
         command
     }
 

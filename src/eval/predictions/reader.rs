@@ -66,11 +66,12 @@ impl Reader {
         Ok(())
     }
 
-    /// The next line, without its end; `None` if it has none.
+    /// The next line, without its end; `None` if it has none. A row with zeros is as one that was not written to its
+    /// end: after a power cut a file may have its length and not all of its bytes.
     pub fn line(&mut self) -> Result<Option<Vec<u8>>> {
         let mut line = Vec::new();
         self.file.read_until(b'\n', &mut line).map_err(Error::io("read", &self.path))?;
-        if line.pop() != Some(b'\n') {
+        if line.pop() != Some(b'\n') || (self.position.lines > 0 && line.contains(&0)) {
             return Ok(None);
         }
         self.position.lines += 1;

@@ -10,9 +10,9 @@ use super::{Format, partial, without_partial};
 use crate::error::{Error, PredictionsProblem, Reason, Result};
 use crate::eval::dataset::Dataset;
 use crate::eval::{Row, Run};
-use crate::output::target;
+use crate::output::{has_name, sync_directory, target};
 
-/// Writes a file of predictions.
+/// Writes a file of predictions. Dropped before there is a byte in it, it leaves none.
 pub struct Writer {
     file: File,
     format: Format,
@@ -35,11 +35,10 @@ impl Writer {
         let target = target(&without_partial(path))?;
         let path = partial(&target);
         let file = open(&path, true)?;
-        let begun = match Reader::open(&path, try_clone(&file, &path)?) {
-            Ok(begun) => begun.is_some(),
-            Err(_) => true,
-        };
-        if begun {
+        // What cannot be read is not written over.
+        let holds_rows = |file| Reader::open(&path, file).map_or(true, |begun| begun.is_some());
+        let is_empty = file.metadata().is_ok_and(|metadata| metadata.len() == 0);
+        if !is_empty && holds_rows(try_clone(&file, &path)?) {
             return Err(PredictionsProblem::Interrupted { file: target }
                 .error(format!("{} holds predictions of a run that was interrupted", path.display())));
         }
@@ -130,11 +129,22 @@ impl Writer {
         if self.path != self.target {
             std::fs::rename(&self.path, &self.target).map_err(Error::io("write", &self.target))?;
         }
+        sync_directory(&self.target);
         Ok(())
     }
 
     fn not_written(&self, error: impl Into<Reason>) -> Error {
         PredictionsProblem::NotWritten.error(format!("cannot write {}: {}", self.path.display(), error.into()))
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        let is_empty = || self.file.metadata().is_ok_and(|metadata| metadata.len() == 0);
+        if self.path != self.target && is_empty() && has_name(&self.file, &self.path) {
+            // Under the lock.
+            let _ = std::fs::remove_file(&self.path);
+        }
     }
 }
 
@@ -183,14 +193,23 @@ fn keep(
 
 /// Opens a regular file to read and write it, so that no other process does.
 fn open(path: &Path, create: bool) -> Result<File> {
-    target(path)?;
-    let opened = OpenOptions::new().read(true).write(true).create(create).truncate(false).open(path);
-    let file = opened.map_err(Error::io("write", &without_partial(path)))?;
-    // Some network file systems have no locks.
-    if let Err(TryLockError::WouldBlock) = file.try_lock() {
-        return Err(PredictionsProblem::InUse.error(format!("{} is being written by another process", path.display())));
+    let mut tries = 0;
+    loop {
+        target(path)?;
+        let opened = OpenOptions::new().read(true).write(true).create(create).truncate(false).open(path);
+        let file = opened.map_err(Error::io("write", &without_partial(path)))?;
+        tries += 1;
+        match file.try_lock() {
+            // Whoever had it may have completed or removed it in between.
+            Ok(()) if tries < 10 && !has_name(&file, path) => {}
+            Err(TryLockError::WouldBlock) => {
+                let words = format!("{} is being written by another process", path.display());
+                return Err(PredictionsProblem::InUse.error(words));
+            }
+            // Some network file systems have no locks.
+            Ok(()) | Err(TryLockError::Error(_)) => return Ok(file),
+        }
     }
-    Ok(file)
 }
 
 /// Another handle of an open file, under the same lock.

@@ -12,6 +12,7 @@ use super::operand::{Format, Operand, Products};
 use super::packed::{Packed, Sections};
 use super::panels::{Panels, gate_column};
 use super::vector::lanes;
+use super::volume;
 use crate::weights::config::BlockConfig;
 
 /// The folded parameters of a block in PyTorch's order, for `c` channels, `w` hidden ones with `f` filters
@@ -139,8 +140,9 @@ impl PackedBlock {
     /// # Panics
     /// If `x` does not have so many values.
     pub fn forward(&self, x: &[f32], n: usize, height: usize, width: usize) -> Vec<f32> {
+        let sizes = [n, height, width, self.config.in_channels];
+        assert_eq!(x.len(), volume(sizes), "another number of values than the images have");
         let shape = BlockShape::new(&self.config, self.format, height, width);
-        assert_eq!(x.len(), n * height * shape.row, "another number of values than the images have");
         match split(n, &shape, self.conv1.count(), rayon::current_num_threads()) {
             Split::Rows(parts) => self.forward_by_rows(x, &shape, parts),
             Split::Channels => self.forward_by_channels(x, n, &shape),

@@ -18,6 +18,7 @@ use super::matmul::{accumulate_part, gate_part};
 use super::operand::{Format, Operand, Rows};
 use super::segments::{self, Place, Scratch, evenly};
 use super::vector::lanes;
+use super::volume;
 
 /// What the threads share.
 #[derive(Default)]
@@ -40,10 +41,10 @@ impl PackedBlock {
         let threads = rayon::current_num_threads();
         let mut shared = SHARED.take();
         let Shared { input, skip, spread, rounded } = &mut shared;
-        let pixels = n * shape.out_height * shape.out_width;
+        let pixels = volume([n, shape.out_height, shape.out_width]);
 
         let rows = self.rounded(x, self.config.in_channels, n * shape.height * shape.width, input);
-        let spread = spread.grow_to::<f32>(pixels * shape.spread_pixel);
+        let spread = spread.grow_to::<f32>(volume([pixels, shape.spread_pixel]));
         let place = Place::new(spread.as_mut_ptr());
         evenly(self.conv1.count(), threads).for_each(|panels| {
             segments::with_scratch(|scratch| self.spread_of(panels, rows, n, shape, &place, scratch));
@@ -58,13 +59,14 @@ impl PackedBlock {
         };
         // The pixels that a strided convolution reads, side by side.
         let skip = self.skip.as_ref().map(|_| self.subsampled(x, n, shape, skip));
-        let mut y = Vec::with_capacity(pixels * self.config.out_channels);
+        let len = volume([pixels, self.config.out_channels]);
+        let mut y = Vec::with_capacity(len);
         let place = Place::new(y.spare_capacity_mut().as_mut_ptr().cast());
         evenly(self.conv3.count(), threads).for_each(|panels| {
             self.output_of(panels, pixels, x, skip, spread, &place);
         });
         // SAFETY: every panel's columns have been written, in every pixel.
-        unsafe { y.set_len(pixels * self.config.out_channels) };
+        unsafe { y.set_len(len) };
         if self.config.skip.ends_in_hardball() {
             project(&mut y, self.config.out_channels);
         }
@@ -84,7 +86,7 @@ impl PackedBlock {
     ) {
         let channels = panels.start * lanes()..panels.end * lanes();
         let (pixels, pixel) = (n * shape.height * shape.width, BlockShape::padded(channels.len()));
-        let hidden = scratch.floats[0].grow_to::<f32>(pixels * pixel);
+        let hidden = scratch.floats[0].grow_to::<f32>(volume([pixels, pixel]));
         // SAFETY: the panels are some of `conv1`, and there is room for a vector of each in every pixel.
         unsafe {
             let bias: &[f32] = self.conv1_bias.as_slice();

@@ -9,6 +9,8 @@ use std::io::{self, Write};
 use std::ops::Range;
 
 use super::buffer::Buffer;
+#[cfg(all(test, target_os = "linux"))]
+use super::edges::guarded::Edge;
 use super::extent;
 use super::packed::{Packed, Sections};
 use super::vector::{Vector, for_each_vector, lanes};
@@ -70,6 +72,12 @@ impl Filters {
     pub fn write(&self, out: &mut dyn Write) -> io::Result<()> {
         self.weight.write(out)?;
         self.bias.write(out)
+    }
+
+    /// A copy at the edges of forbidden pages.
+    #[cfg(all(test, target_os = "linux"))]
+    pub(super) fn guarded(&self, edge: Edge) -> Self {
+        Self { weight: self.weight.guarded(edge), bias: self.bias.guarded(edge), ..self.clone() }
     }
 }
 

@@ -9,6 +9,7 @@ use super::operand::{Format, Rows};
 use super::packed::{Packed, Sections};
 use super::panels::Panels;
 use super::segments::{Place, evenly};
+use super::volume;
 
 /// A linear map with its weight packed.
 #[derive(Clone, Debug)]
@@ -61,8 +62,9 @@ impl PackedLinear {
     /// # Panics
     /// If `x` does not have so many values.
     pub fn forward(&self, x: &[f32], n: usize) -> Vec<f32> {
-        assert_eq!(x.len(), n * self.inputs, "another number of values than the images have");
-        let mut y = Vec::with_capacity(n * self.outputs);
+        assert_eq!(x.len(), volume([n, self.inputs]), "another number of values than the images have");
+        let len = volume([n, self.outputs]);
+        let mut y = Vec::with_capacity(len);
         let place = Place::new(y.spare_capacity_mut().as_mut_ptr().cast());
         evenly(self.weight.count(), rayon::current_num_threads()).for_each(|panels| {
             let columns = self.weight.columns_of(&panels);
@@ -78,7 +80,7 @@ impl PackedLinear {
             }
         });
         // SAFETY: every panel's columns have been written, of every image.
-        unsafe { y.set_len(n * self.outputs) };
+        unsafe { y.set_len(len) };
         y
     }
 }
@@ -88,6 +90,13 @@ mod tests {
     use super::super::packed::mapped;
     use super::*;
     use crate::random::tests::{test_stream, uniform};
+
+    /// As many as make the number of values wrap around to zero.
+    #[test]
+    #[should_panic(expected = "more values than the memory has")]
+    fn more_images_than_memory_are_refused() {
+        PackedLinear::new(4, &[1.0; 8], &[0.0; 2]).forward(&[], 1 << (usize::BITS - 2));
+    }
 
     #[test]
     fn every_image_has_its_sums_whatever_the_others() {

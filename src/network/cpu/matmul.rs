@@ -164,7 +164,9 @@ for_each_kernel! {
 #[inline(always)]
 fn tiles<const ROWS: usize>(m: usize) -> impl Iterator<Item = (usize, usize)> {
     let count = m.div_ceil(ROWS);
-    (0..count).map(move |i| (i * m / count, (i + 1) * m / count - i * m / count))
+    // In 64 bits: on 32-bit CPUs, memory has room for rows whose number's square does not fit.
+    let first = move |i: usize| (i as u64 * m as u64 / count as u64) as usize;
+    (0..count).map(move |i| (first(i), first(i + 1) - first(i)))
 }
 
 /// [`accumulate`] with register tiles of at most `ROWS` rows.
@@ -205,8 +207,7 @@ unsafe fn accumulate_windows_with<V: Vector, const ROWS: usize>(
 ) {
     // A constant is what keeps the addresses in one register.
     let a = Rows { stride: WINDOW_STRIDE, ..a };
-    // SAFETY: it is called for steps below the number of offsets.
-    let at = |i: usize| unsafe { *offsets.get_unchecked(i) };
+    let at = |i: usize| offsets[i];
     // SAFETY: the steps stay below `b.k()`, the number of offsets; the rest is passed on.
     unsafe { accumulate_steps::<Floats<V>, ROWS>(m, a, at, 0, b.k(), b, 0..b.count(), c, c_stride) }
 }
@@ -246,7 +247,7 @@ unsafe fn accumulate_steps<K: Kernel, const ROWS: usize>(
                     weights,
                     columns: b.columns().as_ptr().wrapping_add((panel * blocks + start / b.block()) * 2 * width),
                     // The next panel, of which each tile fetches as much.
-                    next: weights.wrapping_add(b.stride() + (row * steps * width) / m).cast(),
+                    next: weights.wrapping_add(b.stride() + row.wrapping_mul(steps * width) / m).cast(),
                     next_step: 4 * width * rows / m,
                 };
                 let c = c.add(row * c_stride + (panel - panels.start) * width);
@@ -286,12 +287,30 @@ unsafe fn gate_with<K: Kernel, const ROWS: usize>(
                     scales: a.scales.as_ptr().wrapping_add(row),
                     weights,
                     columns: b.columns().as_ptr().wrapping_add(panel * 4 * lanes),
-                    next: weights.wrapping_add(b.stride() + row * b.stride() / m).cast(),
+                    next: weights.wrapping_add(b.stride() + row.wrapping_mul(b.stride()) / m).cast(),
                     next_step: 8 * lanes * rows / m,
                 };
                 let c = c.add(row * c_stride + (panel - panels.start) * lanes);
                 with_rows!(rows, gate_microkernel::<K>(tile, bias.add(panel * 2 * lanes), c, c_stride));
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Also so many that their square does not fit into 32 bits.
+    #[test]
+    fn tiles_are_all_rows() {
+        for m in [1, 11, 12, 13, 25, 300_000, 1_000_000] {
+            let mut next = 0;
+            for (row, rows) in tiles::<12>(m) {
+                assert!(row == next && (1..=12).contains(&rows), "{m}: {rows} from {row} on");
+                next += rows;
+            }
+            assert_eq!(next, m);
         }
     }
 }

@@ -29,6 +29,8 @@ pub(crate) mod buffer;
 mod by_channels;
 mod by_rows;
 pub(crate) mod depthwise;
+#[cfg(all(test, target_os = "linux"))]
+mod edges;
 pub mod hardball;
 mod kernel;
 pub(crate) mod linear;
@@ -54,6 +56,15 @@ mod x86;
 fn extent(rows: usize, stride: usize, len: usize) -> usize {
     let last = rows.checked_sub(1).expect("at least one row");
     last.checked_mul(stride).and_then(|start| start.checked_add(len)).expect("a matrix larger than the memory")
+}
+
+/// The product of these sizes.
+///
+/// # Panics
+/// If no memory has so many values.
+fn volume<const N: usize>(sizes: [usize; N]) -> usize {
+    let product = sizes.into_iter().try_fold(1usize, usize::checked_mul);
+    product.expect("more values than the memory has")
 }
 
 /// The words of the panic that a call ends in.

@@ -249,7 +249,7 @@ const MAGIC: f32 = 12_582_912.0;
 const OFFSET: u8 = if cfg!(target_arch = "aarch64") { 128 } else { 0 };
 
 /// The scale of each of some pixels: the range of its values in 255 steps.
-fn scales_of(x: &[f32], pixel: usize, k: usize, scales: &mut [Scale]) {
+pub(super) fn scales_of(x: &[f32], pixel: usize, k: usize, scales: &mut [Scale]) {
     assert!(k > 0, "pixels without values");
     assert!(scales.is_empty() || x.len() >= extent(scales.len(), pixel, k), "too few pixels to round");
     // SAFETY: the assertion is what the kernel asks for.

@@ -11,6 +11,8 @@ use bytemuck::{Pod, cast_slice};
 use memmap2::Mmap;
 
 use super::buffer::{Buffer, LINE};
+#[cfg(all(test, target_os = "linux"))]
+use super::edges::guarded::{Edge, mapped as mapped_at};
 
 /// Values that begin at a cache line, and end with one.
 #[derive(Clone, Debug)]
@@ -56,6 +58,13 @@ impl Packed {
     /// If they cannot be written.
     pub fn write(&self, out: &mut dyn Write) -> io::Result<()> {
         out.write_all(self.as_slice())
+    }
+
+    /// A copy at the edge of a forbidden page.
+    #[cfg(all(test, target_os = "linux"))]
+    pub(super) fn guarded(&self, edge: Edge) -> Self {
+        let (map, range) = mapped_at(self.as_slice(), edge);
+        Self(Memory::Mapped(Arc::new(map), range))
     }
 }
 

@@ -11,6 +11,8 @@ use bytemuck::{Pod, cast_slice_mut};
 use rayon::prelude::*;
 
 use super::buffer::Buffer;
+#[cfg(all(test, target_os = "linux"))]
+use super::edges::guarded::Edge;
 use super::operand::{Format, nearest, to_bfloat};
 use super::packed::{Packed, Sections};
 use super::vector::lanes;
@@ -217,6 +219,12 @@ impl Panels {
     /// steps that they are rounded to, then of the second. Empty where values are not scaled.
     pub(super) fn columns(&self) -> &[u32] {
         self.columns.as_slice()
+    }
+
+    /// A copy at the edges of forbidden pages.
+    #[cfg(all(test, target_os = "linux"))]
+    pub(super) fn guarded(&self, edge: Edge) -> Self {
+        Self { data: self.data.guarded(edge), columns: self.columns.guarded(edge), ..self.clone() }
     }
 }
 

@@ -9,7 +9,7 @@ use crate::random::tests::{test_stream, uniform};
 use rand::rngs::ChaCha8Rng;
 
 /// `[m, k] x [k, n]` in float64, `a` with a stride.
-fn product(m: usize, k: usize, n: usize, a: &[f32], stride: usize, b: &[f32]) -> Vec<f64> {
+pub(super) fn product(m: usize, k: usize, n: usize, a: &[f32], stride: usize, b: &[f32]) -> Vec<f64> {
     let mut c = vec![0.0; m * n];
     for i in 0..m {
         for j in 0..n {
@@ -69,14 +69,14 @@ fn gate_multiplies_two_products() {
 }
 
 /// The formats that the CPU at hand computes in, but for float32.
-fn formats() -> Vec<Format> {
+pub(super) fn formats() -> Vec<Format> {
     let formats = [Products::Bfloat16, Products::Int8].map(Products::format);
     formats.into_iter().filter(|format| *format != Format::Float).collect()
 }
 
 /// Whole numbers from -127 to 127 that rounding leaves as they are, as weights and pixels: every column and every
 /// row has the largest, and every row the smallest.
-fn whole_numbers(m: usize, k: usize, n: usize, rng: &mut ChaCha8Rng) -> (Vec<f32>, Vec<f32>) {
+pub(super) fn whole_numbers(m: usize, k: usize, n: usize, rng: &mut ChaCha8Rng) -> (Vec<f32>, Vec<f32>) {
     let mut draw = |len: usize| -> Vec<f32> { uniform(len, -127.0..127.0, rng).iter().map(|v| v.round()).collect() };
     let (mut a, mut b) = (draw(m * k), draw(k * n));
     a.chunks_exact_mut(k).for_each(|row| (row[0], row[k - 1]) = (-127.0, 128.0));

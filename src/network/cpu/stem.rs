@@ -13,6 +13,7 @@ use super::operand::Format;
 use super::packed::{Packed, Sections};
 use super::panels::Panels;
 use super::segments::{self, Scratch};
+use super::volume;
 use crate::simd::vectorised;
 
 /// Side of the window, and what lies outside the image on each side.
@@ -74,9 +75,9 @@ impl PackedStem {
     /// # Panics
     /// If a size is zero, or there are not as many values as the sizes say.
     pub fn forward(&self, x: &[f32], n: usize, height: usize, width: usize) -> Vec<f32> {
+        let image = volume([self.channels, height, width]);
+        assert_eq!(x.len(), volume([n, image]), "another number of values than the images have");
         let shape = StemShape::new(self.channels, height, width, self.outputs);
-        let image = self.channels * height * width;
-        assert!(x.len() == n * image, "another number of values than the images have");
         let row = shape.pooled.1 * shape.outputs;
         // At least one tile for every thread.
         let tiles = shape.pooled.0.div_ceil(TILE).max(rayon::current_num_threads().div_ceil(n));

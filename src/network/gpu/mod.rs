@@ -14,6 +14,7 @@
 //! libraries      NVIDIA's, opened when a device is asked for
 //! cards          what a graphics card says about itself
 //! memory         how much of it activations may have
+//! staging        images to a CUDA device
 //! host_tests     the kernels compiled for this host, and compared with the plain operations
 //! ```
 
@@ -31,15 +32,19 @@ mod memory;
 mod metal;
 mod operations;
 mod product;
+#[cfg(feature = "cuda")]
+mod staging;
 
 pub use memory::{is_out_of_memory, memory_for_activations, release};
 pub use operations::{
-    WINDOW, depthwise, gate, hardball, has_depthwise, mean, pixels, pool, residual, subsample, windows,
+    WINDOW, gated_depthwise, hardball, has_depthwise, mean, pixels, pool, residual, subsample, windows,
 };
 pub use product::{has_product, product};
 
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 
+#[cfg(feature = "cuda")]
+use candle_core::Storage;
 use candle_core::{DType, Device, Tensor};
 
 use crate::error::Reason;
@@ -97,6 +102,22 @@ pub fn open_metal() -> Result<Device, Reason> {
     return Ok(metal::open()?);
     #[cfg(not(feature = "metal"))]
     Ok(Device::new_metal(0)?)
+}
+
+/// Images to a device. Bytes are copied there the fastest way.
+///
+/// # Errors
+/// If the device fails, or lacks the memory.
+pub fn upload(images: &Tensor, device: &Device) -> candle_core::Result<Tensor> {
+    #[cfg(feature = "cuda")]
+    if let (Device::Cuda(device), DType::U8) = (device, images.dtype()) {
+        let images = images.contiguous()?;
+        let (storage, layout) = images.storage_and_layout();
+        if let (Storage::Cpu(storage), Some((start, end))) = (&*storage, layout.contiguous_offsets()) {
+            return staging::upload(&storage.as_slice::<u8>()?[start..end], images.shape(), device);
+        }
+    }
+    images.to_device(device)
 }
 
 /// Holds a GPU for one computation, if this is one: the handle of cuBLAS and the memory for activations are one for all threads,

@@ -87,31 +87,22 @@ pub fn pool(x: &Tensor, bias: &Tensor) -> Result<Launch> {
     launch("pool", &format!("_v{v}"), &[x, bias], &[n, h, w, c, oh, ow], threads, (n, oh, ow, c))
 }
 
-/// `[..., 2w]` and a bias `[2w]` to the product of the halves, `[..., w]`.
-pub fn gate(x: &Tensor, bias: &Tensor) -> Result<Launch> {
-    let (pixels, both, mut shape) = rows(x)?;
-    expect("the bias of a gate", bias, &[both])?;
-    if !both.is_multiple_of(2) {
-        bail!("a gate has two halves, found {both} channels");
-    }
-    let w = both / 2;
-    let v = vector(w, x.dtype());
-    shape.push(w);
-    launch("gate", &format!("_v{v}"), &[x, bias], &[pixels, w], pixels * w / v, shape)
-}
-
 /// Whether there is a kernel for a stride of the depthwise convolution.
 pub fn has_depthwise(stride: usize) -> bool {
     matches!(stride, 1 | 2)
 }
 
-/// `[n, h, w, c]` with a weight `[9, filters, c]` and a bias `[filters * c]`, padding 1, to
-/// `[n, ceil(h / stride), ceil(w / stride), filters * c]`; the stride is [one of these](has_depthwise).
-pub fn depthwise(x: &Tensor, weight: &Tensor, bias: &Tensor, stride: usize) -> Result<Launch> {
-    let (n, h, w, c) = x.dims4()?;
-    let (_, filters, _) = weight.dims3()?;
+/// The product of the halves of `[n, h, w, 2c]`, each with its bias, and its depthwise convolution with a weight
+/// `[9, filters, c]`, padding 1, to `[n, ceil(h / stride), ceil(w / stride), filters * c]`. The biases are `[2c + filters * c]`,
+/// those of the halves first; the stride is [one of these](has_depthwise).
+pub fn gated_depthwise(x: &Tensor, weight: &Tensor, biases: &Tensor, stride: usize) -> Result<Launch> {
+    let (n, h, w, both) = x.dims4()?;
+    let (_, filters, c) = weight.dims3()?;
     expect("depthwise filters", weight, &[9, filters, c])?;
-    expect("the bias of depthwise filters", bias, &[filters * c])?;
+    expect("the biases of a gate and depthwise filters", biases, &[2 * c + filters * c])?;
+    if both != 2 * c {
+        bail!("a gate has two halves of {c} channels, found {both} channels");
+    }
     if !has_depthwise(stride) {
         bail!("no depthwise kernel of stride {stride}");
     }
@@ -122,7 +113,7 @@ pub fn depthwise(x: &Tensor, weight: &Tensor, bias: &Tensor, stride: usize) -> R
     let variant = format!("_f{together}_s{stride}_v{v}");
     let threads = n * oh * ow.div_ceil(SPAN) * (filters / together) * c / v;
     let sizes = [n, h, w, c, oh, ow, filters];
-    launch("depthwise", &variant, &[x, weight, bias], &sizes, threads, (n, oh, ow, filters * c))
+    launch("depthwise", &variant, &[x, weight, biases], &sizes, threads, (n, oh, ow, filters * c))
 }
 
 /// `y + bias + x` of `[..., c]`, and then the hardball if one follows.
@@ -185,21 +176,22 @@ mod tests {
     fn tensors_that_do_not_fit_each_other_are_refused() {
         const T: DType = DType::F16;
         let of = |dims: &[usize]| zeros(dims, T);
-        let x = of(&[2, 3, 5, 8]);
-        let (weight, bias) = (of(&[9, 2, 8]), of(&[16]));
+        let (x, halves) = (of(&[2, 3, 5, 8]), of(&[2, 3, 5, 16]));
+        let (weight, biases) = (of(&[9, 2, 8]), of(&[32]));
         for (what, dtype, c) in [("width", T, 9), ("type", DType::F32, 8)] {
             let bias_of = |width: usize| zeros(&[width * c / 8], dtype);
             assert!(pool(&x, &bias_of(8)).is_err(), "{what} of the bias of a pool");
-            assert!(gate(&x, &bias_of(8)).is_err(), "{what} of the bias of a gate");
             assert!(residual(&x, &bias_of(8), &x, false).is_err(), "{what} of the bias of a residual");
             let skip = zeros(&[2, 3, 5, c], dtype);
             assert!(residual(&x, &of(&[8]), &skip, true).is_err(), "{what} of what is added");
-            assert!(depthwise(&x, &zeros(&[9, 2, c], dtype), &bias, 1).is_err(), "{what} of depthwise filters");
-            assert!(depthwise(&x, &weight, &bias_of(16), 2).is_err(), "{what} of the bias of depthwise filters");
+            assert!(gated_depthwise(&halves, &zeros(&[9, 2, c], dtype), &biases, 1).is_err(), "{what} of filters");
+            assert!(gated_depthwise(&halves, &weight, &bias_of(32), 2).is_err(), "{what} of the biases of filters");
         }
-        assert!(pool(&x, &of(&[8])).is_ok() && gate(&x, &of(&[8])).is_ok() && depthwise(&x, &weight, &bias, 1).is_ok());
-        assert!(depthwise(&x, &weight, &bias, 3).is_err());
-        assert!(gate(&of(&[2, 7]), &of(&[7])).is_err());
+        assert!(pool(&x, &of(&[8])).is_ok() && gated_depthwise(&halves, &weight, &biases, 1).is_ok());
+        assert!(gated_depthwise(&halves, &weight, &biases, 3).is_err());
+        for c in [8, 15, 17] {
+            assert!(gated_depthwise(&of(&[2, 3, 5, c]), &weight, &biases, 1).is_err(), "{c} channels of both halves");
+        }
         assert!(windows(&x).is_err());
         assert!(subsample(&x, 0).is_err());
         assert!(hardball(&of(&[])).is_err());

@@ -15,17 +15,16 @@ use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, WithDTyp
 use rayon::prelude::*;
 
 use super::{is_tracked, on_cpu, slice};
-use crate::network::gpu;
 use crate::simd::vectorised;
 
 /// The parameters of a depthwise convolution, padding 1.
 #[derive(Clone, Debug)]
 pub struct Depthwise {
     /// `[9, f, channels]`: for every tap, row by row, the weights of each filter.
-    weight: Tensor,
+    pub(super) weight: Tensor,
     /// `[f * channels]`, filter by filter.
-    bias: Tensor,
-    stride: usize,
+    pub(super) bias: Tensor,
+    pub(super) stride: usize,
 }
 
 impl Depthwise {
@@ -66,8 +65,6 @@ pub fn depthwise(x: &Tensor, conv: &Depthwise) -> Result<Tensor> {
     if x.device().is_cpu() && !is_tracked([x, &conv.weight, &conv.bias]) {
         let kernel = Kernel { stride: conv.stride };
         on_cpu(x, [&conv.weight, &conv.bias], |x, [weight, bias]| x.apply_op3_no_bwd(weight, bias, &kernel))
-    } else if gpu::has_depthwise(conv.stride) && gpu::runs(&[x, &conv.weight, &conv.bias]) {
-        gpu::depthwise(x, &conv.weight, &conv.bias, conv.stride)?.run()
     } else {
         depthwise_plain(x, conv)
     }

@@ -3,22 +3,12 @@
 
 use candle_core::{D, Result, Tensor};
 
-use crate::network::gpu;
-
 /// `(a + bias_a) * (b + bias_b)`, where `a` and `b` are the halves of the last dimension:
 /// `[..., 2w]` and a bias `[2w]` make `[..., w]`.
 ///
 /// # Errors
 /// If the shapes do not fit.
 pub fn gate(x: &Tensor, bias: &Tensor) -> Result<Tensor> {
-    if gpu::runs(&[x, bias]) { gpu::gate(x, bias)?.run() } else { gate_plain(x, bias) }
-}
-
-/// [`gate`] in candle's own operations.
-///
-/// # Errors
-/// As [`gate`].
-pub fn gate_plain(x: &Tensor, bias: &Tensor) -> Result<Tensor> {
     let w = x.dim(D::Minus1)? / 2;
     let x = x.broadcast_add(bias)?;
     x.narrow(D::Minus1, 0, w)? * x.narrow(D::Minus1, w, w)?

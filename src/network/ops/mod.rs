@@ -11,6 +11,7 @@
 mod depthwise;
 mod fused;
 mod gate;
+mod gated;
 mod hardball;
 mod linear;
 mod mean;
@@ -22,13 +23,13 @@ mod subsample;
 
 pub use depthwise::{Depthwise, depthwise, depthwise_plain};
 pub use fused::FusedBlock;
-pub use gate::gate;
+pub use gated::{GatedDepthwise, gated_depthwise};
 pub use hardball::hardball;
 pub use linear::FusedLinear;
 pub use mean::mean;
 pub use pixels::{channels_last, planes};
 pub use product::product;
-pub use residual::{residual, residual_plain};
+pub use residual::{biased, residual};
 pub use stem::{FusedStem, WindowStem, stem, stem_plain};
 pub use subsample::subsample;
 

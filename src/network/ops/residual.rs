@@ -17,6 +17,19 @@ pub fn residual(y: &Tensor, bias: &Tensor, x: &Tensor, hardball: bool) -> Result
     }
 }
 
+/// `y + bias` of `[..., c]` and a bias `[c]`.
+///
+/// # Errors
+/// As [`residual`].
+pub fn biased(y: &Tensor, bias: &Tensor) -> Result<Tensor> {
+    if gpu::runs(&[y, bias]) {
+        // The kernel that there is.
+        gpu::residual(y, bias, &y.zeros_like()?, false)?.run()
+    } else {
+        y.broadcast_add(bias)
+    }
+}
+
 /// [`residual`] in candle's own operations.
 ///
 /// # Errors

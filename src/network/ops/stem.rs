@@ -3,7 +3,7 @@
 
 use std::io::{self, Write};
 
-use candle_core::{CpuStorage, CustomOp1, DType, Layout, Result, Shape, Tensor, bail};
+use candle_core::{CpuStorage, CustomOp1, DType, Device, Layout, Result, Shape, Tensor, bail};
 
 use super::{is_tracked, on_cpu, product, slice, values};
 use crate::network::cpu::packed::Sections;
@@ -75,6 +75,14 @@ impl WindowStem {
         let weight = weight.permute((0, 2, 3, 1))?.reshape((outputs, 7 * 7 * 3))?;
         let weight = weight.pad_with_zeros(1, 0, gpu::WINDOW - 7 * 7 * 3)?;
         Ok(Self { weight, bias: bias.clone(), tf32 })
+    }
+
+    /// The same on another device.
+    ///
+    /// # Errors
+    /// If it fails, or lacks the memory.
+    pub fn to_device(&self, device: &Device) -> Result<Self> {
+        Ok(Self { weight: self.weight.to_device(device)?, bias: self.bias.to_device(device)?, tf32: self.tf32 })
     }
 
     /// [`stem`] of images `[n, h, w, 3]`.

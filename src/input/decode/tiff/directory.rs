@@ -58,7 +58,8 @@ impl<'a> Directory<'a> {
             // Types that are unknown have no size.
             let Some(size) = size.filter(|size| *size > 0) else { continue };
             let inside = entry + 4 + word;
-            let at = if size <= word { Some(inside) } else { number(inside, word).map(|at| at as usize) };
+            let at =
+                if size <= word { Some(inside) } else { number(inside, word).and_then(|at| usize::try_from(at).ok()) };
             if let Some(bytes) = at.and_then(|at| bytes.get(at..at.checked_add(size)?)) {
                 fields.entry(tag as u16).or_insert(Field { kind, big_endian, bytes });
             }

@@ -9,13 +9,13 @@ use rand::rngs::ChaCha8Rng;
 use super::super::operations;
 use super::harness::Harness;
 use crate::input::{IMAGENET_MEAN, IMAGENET_STD, to_tensor};
-use crate::network::ops::{self, Depthwise};
+use crate::network::ops::{self, Depthwise, GatedDepthwise};
 use crate::random::normal;
 use crate::random::tests::{test_stream, uniform};
 
 /// The kernels by the operation that they compute; `residual` is with and without hardball.
-pub(super) const OPERATIONS: [&str; 9] =
-    ["pixels", "windows", "pool", "gate", "depthwise", "residual", "hardball", "mean", "subsample"];
+pub(super) const OPERATIONS: [&str; 8] =
+    ["pixels", "windows", "pool", "depthwise", "residual", "hardball", "mean", "subsample"];
 
 /// Images, height, width: one pixel, one row, one column, odd and even sizes, widths at which what is meant for the
 /// middle of an image ends just before its border, and more than a block of threads.
@@ -29,11 +29,10 @@ pub(super) fn check(harness: &mut Harness, operation: &str) -> Result<()> {
     let rng = &mut test_stream(1);
     match operation {
         "pixels" => return pixels(harness, rng),
-        "hardball" | "residual" | "gate" => {
+        "hardball" | "residual" => {
             for pixels in PIXELS {
                 for c in channels(harness.widest(), rng) {
                     match operation {
-                        "gate" => gate(harness, rng, pixels, c)?,
                         "hardball" => hardball(harness, rng, pixels, c)?,
                         _ => residual(harness, rng, pixels, c)?,
                     }
@@ -167,23 +166,20 @@ fn pool(harness: &mut Harness, rng: &mut ChaCha8Rng, (n, h, w): (usize, usize, u
     Ok(())
 }
 
-fn gate(harness: &mut Harness, rng: &mut ChaCha8Rng, pixels: &[usize], w: usize) -> Result<()> {
-    let (x, bias) = (draw(&[pixels, &[2 * w]].concat(), harness.dtype, rng)?, draw(&[2 * w], harness.dtype, rng)?);
-    close(&harness.run(operations::gate(&x, &bias)?)?, &ops::gate(&wide(&x)?, &wide(&bias)?)?)
-}
-
 fn depthwise(harness: &mut Harness, rng: &mut ChaCha8Rng, (n, h, w): (usize, usize, usize), c: usize) -> Result<()> {
     for filters in 1..=4 {
-        let x = draw(&[n, h, w, c], harness.dtype, rng)?;
+        let x = draw(&[n, h, w, 2 * c], harness.dtype, rng)?;
+        let gate = draw(&[2 * c], harness.dtype, rng)?;
         let weight = draw(&[c * filters, 1, 3, 3], harness.dtype, rng)?;
         let bias = draw(&[c * filters], harness.dtype, rng)?;
         // In the order of the kernel.
         let taps = weight.reshape((c, filters, 9))?.permute((2, 1, 0))?.contiguous()?;
-        let biases = bias.reshape((c, filters))?.t()?.flatten_all()?;
+        let biases = Tensor::cat(&[&gate, &bias.reshape((c, filters))?.t()?.flatten_all()?], 0)?;
         for stride in [1, 2] {
             let conv = Depthwise::new(&wide(&weight)?, &wide(&bias)?, filters, stride)?;
-            let expected = ops::depthwise_plain(&wide(&x)?, &conv)?;
-            close(&harness.run(operations::depthwise(&x, &taps, &biases, stride)?)?, &expected)?;
+            let plain = GatedDepthwise::new(&wide(&gate)?, &conv, &Device::Cpu)?;
+            let expected = ops::gated_depthwise(wide(&x)?, &plain)?;
+            close(&harness.run(operations::gated_depthwise(&x, &taps, &biases, stride)?)?, &expected)?;
         }
     }
     Ok(())

@@ -29,8 +29,7 @@ pub(super) const WRONG_LAUNCHES: &[WrongLaunch] = &[
         dims.swap(1, 2);
         launch.shape = dims.into();
     }),
-    (Some("gate"), "pixels and width swapped", |launch| launch.sizes.swap(0, 1)),
-    (Some("gate"), "vectors where channels are odd", |launch| launch.kernel = launch.kernel.replace("_v1", "_v8")),
+    (Some("subsample"), "vectors where channels are odd", |launch| launch.kernel = launch.kernel.replace("_v1", "_v8")),
     (Some("depthwise"), "pairs of an odd number of filters", |launch| {
         launch.kernel = launch.kernel.replace("_f1_", "_f2_");
         launch.threads = launch.threads.div_ceil(2);
@@ -124,24 +123,24 @@ pub(super) const MISTAKES: &[Mistake] = &[
         ["stem.h", "tap = 1; tap < 9;", "tap = 1; tap < 8;"],
     ),
     mistake(
-        ["gate", "the first half's bias for both"],
+        ["depthwise", "the first half's bias for both"],
         (Dialect::Cuda, DType::F16),
-        ["block.h", "load<V>(bias + w + channel)", "load<V>(bias + channel)"],
+        ["depthwise.h", "load<V>(biases + c + channel)", "load<V>(biases + channel)"],
     ),
     mistake(
-        ["gate", "the first half squared"],
+        ["depthwise", "the first half squared"],
         (Dialect::Metal, DType::F32),
-        ["block.h", "load<V>(x + pixel * 2 * w + w + channel)", "load<V>(x + pixel * 2 * w + channel)"],
+        ["depthwise.h", "(b.v[i] + bias_b.v[i])", "(a.v[i] + bias_a.v[i])"],
     ),
     mistake(
-        ["gate", "vectors one value apart"],
+        ["depthwise", "the gate's biases for those of the filters"],
         (Dialect::Cuda, DType::F16),
-        ["block.h", "index % (w / V) * V", "index % (w / V)"],
+        ["depthwise.h", "bias = biases + 2 * c;", "bias = biases;"],
     ),
     mistake(
-        ["gate", "one pixel too many"],
+        ["depthwise", "a pixel of one half only"],
         (Dialect::Metal, DType::F16),
-        ["block.h", "if (pixel >= p) return;", "if (pixel > p) return;"],
+        ["depthwise.h", "pixel = 2 * half,", "pixel = half,"],
     ),
     mistake(
         ["depthwise", "a row below the image"],
@@ -269,7 +268,7 @@ pub(super) const MISTAKES: &[Mistake] = &[
         ["metal.h", "device vec<Element, 4> *>(to)[i]", "device vec<Element, 4> *>(to)[0]"],
     ),
     mistake(
-        ["gate", "blocks of another size"],
+        ["subsample", "blocks of another size"],
         (Dialect::Cuda, DType::F32),
         ["cuda.h", "blockIdx.x * blockDim.x + threadIdx.x", "blockIdx.x * 128 + threadIdx.x"],
     ),

@@ -1,25 +1,4 @@
-// What a block does besides its products and the depthwise convolution.
-
-// x [p,2w], bias [2w] -> y [p,w]: the product of the halves, each with its bias.
-template <uint V>
-DEVICE void gate(GLOBAL const Element *x, GLOBAL const Element *bias, GLOBAL Element *y, uint index, uint p, uint w) {
-    const uint channel = index % (w / V) * V;
-    const uint pixel = index / (w / V);
-    if (pixel >= p) return;
-    const Floats<V> a = load<V>(x + pixel * 2 * w + channel), b = load<V>(x + pixel * 2 * w + w + channel);
-    const Floats<V> bias_a = load<V>(bias + channel), bias_b = load<V>(bias + w + channel);
-    Floats<V> out;
-    UNROLL for (uint i = 0; i < V; i++) out.v[i] = (a.v[i] + bias_a.v[i]) * (b.v[i] + bias_b.v[i]);
-    store<V>(y + pixel * w + channel, out);
-}
-
-#define GATE(V)                                                                                              \
-    KERNEL(gate, _v, V)(INPUT(Element, x, 0), INPUT(Element, bias, 1), OUTPUT(Element, y, 2), SIZE(p, 3),    \
-                        SIZE(w, 4) THREAD) {                                                                 \
-        gate<V>(x, bias, y, THREAD_INDEX, p, w);                                                             \
-    }
-GATE(1)
-GATE(WIDEST)
+// What a block does besides its products, the gate and the depthwise convolution.
 
 // V channels of y0 + bias + x, from element `at` on.
 template <uint V>

@@ -1,0 +1,82 @@
+#!/usr/bin/env bash
+# Builds the program and all tests for machines that are not this one, and runs the tests here.
+#
+#     scripts/check_targets.sh aarch64    64-bit ARM, by qemu's emulation of one process
+#     scripts/check_targets.sh i686       32-bit x86, which x86-64 runs itself
+#     scripts/check_targets.sh windows    64-bit Windows, by wine
+#     scripts/check_targets.sh all        one after the other
+#     scripts/check_targets.sh aarch64 --test network      what follows goes to `cargo test`
+#
+# On Debian or Ubuntu, on x86-64. Rust's standard library for the other machine comes from rustup (`rustup target add`),
+# or else from Debian (libstd-rust-dev:arm64, libstd-rust-dev:i386; for Windows rust-src, of which it is compiled). What
+# else is missing is named before anything is built. docs/reliability.md says what came out.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+usage() { sed -n '/^# /s/^# //p' "$0" | sed -n 1,6p >&2; exit 2; }
+missing() { echo "$1 is missing: $2" >&2; exit 1; }
+need() { command -v "$1" > /dev/null || missing "$1" "apt-get install $2"; }
+
+# Debian's cargo and rustc where a target has no standard library of rustup's: libraries are looked for where rustc is.
+std_is_there() { compgen -G "$(rustc --print target-libdir --target "$1")/libstd-*" > /dev/null; }
+
+check() {
+    local name=$1 target variable std=() skip=()
+    shift
+    case $name in
+        aarch64)
+            target=aarch64-unknown-linux-gnu
+            need aarch64-linux-gnu-g++ 'crossbuild-essential-arm64 (and libc6:arm64 after dpkg --add-architecture arm64)'
+            export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc
+            std_is_there "$target" || missing "Rust for $target" "rustup target add $target, or apt-get install libstd-rust-dev:arm64"
+            # All that the emulation has. Half precision has instructions in some processors only.
+            export QEMU_CPU=${QEMU_CPU:-max}
+            [ -e /lib/ld-linux-aarch64.so.1 ] || export QEMU_LD_PREFIX=${QEMU_LD_PREFIX:-/usr/aarch64-linux-gnu}
+            # Seconds here are minutes there. No debugger sees through the emulation.
+            skip=(--skip traced:: --skip every_family_preserves_logits)
+            ;;
+        i686)
+            target=i686-unknown-linux-gnu
+            need i686-linux-gnu-g++ 'crossbuild-essential-i386 (and libc6:i386 after dpkg --add-architecture i386)'
+            export CARGO_TARGET_I686_UNKNOWN_LINUX_GNU_LINKER=i686-linux-gnu-gcc
+            std_is_there "$target" || missing "Rust for $target" "rustup target add $target, or apt-get install libstd-rust-dev:i386"
+            ;;
+        windows)
+            target=x86_64-pc-windows-gnu
+            need wine wine64
+            local gcc=x86_64-w64-mingw32-gcc-posix
+            need $gcc 'gcc-mingw-w64-x86-64-posix g++-mingw-w64-x86-64-posix'
+            export CARGO_TARGET_X86_64_PC_WINDOWS_GNU_LINKER=$gcc CC_x86_64_pc_windows_gnu=$gcc
+            export CXX_x86_64_pc_windows_gnu=x86_64-w64-mingw32-g++-posix
+            export CARGO_TARGET_X86_64_PC_WINDOWS_GNU_RUNNER=wine WINEDEBUG=-all
+            if ! std_is_there "$target"; then
+                [ -e "$(rustc --print sysroot)/lib/rustlib/src/rust/library/Cargo.toml" ] ||
+                    missing "Rust for $target" "rustup target add $target, or apt-get install rust-src"
+                # Debian has no libraries of Rust for Windows, but what they are made of.
+                export RUSTC_BOOTSTRAP=1
+                std=(-Zbuild-std=std,panic_unwind)
+            fi
+            ;;
+        *) usage ;;
+    esac
+    echo "== $target"
+    cargo test --release --locked --target "$target" "${std[@]}" --no-run "$@"
+    # Tests start the program, so the kernel has to know what runs it.
+    if [ "$name" != windows ]; then
+        local program=${CARGO_TARGET_DIR:-target}/$target/release/qlnet
+        "$program" --version > /dev/null || missing "what runs $target" 'apt-get install qemu-user-binfmt, or qemu-user-static'
+    fi
+    [ -z "${BUILD_ONLY:-}" ] || return 0
+    cargo test --release --locked --target "$target" "${std[@]}" --no-fail-fast "$@" -- "${skip[@]}"
+}
+
+[ $# -gt 0 ] || usage
+name=$1
+shift
+if [ "$name" = all ]; then
+    failed=()
+    for name in aarch64 i686 windows; do (check "$name" "$@") || failed+=("$name"); done
+    [ ${#failed[@]} -eq 0 ] || { echo "failed: ${failed[*]}" >&2; exit 1; }
+else
+    check "$name" "$@"
+fi
