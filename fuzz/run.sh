@@ -36,7 +36,7 @@ trap 'rm -rf "$temporary"' EXIT
 export TMPDIR=$temporary ASAN_OPTIONS=${ASAN_OPTIONS:-detect_odr_violation=0}
 number() { sed -nE "s/.*$1[^0-9]*([0-9]+).*/\1/p" "$2" | tail -1; }
 
-echo "| target | executions | a second | edges | corpus | peak memory, MB | CPU time, s | panics caught | findings |"
+echo "| target | executions | a second | edges | corpus | peak memory, MB | CPU time, s | panics caught, at least | findings |"
 echo "|---|---|---|---|---|---|---|---|---|"
 for target in "${targets[@]}"; do
     if [ -z "${BUILT:-}" ]; then

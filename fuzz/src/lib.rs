@@ -1,5 +1,5 @@
-//! What the fuzz targets share: each runs a check of `qlnet::internals::checks` on what libFuzzer makes up, and bounds its memory
-//! and its time.
+//! What the fuzz targets share: each runs a check of `qlnet::internals::checks` on what libFuzzer makes up, and bounds
+//! its memory and its time.
 
 #[path = "../../tests/support/meter.rs"]
 mod meter;

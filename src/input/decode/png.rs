@@ -7,7 +7,7 @@ use png::{Reader, Transformations};
 
 use super::colour::to_rgb;
 use super::{Decoder, orientation};
-use crate::error::{Context, Reason, Result};
+use crate::error::{Context, Reason, Result, ensure};
 
 /// What a PNG file begins with.
 pub(super) const SIGNATURE: &[u8] = b"\x89PNG\r\n\x1a\n";
@@ -29,7 +29,14 @@ impl<'a> Png<'a> {
         decoder.set_ignore_iccp_chunk(true);
         // Of 16 bits the upper 8; palettes and fewer bits expanded.
         decoder.set_transformations(Transformations::EXPAND | Transformations::STRIP_16);
-        Ok(Self { reader: decoder.read_info()?, bytes })
+        let reader = decoder.read_info()?;
+        // The crate panics on any other, in version 0.18.1.
+        let palette = reader.info().palette.as_deref().unwrap_or_default().len();
+        ensure!(
+            palette.is_multiple_of(3) && palette <= 768,
+            "its palette of {palette} bytes is not one of whole colours"
+        );
+        Ok(Self { reader, bytes })
     }
 }
 
@@ -128,6 +135,12 @@ fn inflate(bytes: &[u8]) -> Result<Vec<u8>, Reason> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_palette_that_ends_in_a_colour_is_refused() {
+        let file = include_bytes!("../../../tests/fixtures/found/png/half-a-colour-in-the-palette.png");
+        assert!(Png::open(file).err().unwrap().to_string().contains("palette of 149 bytes"));
+    }
 
     #[test]
     fn few_texts_are_read_for_the_orientation() {

@@ -1,9 +1,9 @@
 //! What holds for any bytes that a file may have, whoever wrote it: the fuzz targets and the tests of what they found
 //! run these.
 //!
-//! Each check reads the bytes as the program does, and panics where a promise is broken: that what is taken is taken the same
-//! way twice, that sizes agree, and that a refusal is one line. `scratch` is a folder of its own for those that read
-//! files by their paths.
+//! Each check reads the bytes as the program does, and panics where a promise is broken: that what is taken is taken
+//! the same way twice, that sizes agree, and that a refusal is one line. `scratch` is a folder of its own for those that
+//! read files by their paths.
 //!
 //! ```text
 //! weights       checkpoints, the pickles in them, folded and packed weights

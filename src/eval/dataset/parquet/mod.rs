@@ -225,3 +225,16 @@ fn file_name(path: &str) -> Option<&str> {
     let name = path.rsplit(['/', '\\']).next()?;
     (!name.is_empty() && !name.contains(char::is_control)).then_some(name)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_few_bytes_are_no_table_of_many_images() {
+        let file = "tests/fixtures/found/parquet/more-rows-than-bytes.parquet";
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
+        let opened = Table::open(&[path], &["a".into()], &Layout::default());
+        assert!(opened.err().unwrap().to_string().contains("damaged: 100,000 rows in "));
+    }
+}

@@ -205,8 +205,8 @@ fn ensure_compressible(compression: Compression, samples: Samples, per_pixel: us
     Ok(())
 }
 
-/// Refuses tiles that lie in the same bytes so often that it would take for ever to read them all. Some may: those of one
-/// colour, which are few bytes for many pixels.
+/// Refuses tiles that lie in the same bytes so often that it would take for ever to read them all. Some may: those of
+/// one colour, which are few bytes for many pixels.
 fn ensure_once(
     name: &str,
     compression: Compression,
@@ -235,4 +235,16 @@ fn upsample(groups: &[u8], (across, down): (u32, u32), width: usize, size: usize
         }
     }
     pixels
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::input::decode::{Options, decode};
+
+    #[test]
+    fn strips_that_are_the_same_bytes_are_not_read_again_and_again() {
+        let file = include_bytes!("../../../../tests/fixtures/found/tiff/strips-in-the-same-bytes.tiff");
+        let error = decode(file, "a.tiff".as_ref(), Options::default()).unwrap_err().to_string();
+        assert!(error.contains("its strips have 1001000 bytes together, and the file has 6124"), "{error}");
+    }
 }

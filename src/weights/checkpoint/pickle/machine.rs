@@ -7,7 +7,7 @@ use super::opcode::*;
 use super::value::{Heap, Object, Value};
 use crate::error::{Context, Reason, bail, ensure};
 
-/// More objects and operations than any checkpoint has: of a network of a thousand tensors, with those of its optimizer,
+/// More objects and operations than any checkpoint has: of a network of a thousand tensors, with its optimizer's,
 /// there are some ten thousand. An operation of one byte makes an object of a hundred, so that a file of no great size
 /// could fill the memory.
 const MOST_OBJECTS: usize = 1 << 20;
