@@ -33,7 +33,7 @@ check() {
             # All that the emulation has. Half precision has instructions in some processors only.
             export QEMU_CPU=${QEMU_CPU:-max}
             [ -e /lib/ld-linux-aarch64.so.1 ] || export QEMU_LD_PREFIX=${QEMU_LD_PREFIX:-/usr/aarch64-linux-gnu}
-            # What takes half a minute and more here takes hours there. And strace would see the emulation.
+            # What takes half a minute and more here did not finish in a quarter of an hour. And strace would see the emulation.
             local slow=(a_full_size_network_keeps_its_logits the_audit_agrees the_list_of_families_is_complete
                 a_ball_that_no_pixel_is_inside features_are_the_pooled_values quantis)
             local traced=(no_command_opens_a_connection help_is_read no_home_is a_download_asks_the_hub)
