@@ -29,7 +29,7 @@ fi
 host=$(rustup run nightly rustc -vV | sed -n 's/^host: //p')
 built=${BUILT:-${CARGO_TARGET_DIR:-target}/$host/release}
 # The same versions of dependencies as the program.
-[ -e Cargo.lock ] || cp ../Cargo.lock Cargo.lock
+[ Cargo.lock -nt ../Cargo.lock ] || cp ../Cargo.lock Cargo.lock
 
 temporary=$(mktemp -d)
 trap 'rm -rf "$temporary"' EXIT

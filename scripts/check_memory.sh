@@ -41,7 +41,7 @@ fi
 # Says a line about what follows.
 say() { printf '\n== %s\n' "$*"; }
 
-# A tool, a file of what it said, its exit status, and what it has to say.
+# A file of what a tool said, its exit status, and what it has to say.
 found() {
     if [ "$2" = 0 ] || ! grep -q "$3" "$1"; then
         cat "$1"

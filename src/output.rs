@@ -2,17 +2,19 @@
 //!
 //! A file is written as `.qlnet-<random>.tmp` beside its name, put on the disk, and renamed; then the directory is put on
 //! the disk, so that a power cut after that takes nothing back. The temporary file is locked while it is written. A run
-//! that is killed leaves it without a lock, and the next one that writes into the directory removes it.
+//! that is killed leaves it without a lock, and the next one on the same machine that writes into the directory removes
+//! it. Of another machine's locks a system may not know, so its files stay until they are old.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{Error as IoError, ErrorKind, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{LazyLock, Mutex};
 use std::time::Duration;
 
 use tempfile::{Builder, NamedTempFile};
 
+use crate::digest::sha256_of;
 use crate::error::{Error, Result};
 
 /// A file that is to be written later, as a whole.
@@ -137,16 +139,18 @@ pub fn sync_directory(path: &Path) {
 const PREFIX: &str = ".qlnet-";
 const SUFFIX: &str = ".tmp";
 
-/// How many random characters are in a name.
+/// How many characters of a name are the machine's, and how many are random.
+const MACHINE: usize = 6;
 const RANDOM: usize = 6;
 
-/// Where there are no locks, a temporary file that nobody has written to for so long was left by a run that was killed.
+/// Where locks tell nothing, a temporary file that nobody has written to for so long was left by a run that was killed.
 const ABANDONED: Duration = Duration::from_secs(24 * 3600);
 
 /// A file in the same directory, which is removed when it is dropped.
 fn temporary(path: &Path) -> std::io::Result<NamedTempFile> {
     let mut builder = Builder::new();
-    builder.prefix(PREFIX).suffix(SUFFIX).rand_bytes(RANDOM);
+    let prefix = format!("{PREFIX}{}", machine());
+    builder.prefix(&prefix).suffix(SUFFIX).rand_bytes(RANDOM);
     #[cfg(unix)]
     {
         // As any file that is created, less what the umask takes away.
@@ -198,19 +202,34 @@ pub fn has_name(file: &File, path: &Path) -> bool {
     }
 }
 
-/// Removes the temporary files in a directory that runs left which were killed: those that nobody has locked.
-pub fn remove_abandoned(directory: &Path, is_temporary: impl Fn(&str) -> bool) {
+/// Letters that tell machines from each other whose processes do not see each other's locks.
+fn machine() -> &'static str {
+    static MACHINE_ID: LazyLock<String> = LazyLock::new(|| {
+        // Of a system that runs, with all its containers. Elsewhere there is a name, if anything.
+        let id = fs::read("/proc/sys/kernel/random/boot_id").ok();
+        let name = || std::env::var_os("COMPUTERNAME").or_else(|| std::env::var_os("HOSTNAME"));
+        let id = id.or_else(|| Some(name()?.into_encoded_bytes())).unwrap_or_default();
+        sha256_of(&id)[..MACHINE].into()
+    });
+    &MACHINE_ID
+}
+
+/// Removes the temporary files in a directory that runs left which were killed: those that nobody has locked, if all who
+/// may have locked them are seen, as `is_seen` says by the name; else those that are old.
+pub fn remove_abandoned(directory: &Path, is_temporary: impl Fn(&str) -> bool, is_seen: impl Fn(&str) -> bool) {
     for entry in fs::read_dir(directory).into_iter().flatten().map_while(Result::ok) {
         let is_file = || entry.file_type().is_ok_and(|kind| kind.is_file());
-        if !entry.file_name().to_str().is_some_and(&is_temporary) || !is_file() {
+        let name = entry.file_name();
+        let Some(name) = name.to_str().filter(|name| is_temporary(name)) else { continue };
+        if !is_file() {
             continue;
         }
         // To be written, because NFS locks no others.
         let Ok(file) = OpenOptions::new().write(true).open(entry.path()) else { continue };
         let abandoned = match file.try_lock() {
-            Ok(()) => true,
+            Ok(()) if is_seen(name) => true,
             Err(TryLockError::WouldBlock) => false,
-            Err(TryLockError::Error(_)) => {
+            Ok(()) | Err(TryLockError::Error(_)) => {
                 let age = file.metadata().and_then(|metadata| metadata.modified()).map(|time| time.elapsed());
                 matches!(age, Ok(Ok(age)) if age > ABANDONED)
             }
@@ -228,19 +247,25 @@ fn remove_abandoned_once(directory: &Path) {
     static KNOWN: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
     let new = || KNOWN.lock().is_ok_and(|mut known| known.insert(directory.to_path_buf()));
     if new() {
-        remove_abandoned(directory, is_temporary);
+        remove_abandoned(directory, is_temporary, is_of_this_machine);
     }
 }
 
 /// Whether a file's name is one of those that [`temporary`] gives.
 fn is_temporary(name: &str) -> bool {
-    let random = name.strip_prefix(PREFIX).and_then(|rest| rest.strip_suffix(SUFFIX));
-    random.is_some_and(|random| random.len() == RANDOM && random.bytes().all(|byte| byte.is_ascii_alphanumeric()))
+    let rest = name.strip_prefix(PREFIX).and_then(|rest| rest.strip_suffix(SUFFIX));
+    rest.is_some_and(|rest| rest.len() == MACHINE + RANDOM && rest.bytes().all(|byte| byte.is_ascii_alphanumeric()))
+}
+
+/// Whether such a name is of a file that this machine made.
+fn is_of_this_machine(name: &str) -> bool {
+    name.strip_prefix(PREFIX).is_some_and(|rest| rest.starts_with(machine()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::SystemTime;
 
     #[test]
     fn a_file_that_grows_has_its_name_at_the_end() {
@@ -294,18 +319,31 @@ mod tests {
         let held = Output::create(&path("rows")).unwrap().begin().unwrap();
         let held_name = held.file.path().to_path_buf();
         assert!(is_temporary(held_name.file_name().unwrap().to_str().unwrap()));
-        let others = [".qlnet-a1B2c.tmp", ".qlnet-a1B2c3", ".qlnet-a1B2.3.tmp", "qlnet-a1B2c3.tmp", ".tmpa1B2c3"];
-        let left = [".qlnet-a1B2c3.tmp", ".qlnet-AAAAAA.tmp"];
-        for name in others.iter().chain(&left) {
+        let other = if machine() == "abcdef" { "fedcba" } else { "abcdef" };
+        let [here, there] = [machine(), other].map(|machine| move |rest: &str| format!(".qlnet-{machine}{rest}"));
+        let others = [
+            &here("a1B2c.tmp")[..],
+            &here("a1B2c3"),
+            &here("a1B2.3.tmp"),
+            &here("a1B2c3.tmp")[1..],
+            ".tmpa1B2c3",
+            // Of another machine, which may be writing it.
+            &there("a1B2c3.tmp"),
+        ];
+        let left = [here("a1B2c3.tmp"), here("AAAAAA.tmp"), there("AAAAAA.tmp")];
+        for name in others.into_iter().chain(left.iter().map(String::as_str)) {
             fs::write(path(name), "").unwrap();
         }
-        fs::create_dir(path(".qlnet-folder.tmp")).unwrap();
+        let old = SystemTime::now() - 2 * ABANDONED;
+        File::options().write(true).open(path(&left[2])).unwrap().set_modified(old).unwrap();
+        let folder = here("folder.tmp");
+        fs::create_dir(path(&folder)).unwrap();
         // As another process: this one has looked.
-        remove_abandoned(dir.path(), is_temporary);
-        for name in left {
+        remove_abandoned(dir.path(), is_temporary, is_of_this_machine);
+        for name in &left {
             assert!(!path(name).exists(), "{name}");
         }
-        for name in others.iter().chain(&[".qlnet-folder.tmp"]) {
+        for name in others.iter().chain(&[&folder[..]]) {
             assert!(path(name).exists(), "{name}");
         }
         assert!(held_name.exists(), "one that is being written stays");

@@ -54,7 +54,7 @@ def failing_operations(setting, scenario, truth, most, seed, count):
                 if name.startswith("unlink"):
                     # What could not be removed is there, until a run writes into that folder.
                     check_words(code, errors)
-                    after = dataclasses.replace(scenario, optional=(*scenario.optional, "*/.qlnet-??????.tmp"))
+                    after = dataclasses.replace(scenario, optional=(*scenario.optional, "*/.qlnet-????????????.tmp"))
                 else:
                     check_end(setting, scenario, truth, code, errors)
                 check_next(setting, after, truth, rng, scenario.may_lack)

@@ -37,7 +37,8 @@ pub(crate) fn replace_with<E: From<io::Error>>(
     let dir = path.parent().ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
     fs::create_dir_all(dir)?;
     // Nothing else: the directory may be one that other programs use.
-    remove_abandoned(dir, is_temporary);
+    // Where a lock of another machine is not seen, that machine does without what it wanted to keep.
+    remove_abandoned(dir, is_temporary, |_| true);
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let mut file = locked(tempfile::Builder::new().prefix(&format!(".{name}.")).suffix(TEMPORARY), dir)?;
     write(file.as_file_mut())?;

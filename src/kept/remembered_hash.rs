@@ -19,6 +19,7 @@
 
 use std::fmt;
 use std::fs::{self, File, Metadata};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -72,7 +73,7 @@ impl RememberedHash {
         let is_settled = settled.is_some_and(|settled| self.state.modified.max(self.state.changed) < settled);
         // The record must not survive a power cut that the bytes do not: they may have come from memory. Windows
         // wants to write what it syncs.
-        if is_settled && (cfg!(not(unix)) || File::open(&self.file).is_ok_and(|file| file.sync_all().is_ok())) {
+        if is_settled && (cfg!(not(unix)) || is_on_disk(File::open(&self.file).and_then(|file| file.sync_all()))) {
             // Without a record the file is hashed again.
             let _ = kept::replace(&self.record, self.line(sha256).as_bytes());
         }
@@ -130,6 +131,12 @@ impl fmt::Display for State {
 }
 
 /// A time as nanoseconds since 1970.
+/// Whether a file's bytes are on its disk, given what its sync returned. Where nothing can be written, nothing has to be.
+fn is_on_disk(synced: io::Result<()>) -> bool {
+    use io::ErrorKind::{InvalidInput, ReadOnlyFilesystem, Unsupported};
+    synced.map_or_else(|error| matches!(error.kind(), InvalidInput | ReadOnlyFilesystem | Unsupported), |()| true)
+}
+
 fn nanoseconds(time: SystemTime) -> Option<i128> {
     i128::try_from(time.duration_since(UNIX_EPOCH).ok()?.as_nanos()).ok()
 }
@@ -137,6 +144,15 @@ fn nanoseconds(time: SystemTime) -> Option<i128> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    #[cfg(unix)]
+    fn disks_that_are_only_read_have_all() {
+        assert!(is_on_disk(Ok(())));
+        for (code, on_disk) in [(libc::EINVAL, true), (libc::EROFS, true), (libc::EIO, false)] {
+            assert_eq!(is_on_disk(Err(io::Error::from_raw_os_error(code))), on_disk, "{code}");
+        }
+    }
 
     /// A cache, and a file that was modified long ago.
     struct Setting {

@@ -66,7 +66,10 @@ pub struct Trace {
 
 /// Whether there is a strace that may trace. If not, that is said past the test harness.
 pub fn is_there() -> bool {
-    let probe = Command::new("strace").args(["-f", "-o", "/dev/null", "true"]).stderr(Stdio::null()).status();
+    let probe = Command::new("strace")
+        .args(["-ff", "--seccomp-bpf", "-qq", "-o", "/dev/null", "true"])
+        .stderr(Stdio::null())
+        .status();
     let there = probe.is_ok_and(|status| status.success());
     if !there {
         std::io::stderr().write_all(b"skipped: no strace that may trace\n").unwrap();

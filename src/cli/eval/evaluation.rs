@@ -189,6 +189,7 @@ impl Session<'_> {
         let results = &self.args.results;
         let own = set.files.predictions.as_ref().or(set.files.resume.as_ref());
         let way_on = match own.zip(results.predictions.as_ref().or(results.resume.as_ref())) {
+            Some(_) if done == 0 => "nothing is done yet; the same command begins again".to_string(),
             Some((own, named)) => format!(
                 "what is done is in {}; go on with the same command and --resume {}",
                 partial(own).display(),

@@ -30,10 +30,10 @@ impl<'a> Png<'a> {
         // Of 16 bits the upper 8; palettes and fewer bits expanded.
         decoder.set_transformations(Transformations::EXPAND | Transformations::STRIP_16);
         let reader = decoder.read_info()?;
-        // The crate panics on any other, in version 0.18.1.
+        // The crate panics on any other, in version 0.18.1. In pictures that have their own colours nobody reads it.
         let palette = reader.info().palette.as_deref().unwrap_or_default().len();
         ensure!(
-            palette.is_multiple_of(3) && palette <= 768,
+            reader.info().color_type != png::ColorType::Indexed || (palette.is_multiple_of(3) && palette <= 768),
             "its palette of {palette} bytes is not one of whole colours"
         );
         Ok(Self { reader, bytes })
@@ -140,6 +140,11 @@ mod tests {
     fn a_palette_that_ends_in_a_colour_is_refused() {
         let file = include_bytes!("../../../tests/fixtures/found/png/half-a-colour-in-the-palette.png");
         assert!(Png::open(file).err().unwrap().to_string().contains("palette of 149 bytes"));
+        // Nobody reads that of a picture with colours of its own. It comes behind the header, of 33 bytes.
+        let (start, rest) = include_bytes!("../../../tests/fixtures/decode/rgb.png").split_at(33);
+        let palette = b"PLTE\x01\x02\x03\x04";
+        let chunk = [&4u32.to_be_bytes()[..], palette, &crc32fast::hash(palette).to_be_bytes()].concat();
+        assert!(Png::open(&[start, &chunk, rest].concat()).is_ok());
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! fetches the one before.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use candle_core::cuda_backend::WrapErr;
 use candle_core::cuda_backend::cudarc::driver::sys::CUdeviceptr;
@@ -29,8 +29,12 @@ struct Piece {
     sent: CudaEvent,
 }
 
-/// The pieces of each device, by its number, from its first upload on; none if the system locks no memory for us.
-static PIECES_OF: Mutex<BTreeMap<usize, Option<Vec<Piece>>>> = Mutex::new(BTreeMap::new());
+/// The pieces of each device that nobody is using, by its number.
+static FREE: Mutex<BTreeMap<usize, Vec<Piece>>> = Mutex::new(BTreeMap::new());
+
+fn free() -> MutexGuard<'static, BTreeMap<usize, Vec<Piece>>> {
+    FREE.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Bytes on the device, of that shape. They may be under way when this returns, but are not read any more.
 ///
@@ -40,14 +44,22 @@ pub fn upload(bytes: &[u8], shape: &Shape, device: &CudaDevice) -> Result<Tensor
     let stream = device.cuda_stream();
     // SAFETY: every byte is written below.
     let mut there = unsafe { device.alloc::<u8>(bytes.len())? };
-    let mut all = PIECES_OF.lock().unwrap_or_else(PoisonError::into_inner);
-    let pieces = all.entry(stream.context().ordinal()).or_insert_with(|| pieces(&stream).ok());
-    match pieces {
-        Some(pieces) => {
+    let number = stream.context().ordinal();
+    // Not locked meanwhile: threads that wait for others do what else there is to do, which may be an upload.
+    let pieces = free().remove(&number);
+    // The system may lock no memory for us.
+    match pieces.or_else(|| pieces_for(&stream).ok()) {
+        Some(mut pieces) => {
             let (start, _used) = there.device_ptr_mut(&stream);
-            for (i, part) in bytes.chunks(PIECE).enumerate() {
-                send(part, start + (i * PIECE) as u64, &mut pieces[i % PIECES], &stream).w()?;
+            let mut parts = bytes.chunks(PIECE).enumerate();
+            let sent = parts
+                .try_for_each(|(i, part)| send(part, start + (i * PIECE) as u64, &mut pieces[i % PIECES], &stream));
+            if let Err(error) = sent {
+                // The pieces may still be read.
+                let _ = stream.synchronize();
+                return Err(error).w();
             }
+            free().insert(number, pieces);
         }
         None => device.memcpy_htod(bytes, &mut there)?,
     }
@@ -56,7 +68,7 @@ pub fn upload(bytes: &[u8], shape: &Shape, device: &CudaDevice) -> Result<Tensor
 }
 
 /// Page-locked memory for the device of that stream.
-fn pieces(stream: &Arc<CudaStream>) -> std::result::Result<Vec<Piece>, DriverError> {
+fn pieces_for(stream: &Arc<CudaStream>) -> std::result::Result<Vec<Piece>, DriverError> {
     let context = stream.context();
     let piece = |_| {
         // SAFETY: what is read of it has been written before.

@@ -34,7 +34,7 @@ pub fn biased(y: &Tensor, bias: &Tensor) -> Result<Tensor> {
 ///
 /// # Errors
 /// As [`residual`].
-pub fn residual_plain(y: &Tensor, bias: &Tensor, x: &Tensor, hardball: bool) -> Result<Tensor> {
+fn residual_plain(y: &Tensor, bias: &Tensor, x: &Tensor, hardball: bool) -> Result<Tensor> {
     let sum = (y.broadcast_add(bias)? + x)?;
     if hardball { hardball_plain(&sum) } else { Ok(sum) }
 }
