@@ -82,7 +82,7 @@ def check_whole(setting, scenario, truth, after_kill):
         elif name.endswith(".partial") and not content and not after_kill:
             raise Violation(f"{name} is left behind, and empty")
         else:
-            left.add(re.sub("[0-9a-f]{16,}", "HASH", re.sub("[.-][A-Za-z0-9]{6}(.tmp)?$", ".RANDOM.tmp", name)))
+            left.add(re.sub("[0-9a-f]{16,}", "HASH", re.sub("[.-]([A-Za-z0-9]{6}){1,2}(.tmp)?$", ".RANDOM.tmp", name)))
     return left
 
 
