@@ -1,6 +1,6 @@
 //! What a block does between its products: the gate, and the depthwise convolution of what it makes.
 
-use candle_core::{Device, Result, Tensor};
+use candle_core::{D, Device, Result, Tensor};
 
 use super::depthwise::{Depthwise, depthwise};
 use super::gate::gate;
@@ -9,10 +9,8 @@ use crate::network::gpu;
 /// The bias of a gate, and the depthwise convolution after it.
 #[derive(Clone, Debug)]
 pub struct GatedDepthwise {
-    /// `[2c]`.
-    bias: Tensor,
     conv: Depthwise,
-    /// All biases, `[2c + f * c]`, as the kernel takes them.
+    /// That of the gate, `[2c]`, and then the convolution's, as the kernel takes them.
     biases: Tensor,
 }
 
@@ -25,7 +23,7 @@ impl GatedDepthwise {
         let biases = Tensor::cat(&[bias, &conv.bias], 0)?.to_device(device)?;
         let (weight, conv_bias) = (conv.weight.to_device(device)?, conv.bias.to_device(device)?);
         let conv = Depthwise { weight, bias: conv_bias, stride: conv.stride };
-        Ok(Self { bias: bias.to_device(device)?, conv, biases })
+        Ok(Self { conv, biases })
     }
 }
 
@@ -34,11 +32,11 @@ impl GatedDepthwise {
 /// # Errors
 /// If the shapes do not fit, or the device fails.
 pub fn gated_depthwise(halves: Tensor, parameters: &GatedDepthwise) -> Result<Tensor> {
-    let GatedDepthwise { bias, conv, biases } = parameters;
+    let GatedDepthwise { conv, biases } = parameters;
     if gpu::has_depthwise(conv.stride) && gpu::runs(&[&halves, &conv.weight, biases]) {
         return gpu::gated_depthwise(&halves, &conv.weight, biases, conv.stride)?.run();
     }
-    let gated = gate(&halves, bias)?;
+    let gated = gate(&halves, &biases.narrow(0, 0, halves.dim(D::Minus1)?)?)?;
     // What is not needed any more goes at once: on a GPU its memory is what limits a batch.
     drop(halves);
     depthwise(&gated, conv)
