@@ -9,6 +9,7 @@ use ::parquet::data_type::{ByteArray, DataType};
 use ::parquet::file::metadata::ParquetMetaData;
 use ::parquet::file::serialized_reader::SerializedPageReader;
 
+use super::pages::Pages;
 use crate::error::{Context, Reason, Result, bail, ensure};
 
 /// Reads the values of a column that holds one or none in each row.
@@ -28,7 +29,7 @@ impl Values {
     pub fn open(path: &Path, metadata: &ParquetMetaData, group: usize, column: usize) -> Result<Self, Reason> {
         let group = metadata.row_group(group);
         let rows = usize::try_from(group.num_rows())?;
-        let file = Arc::new(File::open(path)?);
+        let file = Arc::new(Pages(File::open(path)?));
         let pages = SerializedPageReader::new(file, group.column(column), rows, None)?;
         let description = group.column(column).column_descr_ptr();
         let present = description.max_def_level();
@@ -113,4 +114,24 @@ fn next<T: DataType>(reader: &mut ColumnReaderImpl<T>, present: i16, most: usize
         return Ok(values.map(Some).collect());
     }
     Ok(levels.into_iter().map(|level| if level == present { values.next() } else { None }).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::eval::dataset::parquet::metadata;
+
+    #[test]
+    fn a_page_may_not_have_more_values_than_there_are_rows() {
+        let file = "tests/fixtures/sets/parquet-zstd/validation-00000-of-00002.parquet";
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
+        let metadata = metadata(&path).unwrap();
+        let columns = metadata.file_metadata().schema_descr().columns();
+        let label = columns.iter().position(|column| column.name() == "label").unwrap();
+        let labels = || Values::open(&path, &metadata, 0, label).unwrap();
+        let rows = labels().rows;
+        assert_eq!(labels().integers().unwrap().len(), rows);
+        let error = Values { rows: rows - 1, ..labels() }.integers().unwrap_err();
+        assert_eq!(error.to_string(), format!("more values than the {} rows", rows - 1));
+    }
 }

@@ -6,26 +6,30 @@
 //! is used without arrow, whose arrays would copy what is read here only once.
 //!
 //! ```text
+//! thrift     the protocol of footers and of the headers of pages, and what of them the crate is given
+//! footer     where the columns of a file are, once they are not nested so deeply that reading them is not safe
+//! pages      the pages that a column's values are in
 //! schema     which columns hold images and labels, and what the classes are called
 //! column     the values of a column
-//! nesting    refuses files whose columns are nested so deeply that reading them is not safe
 //! images     the images of a table, for threads that ask in order, or nearly so
 //! ```
 
 mod column;
+mod footer;
 mod images;
-mod nesting;
+mod pages;
 mod schema;
+mod thrift;
 
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
-use ::parquet::file::metadata::ParquetMetaData;
-use ::parquet::file::reader::{FileReader, SerializedFileReader};
+use ::parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
 
 use self::column::Values;
+use self::footer::footer;
 use self::images::Images;
 use self::schema::Columns;
 use super::listing::{Entry, Kind};
@@ -98,7 +102,7 @@ impl Table {
         let mut listed = Listed::default();
         for (path, name) in files.iter().zip(names) {
             let shown = path.display();
-            let metadata = metadata(path).with_context(|| what_else(path)).context(&shown);
+            let metadata = metadata(path).map_err(|error| what_else(path).map_or(error, Reason::new)).context(&shown);
             let metadata = metadata.map_err(DatasetProblem::Table.because())?;
             let columns = guarded(|| Columns::of(&metadata, layout));
             let columns = columns.context(&shown).map_err(DatasetProblem::Columns.because())?;
@@ -189,9 +193,8 @@ impl Rows {
 }
 
 fn metadata(path: &Path) -> Result<ParquetMetaData, Reason> {
-    let mut file = File::open(path)?;
-    nesting::ensure_shallow(&mut file)?;
-    guarded(|| Ok(SerializedFileReader::new(file)?.metadata().clone()))
+    let footer = footer(&mut File::open(path)?)?;
+    guarded(|| Ok(ParquetMetaDataReader::decode_metadata(&footer)?)).context("its footer is damaged")
 }
 
 /// Refuses a file that says that it has more rows than bytes, and many, which then are no images: a few bytes can say that
@@ -208,15 +211,14 @@ pub fn may_hold_images(path: &Path, layout: &Layout) -> bool {
     metadata(path).map_or(true, |metadata| guarded(|| Columns::of(&metadata, layout)).is_ok())
 }
 
-/// What a file is that is no Parquet file.
-fn what_else(path: &Path) -> &'static str {
+/// What a file is that is no Parquet file, where its first bytes say so.
+fn what_else(path: &Path) -> Option<&'static str> {
     let mut start = Vec::new();
-    let read = File::open(path).and_then(|file| file.take(64).read_to_end(&mut start));
-    match read {
-        Ok(_) if start.starts_with(LFS_POINTER) => IS_LFS_POINTER,
-        Ok(_) if start.starts_with(b"<") => "a web page in place of a Parquet file: download it again",
-        Err(_) => "cannot be read",
-        Ok(_) => "not a Parquet file, or cut short",
+    File::open(path).and_then(|file| file.take(64).read_to_end(&mut start)).ok()?;
+    match &*start {
+        start if start.starts_with(LFS_POINTER) => Some(IS_LFS_POINTER),
+        start if start.starts_with(b"<") => Some("a web page in place of a Parquet file: download it again"),
+        _ => None,
     }
 }
 
