@@ -17,6 +17,7 @@
 //! gif, bmp, dds, ico, tiff/
 //!                 own code, where the crates refuse files that Pillow reads, or decode them to other pixels
 //! other           WebP, TGA, QOI and others, by the crate image
+//! exr             how much an OpenEXR file says that it holds
 //! orientation     turns a picture upright
 //! memory          bounds what all threads together hold while they decode
 //! colour          conversions to RGB
@@ -26,6 +27,7 @@
 mod bmp;
 mod colour;
 mod dds;
+mod exr;
 mod format;
 mod gif;
 mod ico;
@@ -89,6 +91,11 @@ trait Decoder {
     /// Width and height of the picture as it is stored, in pixels.
     fn dimensions(&self) -> (u32, u32);
 
+    /// Width and height of what is decoded for it, where the picture is a part of that.
+    fn decoded(&self) -> (u32, u32) {
+        self.dimensions()
+    }
+
     /// How the picture has to be turned, as EXIF numbers it: 1 (not at all) to 8.
     fn orientation(&self) -> u8 {
         1
@@ -129,9 +136,11 @@ impl<'a> Picture<'a> {
     /// has more pixels than `options` allow.
     pub fn open(bytes: &'a [u8], name: &Path, options: Options) -> Result<Self> {
         let (format, decoder) = open(bytes, name).map_err(Error::Image)?;
-        let ((width, height), limit) = (decoder.dimensions(), options.max_pixels);
-        if u64::from(width) * u64::from(height) > limit {
-            return Err(Error::ImageTooLarge { width, height, limit });
+        let limit = options.max_pixels;
+        for (width, height) in [decoder.dimensions(), decoder.decoded()] {
+            if u64::from(width) * u64::from(height) > limit {
+                return Err(Error::ImageTooLarge { width, height, limit });
+            }
         }
         // Pillow turns TIFF files whether asked or not.
         let orientation = if options.exif || format == Format::Tiff { decoder.orientation() } else { 1 };

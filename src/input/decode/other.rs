@@ -6,6 +6,7 @@ use image::codecs::{qoi::QoiDecoder, tga::TgaDecoder};
 use image::{DynamicImage, ExtendedColorType, ImageDecoder, ImageFormat, ImageReader, Limits};
 
 use super::colour::to_rgb;
+use super::exr::largest_layer;
 use super::{CUT_SHORT, Decoder, orientation};
 use crate::error::{Context, Reason, Result};
 
@@ -14,6 +15,7 @@ pub(super) struct Other<'a> {
     decoder: Box<dyn ImageDecoder + 'a>,
     format: ImageFormat,
     bytes: &'a [u8],
+    decoded: (u32, u32),
 }
 
 impl<'a> Other<'a> {
@@ -30,13 +32,21 @@ impl<'a> Other<'a> {
             ImageFormat::Tga => Box::new(TgaDecoder::new(without_alpha_of_8_bits(bytes)?)?),
             _ => Box::new(reader.into_decoder()?),
         };
-        Ok(Self { decoder, format, bytes })
+        let decoded = match format {
+            ImageFormat::OpenExr => largest_layer(bytes)?,
+            _ => decoder.dimensions(),
+        };
+        Ok(Self { decoder, format, bytes, decoded })
     }
 }
 
 impl Decoder for Other<'_> {
     fn dimensions(&self) -> (u32, u32) {
         self.decoder.dimensions()
+    }
+
+    fn decoded(&self) -> (u32, u32) {
+        self.decoded
     }
 
     fn orientation(&self) -> u8 {
