@@ -214,31 +214,34 @@ fn machine() -> &'static str {
     &MACHINE_ID
 }
 
-/// Removes the temporary files in a directory that runs left which were killed: those that nobody has locked, if all who
-/// may have locked them are seen, as `is_seen` says by the name; else those that are old.
+/// Removes the temporary files in a directory that runs left which were killed, if all who may have locked them are seen,
+/// as `is_seen` says by the name, or if they are old.
 pub fn remove_abandoned(directory: &Path, is_temporary: impl Fn(&str) -> bool, is_seen: impl Fn(&str) -> bool) {
     for entry in fs::read_dir(directory).into_iter().flatten().map_while(Result::ok) {
         let is_file = || entry.file_type().is_ok_and(|kind| kind.is_file());
         let name = entry.file_name();
         let Some(name) = name.to_str().filter(|name| is_temporary(name)) else { continue };
-        if !is_file() {
-            continue;
-        }
-        // To be written, because NFS locks no others.
-        let Ok(file) = OpenOptions::new().write(true).open(entry.path()) else { continue };
-        let abandoned = match file.try_lock() {
-            Ok(()) if is_seen(name) => true,
-            Err(TryLockError::WouldBlock) => false,
-            Ok(()) | Err(TryLockError::Error(_)) => {
-                let age = file.metadata().and_then(|metadata| metadata.modified()).map(|time| time.elapsed());
-                matches!(age, Ok(Ok(age)) if age > ABANDONED)
-            }
-        };
-        if abandoned {
-            // Under the lock. Another run may have been faster.
+        if let Some(_lock) = is_file().then(|| abandoned(&entry.path(), is_seen(name))).flatten() {
+            // Another run may have been faster.
             let _ = fs::remove_file(entry.path());
         }
     }
+}
+
+/// A temporary file under its lock, if the run that wrote it was killed: if nobody has locked it, or where locks of others
+/// are not seen, if it is old. None if it is being written, or cannot be opened.
+pub fn abandoned(path: &Path, is_seen: bool) -> Option<File> {
+    // To be written, because NFS locks no others.
+    let file = OpenOptions::new().write(true).open(path).ok()?;
+    let abandoned = match file.try_lock() {
+        Ok(()) if is_seen => true,
+        Err(TryLockError::WouldBlock) => false,
+        Ok(()) | Err(TryLockError::Error(_)) => {
+            let age = file.metadata().and_then(|metadata| metadata.modified()).map(|time| time.elapsed());
+            matches!(age, Ok(Ok(age)) if age > ABANDONED)
+        }
+    };
+    abandoned.then_some(file)
 }
 
 /// Removes what killed runs left in a directory, the first time that it is asked to: there may be many files in it,

@@ -9,11 +9,15 @@ use std::time::{Duration, SystemTime};
 
 use super::recorded::Recorded;
 use super::remembered_hash::EXTENSION;
-use super::{ABANDONED, PACKED, is_temporary};
+use super::{PACKED, is_temporary};
 use crate::digest::is_sha256;
+use crate::output::abandoned;
 
 /// What is made for other CPUs is let be until nobody has used it for so long.
 const FORGOTTEN: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// What is younger may be of a run that has more to write.
+const RECENT: Duration = Duration::from_secs(600);
 
 /// A file that this program keeps.
 pub(crate) struct KeptFile {
@@ -129,7 +133,7 @@ fn is_packed(kind: &str) -> bool {
 }
 
 /// Why each of the files is of no use, if it is not. What was written in the last minutes is let be: the process that
-/// did so may have more to write.
+/// did so may have more to write. A temporary file is in use as long as it is locked.
 pub(crate) fn useless(files: &[KeptFile], uses: &Uses, now: SystemTime) -> Vec<Option<Useless>> {
     let older = |time: Option<SystemTime>, age| {
         time.and_then(|time| now.duration_since(time).ok()).is_some_and(|found| found > age)
@@ -141,7 +145,8 @@ pub(crate) fn useless(files: &[KeptFile], uses: &Uses, now: SystemTime) -> Vec<O
     }));
     let copy = |sha256: &str| (!known.contains(sha256)).then_some(Useless::NoCheckpoint);
     let first = |file: &KeptFile| match &file.kind {
-        Kind::Temporary => Some(Useless::Abandoned),
+        Kind::Temporary => abandoned(&file.path, true).map(|_| Useless::Abandoned),
+        _ if !older(file.written, RECENT) => None,
         Kind::Folded { version, .. } if version != uses.folded => Some(Useless::OldFormat),
         Kind::Folded { sha256, .. } => copy(sha256),
         Kind::Packed { sha256, kind } => match (uses.packed)(kind) {
@@ -151,7 +156,7 @@ pub(crate) fn useless(files: &[KeptFile], uses: &Uses, now: SystemTime) -> Vec<O
         Kind::Hash(None) => Some(Useless::OldFormat),
         Kind::Hash(Some(recorded)) => (!recorded.holds).then_some(Useless::NoFile),
     };
-    let found: Vec<_> = files.iter().map(|file| first(file).filter(|_| older(file.written, ABANDONED))).collect();
+    let found: Vec<_> = files.iter().map(first).collect();
     // The hash of a packed network goes with it.
     let going: HashSet<_> = files
         .iter()
@@ -228,7 +233,12 @@ mod tests {
         );
         let fresh = tempfile::tempdir().unwrap();
         all.iter().for_each(|(name, content)| fs::write(fresh.path().join(name), content).unwrap());
-        assert_eq!(found(fresh.path()), [], "whoever wrote this may not be done");
+        let temporary = &all[0].0;
+        let only_temporary = [(temporary.clone(), Useless::Abandoned)];
+        assert_eq!(found(fresh.path()), only_temporary, "whoever wrote the others may not be done");
+        let being_written = File::options().write(true).open(fresh.path().join(temporary)).unwrap();
+        being_written.lock().unwrap();
+        assert_eq!(found(fresh.path()), []);
     }
 
     #[test]

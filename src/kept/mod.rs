@@ -12,7 +12,6 @@ pub(crate) mod remembered_hash;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use crate::digest::is_sha256;
 use crate::output::{locked, remove_abandoned};
@@ -51,9 +50,6 @@ pub(crate) const PACKED: &str = "packed";
 
 /// What the names of files end with while they are written.
 const TEMPORARY: &str = ".tmp";
-
-/// What is younger may be of a run that has more to write.
-const ABANDONED: Duration = Duration::from_secs(600);
 
 /// Whether a file's name is of the form that [`replace`] gives to temporary files: of folded copies, in any
 /// version of the format, `.<SHA-256>.v1.safetensors.<random letters and digits>.tmp`; of packed networks, with

@@ -216,3 +216,29 @@ fn open(path: &Path, create: bool) -> Result<File> {
 fn try_clone(file: &File, path: &Path) -> Result<File> {
     file.try_clone().map_err(Error::io("read", path))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Between the moments when a file is opened and when it is locked, another process may complete or remove it.
+    #[test]
+    fn what_is_opened_has_its_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("rows.csv.partial");
+        let had: usize = std::thread::scope(|scope| {
+            let open_and_remove = || {
+                let opened = (0..5_000).filter_map(|_| open(&path, true).ok());
+                opened
+                    .map(|file| {
+                        assert!(has_name(&file, &path), "a file that nobody finds");
+                        std::fs::remove_file(&path).unwrap();
+                    })
+                    .count()
+            };
+            let threads = [(); 3].map(|()| scope.spawn(open_and_remove));
+            threads.map(|thread| thread.join().unwrap()).iter().sum()
+        });
+        assert!(had > 0);
+    }
+}

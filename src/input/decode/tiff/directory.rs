@@ -181,4 +181,20 @@ mod tests {
             assert!(cut.is_err() || cut.unwrap().fields.is_empty() || length >= file.len() - 4);
         }
     }
+    /// On 32-bit machines too, where the positions are larger than what addresses hold.
+    #[test]
+    fn positions_beyond_4_gib_are_outside() {
+        let file = include_bytes!("../../../../tests/fixtures/decode/bigtiff.tiff");
+        let start = u64::from_le_bytes(file[8..16].try_into().unwrap()) as usize;
+        assert_eq!(Directory::first(file).unwrap().field(273).map(|strips| strips.len()), Some(3));
+        // The position of the directory, and that of the fifth field's values: byte 4 of each is 4 GiB.
+        for (at, is_directory) in [(8 + 4, true), (start + 8 + 4 * 20 + 12 + 4, false)] {
+            let mut bytes = file.to_vec();
+            bytes[at] += 1;
+            match Directory::first(&bytes) {
+                Ok(directory) => assert!(!is_directory && directory.field(273).is_none()),
+                Err(_) => assert!(is_directory),
+            }
+        }
+    }
 }

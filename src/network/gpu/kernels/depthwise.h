@@ -88,10 +88,10 @@ DEVICE void depthwise(GLOBAL const Element *x, GLOBAL const Element *weight, GLO
 
 #define DEPTHWISE(F, S, V)                                                                                   \
     KERNEL(depthwise, _f##F##_s##S##_v, V)(INPUT(Element, x, 0), INPUT(Element, weight, 1),                  \
-                                           INPUT(Element, biases, 2), OUTPUT(Element, y, 3), SIZE(n, 4),       \
+                                           INPUT(Element, biases, 2), OUTPUT(Element, y, 3), SIZE(n, 4),     \
                                            SIZE(h, 5), SIZE(w, 6), SIZE(c, 7), SIZE(oh, 8), SIZE(ow, 9),     \
                                            SIZE(filters, 10) THREAD) {                                       \
-        depthwise<F, S, V>(x, weight, biases, y, THREAD_INDEX, n, h, w, c, oh, ow, filters);                   \
+        depthwise<F, S, V>(x, weight, biases, y, THREAD_INDEX, n, h, w, c, oh, ow, filters);                 \
     }
 DEPTHWISE(1, 1, 1)
 DEPTHWISE(1, 1, 4)
