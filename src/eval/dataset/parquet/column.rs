@@ -1,13 +1,10 @@
 //! The values of a column in a row group.
 
-use std::fs::File;
 use std::path::Path;
-use std::sync::Arc;
 
 use ::parquet::column::reader::{ColumnReader, ColumnReaderImpl, get_column_reader};
 use ::parquet::data_type::{ByteArray, DataType};
 use ::parquet::file::metadata::ParquetMetaData;
-use ::parquet::file::serialized_reader::SerializedPageReader;
 
 use super::pages::Pages;
 use crate::error::{Context, Reason, Result, bail, ensure};
@@ -29,8 +26,7 @@ impl Values {
     pub fn open(path: &Path, metadata: &ParquetMetaData, group: usize, column: usize) -> Result<Self, Reason> {
         let group = metadata.row_group(group);
         let rows = usize::try_from(group.num_rows())?;
-        let file = Arc::new(Pages(File::open(path)?));
-        let pages = SerializedPageReader::new(file, group.column(column), rows, None)?;
+        let pages = Pages::open(path, group.column(column), rows)?;
         let description = group.column(column).column_descr_ptr();
         let present = description.max_def_level();
         Ok(Self { reader: get_column_reader(description, Box::new(pages)), present, position: 0, rows })

@@ -6,9 +6,9 @@
 //! is used without arrow, whose arrays would copy what is read here only once.
 //!
 //! ```text
-//! thrift     the protocol of footers and of the headers of pages, and what of them the crate is given
+//! thrift     the protocol of footers and of the headers of pages
 //! footer     where the columns of a file are, once they are not nested so deeply that reading them is not safe
-//! pages      the pages that a column's values are in
+//! pages      the pages that a column's values are in, decompressed
 //! schema     which columns hold images and labels, and what the classes are called
 //! column     the values of a column
 //! images     the images of a table, for threads that ask in order, or nearly so

@@ -1,149 +1,426 @@
 //! The pages of a file, which hold the values of its columns.
+//!
+//! The crate `parquet` makes room for what a page's header says: 200 bytes can ask for gigabytes, and where the system has
+//! not so many the program ends. So pages are read and decompressed here, never to more than what the file makes likely,
+//! and their numbers are compared with the rows before the crate decodes them.
 
 use std::fs::File;
-use std::io::{self, Cursor, Read, Seek, SeekFrom};
+use std::io::{Read, Seek, SeekFrom};
+use std::path::Path;
 
-use ::parquet::errors::Result as ParquetResult;
-use ::parquet::file::reader::{ChunkReader, Length};
+use ::parquet::basic::{Compression, Encoding};
+use ::parquet::column::page::{Page, PageMetadata, PageReader};
+use ::parquet::errors::{ParquetError, Result as ParquetResult};
+use ::parquet::file::metadata::ColumnChunkMetaData;
 use bytes::Bytes;
+use flate2::read::MultiGzDecoder;
 
-use super::thrift::Kind::{Number, Struct, Truth};
-use super::thrift::{Compact, Fields};
+use super::thrift::{Compact, STRUCT};
+use crate::error::{Context, Reason, Result, bail, ensure};
 
-/// `PageHeader`: type, sizes without compression and with it, and what only pages of one type have: those of values,
-/// indices, dictionaries, and values in the format's second version.
-const PAGE: Fields = &[
-    (1, Number),
-    (2, Number),
-    (3, Number),
-    (5, Struct(&[(1, Number), (2, Number), (3, Number), (4, Number)])),
-    (6, Struct(&[])),
-    (7, Struct(&[(1, Number), (2, Number), (3, Truth)])),
-    (8, Struct(&[(1, Number), (2, Number), (3, Number), (4, Number), (5, Number), (6, Number), (7, Truth)])),
-];
+/// A page may be larger than 32 MiB only if it has no more than 64 times its bytes in the file. Images do not compress
+/// so well, and labels are no more than 8 bytes a row.
+const LARGE: usize = 32 << 20;
+const MOST_COMPRESSED: usize = 64;
 
-/// A file that pages are read from.
-pub struct Pages(pub File);
-
-impl Length for Pages {
-    fn len(&self) -> u64 {
-        Length::len(&self.0)
-    }
-}
-
-impl ChunkReader for Pages {
-    type T = Header;
-
-    fn get_read(&self, start: u64) -> ParquetResult<Header> {
-        Ok(Header { file: self.0.try_clone()?, start, bytes: None })
-    }
-
-    fn get_bytes(&self, start: u64, length: usize) -> ParquetResult<Bytes> {
-        // Room is made for as many as are asked for.
-        let left = self.len().saturating_sub(start);
-        if length as u64 > left {
-            return Err(io::Error::other(format!("a page of {length} bytes where {left} are left")).into());
-        }
-        self.0.get_bytes(start, length)
-    }
-}
-
-/// The header of a page, which is looked for when it is read: the crate asks for one too where none is.
-pub struct Header {
+/// The pages of a column that has at most one value in a row, in a row group.
+pub struct Pages {
     file: File,
-    start: u64,
-    bytes: Option<Cursor<Vec<u8>>>,
+    compression: Compression,
+    /// Whether there may be nulls, so that pages begin with levels of definition.
+    has_levels: bool,
+    /// Of the row group.
+    rows: usize,
+    /// Where the next page begins, or its data if its header has been read.
+    position: u64,
+    end: u64,
+    next: Option<Header>,
 }
 
-impl Read for Header {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let bytes = match &mut self.bytes {
-            Some(bytes) => bytes,
-            none => none.insert(Cursor::new(header(&mut self.file, self.start)?)),
+/// What the header of a page says, `PageHeader` of
+/// [parquet.thrift](https://github.com/apache/parquet-format/blob/master/src/main/thrift/parquet.thrift).
+struct Header {
+    /// In bytes: in the file, and decompressed.
+    stored: usize,
+    size: usize,
+    kind: Kind,
+}
+
+/// What pages of a kind have.
+#[derive(Clone, Copy)]
+enum Kind {
+    Dictionary {
+        values: u32,
+        encoding: Encoding,
+    },
+    Values {
+        values: u32,
+        encoding: Encoding,
+        level_encoding: Encoding,
+    },
+    /// In the format's second version, where the levels of repetition and definition are not compressed; their lengths
+    /// are in bytes.
+    Values2 {
+        values: u32,
+        encoding: Encoding,
+        levels: [u32; 2],
+        nulls: u32,
+        rows: u32,
+        is_compressed: bool,
+    },
+    /// Indices.
+    Other,
+}
+
+impl Pages {
+    /// The pages of that column of a file, which is opened anew: readers of one open file would move its position for
+    /// each other.
+    pub fn open(path: &Path, column: &ColumnChunkMetaData, rows: usize) -> Result<Self, Reason> {
+        let file = File::open(path)?;
+        let (start, length) = column.byte_range();
+        let end = start.checked_add(length).filter(|end| file.metadata().is_ok_and(|file| *end <= file.len()));
+        let end = end.context("a column ends behind the file")?;
+        let has_levels = column.column_descr().max_def_level() > 0;
+        Ok(Self { file, compression: column.compression(), has_levels, rows, position: start, end, next: None })
+    }
+
+    /// The header of the next page of values, if there is one. The position is then that of the page's data.
+    fn peek(&mut self) -> Result<Option<&Header>, Reason> {
+        while self.next.is_none() && self.position < self.end {
+            let (header, length) = self.read_header()?;
+            self.position += length as u64;
+            ensure!(header.stored as u64 <= self.end - self.position, "a page ends behind its column");
+            match header.kind {
+                Kind::Other => self.position += header.stored as u64,
+                _ => self.next = Some(header),
+            }
+        }
+        Ok(self.next.as_ref())
+    }
+
+    /// The header that begins at the position, and its length.
+    fn read_header(&mut self) -> Result<(Header, usize), Reason> {
+        // Most have a few dozen bytes; those with the least and greatest image as statistics, images.
+        const SIZES: [u64; 3] = [1 << 12, 1 << 18, 1 << 24];
+        for most in SIZES {
+            let bytes = self.read_bytes(most.min(self.end - self.position))?;
+            let mut rest = Compact { bytes: &bytes };
+            if rest.skip(STRUCT).is_some() {
+                let header = Header::of(&bytes).context("the header of a page is damaged")?;
+                return Ok((header, bytes.len() - rest.bytes.len()));
+            }
+            if (bytes.len() as u64) < most {
+                break;
+            }
+        }
+        bail!("the header of a page is damaged")
+    }
+
+    /// So many bytes at the position.
+    fn read_bytes(&mut self, count: u64) -> Result<Vec<u8>, Reason> {
+        self.file.seek(SeekFrom::Start(self.position))?;
+        let mut bytes = Vec::with_capacity(usize::try_from(count)?);
+        (&self.file).take(count).read_to_end(&mut bytes)?;
+        ensure!(bytes.len() as u64 == count, "the file has become shorter");
+        Ok(bytes)
+    }
+
+    /// The next page.
+    fn page(&mut self) -> Result<Option<Page>, Reason> {
+        self.peek()?;
+        let Some(Header { stored, size, kind }) = self.next.take() else { return Ok(None) };
+        let stored = self.read_bytes(stored as u64)?;
+        self.position += stored.len() as u64;
+        let decompress = |levels, compression| decompress(stored, levels, size, compression);
+        let page = match kind {
+            Kind::Dictionary { values: num_values, encoding } => {
+                let buf = decompress(0, self.compression)?;
+                ensure!(
+                    num_values as usize <= buf.len() / 4,
+                    "a dictionary of {num_values} values in {} bytes",
+                    buf.len()
+                );
+                return Ok(Some(Page::DictionaryPage { buf, num_values, encoding, is_sorted: false }));
+            }
+            Kind::Values { values: num_values, encoding, level_encoding } => {
+                let buf = decompress(0, self.compression)?;
+                let levels = if self.has_levels { length_of_levels(&buf, level_encoding) } else { Some(0) };
+                ensure_counts(&buf, levels, encoding, num_values)?;
+                Page::DataPage {
+                    buf,
+                    num_values,
+                    encoding,
+                    def_level_encoding: level_encoding,
+                    rep_level_encoding: Encoding::RLE,
+                    statistics: None,
+                }
+            }
+            Kind::Values2 { values: num_values, encoding, levels, nulls, rows, is_compressed } => {
+                let [repetition, definition] = levels;
+                let levels = (repetition as usize).saturating_add(definition as usize);
+                let compression = if is_compressed { self.compression } else { Compression::UNCOMPRESSED };
+                let buf = decompress(levels, compression)?;
+                ensure_counts(&buf, Some(levels), encoding, num_values)?;
+                Page::DataPageV2 {
+                    buf,
+                    num_values,
+                    encoding,
+                    num_nulls: nulls,
+                    num_rows: rows,
+                    def_levels_byte_len: definition,
+                    rep_levels_byte_len: repetition,
+                    is_compressed,
+                    statistics: None,
+                }
+            }
+            Kind::Other => bail!("a page without values"),
         };
-        bytes.read(buffer)
+        ensure!(
+            page.num_values() as usize <= self.rows,
+            "a page of {} values in {} rows",
+            page.num_values(),
+            self.rows
+        );
+        Ok(Some(page))
     }
 }
 
-/// The header of the page that begins there, as long as it is in the file.
-fn header(file: &mut File, start: u64) -> io::Result<Vec<u8>> {
-    // Most have a few dozen bytes; those with the least and greatest image as statistics, images.
-    const SIZES: [u64; 3] = [1 << 12, 1 << 18, 1 << 24];
-    for most in SIZES {
-        file.seek(SeekFrom::Start(start))?;
-        let mut bytes = Vec::new();
-        file.take(most).read_to_end(&mut bytes)?;
-        let (mut from, mut header) = (Compact { bytes: &bytes }, Vec::new());
-        if from.copy_struct(PAGE, &mut header).is_some() {
-            fill(&mut header, bytes.len() - from.bytes.len());
-            return Ok(header);
-        }
-        if (bytes.len() as u64) < most {
-            break;
-        }
+impl Header {
+    /// Reads the header that begins with these bytes.
+    fn of(bytes: &[u8]) -> Option<Self> {
+        let number = |path: &[i16]| Compact { bytes }.number(path);
+        let count = |path: &[i16]| u32::try_from(number(path)?).ok();
+        let encoding = |path: &[i16]| encoding(number(path)?);
+        let kind = match number(&[1])? {
+            0 => Kind::Values {
+                values: count(&[5, 1])?,
+                encoding: encoding(&[5, 2])?,
+                level_encoding: encoding(&[5, 3])?,
+            },
+            2 => Kind::Dictionary { values: count(&[7, 1])?, encoding: encoding(&[7, 2])? },
+            3 => Kind::Values2 {
+                values: count(&[8, 1])?,
+                encoding: encoding(&[8, 4])?,
+                levels: [count(&[8, 6])?, count(&[8, 5])?],
+                nulls: count(&[8, 2])?,
+                rows: count(&[8, 3])?,
+                // Unless it is said.
+                is_compressed: Compact { bytes }.truth(&[8, 7]).unwrap_or(true),
+            },
+            _ => Kind::Other,
+        };
+        Some(Self { stored: count(&[3])? as usize, size: count(&[2])? as usize, kind })
     }
-    Err(io::Error::other("the header of a page is damaged"))
 }
 
-/// Makes a struct as long as it was before fields were left out: the page's data are where its header ends.
-fn fill(bytes: &mut Vec<u8>, length: usize) {
-    // Of fields that nobody knows: truth values have one byte, which is for type and number.
-    const STRING: u8 = 15 << 4 | 8;
-    const TRUTH: u8 = 15 << 4 | 1;
-    let end = bytes.pop();
-    let missing = length - bytes.len() - 1;
-    match missing.checked_sub(6) {
-        Some(zeros) => {
-            bytes.push(STRING);
-            bytes.extend([0, 7, 14, 21].map(|shift| (zeros >> shift) as u8 | 0x80));
-            bytes.push((zeros >> 28) as u8);
-            bytes.resize(bytes.len() + zeros, 0);
+#[expect(deprecated, reason = "old files have levels that are packed")]
+fn encoding(number: i64) -> Option<Encoding> {
+    Some(match number {
+        0 => Encoding::PLAIN,
+        2 => Encoding::PLAIN_DICTIONARY,
+        3 => Encoding::RLE,
+        4 => Encoding::BIT_PACKED,
+        5 => Encoding::DELTA_BINARY_PACKED,
+        6 => Encoding::DELTA_LENGTH_BYTE_ARRAY,
+        7 => Encoding::DELTA_BYTE_ARRAY,
+        8 => Encoding::RLE_DICTIONARY,
+        9 => Encoding::BYTE_STREAM_SPLIT,
+        _ => return None,
+    })
+}
+
+/// A page's bytes, of which those behind the levels are compressed; together they are so many.
+fn decompress(stored: Vec<u8>, levels: usize, size: usize, compression: Compression) -> Result<Bytes, Reason> {
+    let likely = size <= LARGE.max(MOST_COMPRESSED.saturating_mul(stored.len()));
+    ensure!(likely, "a page of {} bytes that holds {size}", stored.len());
+    let (levels, compressed) = stored.split_at_checked(levels).context("a page is shorter than its levels")?;
+    let left = size.checked_sub(levels.len()).context("a page is shorter than its levels")?;
+    let mut bytes = Vec::new();
+    match compression {
+        Compression::UNCOMPRESSED => return Ok(stored.into()),
+        // Without values there may be nothing.
+        _ if left == 0 => {}
+        Compression::SNAPPY => {
+            ensure!(snap::raw::decompress_len(compressed)? == left, "a page of another size than it says");
+            bytes = snap::raw::Decoder::new().decompress_vec(compressed)?;
         }
-        None => bytes.resize(bytes.len() + missing, TRUTH),
+        Compression::GZIP(_) => drop(MultiGzDecoder::new(compressed).take(left as u64 + 1).read_to_end(&mut bytes)?),
+        Compression::ZSTD(_) => bytes = zstd::bulk::decompress(compressed, left)?,
+        other => bail!("compressed by {other}"),
     }
-    bytes.extend(end);
+    ensure!(bytes.len() == left, "a page of another size than it says");
+    bytes.splice(..0, levels.iter().copied());
+    Ok(bytes.into())
+}
+
+/// The length of the levels of definition that a page begins with, in bytes, where it is told.
+fn length_of_levels(page: &[u8], encoding: Encoding) -> Option<usize> {
+    let length = page.first_chunk().filter(|_| encoding == Encoding::RLE)?;
+    usize::try_from(u32::from_le_bytes(*length)).ok()?.checked_add(4)
+}
+
+/// Refuses a page whose values are encoded by differences and say that they are more than the page's header says: room is
+/// made for so many.
+fn ensure_counts(page: &[u8], levels: Option<usize>, encoding: Encoding, values: u32) -> Result<(), Reason> {
+    let streams = match encoding {
+        Encoding::DELTA_LENGTH_BYTE_ARRAY => 1,
+        Encoding::DELTA_BYTE_ARRAY => 2,
+        _ => return Ok(()),
+    };
+    let mut rest = levels.and_then(|levels| page.get(levels..)).context("a page without its levels")?;
+    for _ in 0..streams {
+        let (count, behind) = differences(rest).context("a page's lengths are damaged")?;
+        ensure!(count <= u64::from(values), "a page of {values} values with {count} lengths");
+        rest = behind;
+    }
+    Ok(())
+}
+
+/// How many values there are in a stream of
+/// [DELTA_BINARY_PACKED](https://parquet.apache.org/docs/file-format/data-pages/encodings/#delta-encoding-delta_binary_packed--5),
+/// and what is behind it.
+fn differences(bytes: &[u8]) -> Option<(u64, &[u8])> {
+    let mut reader = Compact { bytes };
+    let [in_block, parts, count, _first] = [reader.varint()?, reader.varint()?, reader.varint()?, reader.varint()?];
+    let in_part = in_block.checked_div(parts).filter(|in_part| *in_part > 0)?;
+    let mut left = count.saturating_sub(1);
+    while left > 0 {
+        let _least = reader.varint()?;
+        for bits in reader.take(usize::try_from(parts).ok()?)? {
+            // There are no parts without values.
+            if left > 0 {
+                reader.take(usize::try_from(in_part.checked_mul(u64::from(*bits))?.div_ceil(8)).ok()?)?;
+                left = left.saturating_sub(in_part);
+            }
+        }
+    }
+    Some((count, reader.bytes))
+}
+
+impl Iterator for Pages {
+    type Item = ParquetResult<Page>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.get_next_page().transpose()
+    }
+}
+
+impl PageReader for Pages {
+    fn get_next_page(&mut self) -> ParquetResult<Option<Page>> {
+        self.page().map_err(of_parquet)
+    }
+
+    fn peek_next_page(&mut self) -> ParquetResult<Option<PageMetadata>> {
+        let header = self.peek().map_err(of_parquet)?;
+        Ok(header.map(|header| {
+            let (num_rows, num_levels) = match header.kind {
+                Kind::Values { values, .. } => (None, Some(values as usize)),
+                Kind::Values2 { values, rows, .. } => (Some(rows as usize), Some(values as usize)),
+                Kind::Dictionary { .. } | Kind::Other => (None, None),
+            };
+            PageMetadata { num_rows, num_levels, is_dict: matches!(header.kind, Kind::Dictionary { .. }) }
+        }))
+    }
+
+    fn skip_next_page(&mut self) -> ParquetResult<()> {
+        self.peek().map_err(of_parquet)?;
+        self.position += self.next.take().map_or(0, |header| header.stored as u64);
+        Ok(())
+    }
+}
+
+fn of_parquet(reason: Reason) -> ParquetError {
+    ParquetError::General(reason.to_string())
 }
 
 #[cfg(test)]
 mod tests {
     use std::io::Write;
 
+    use flate2::write::GzEncoder;
+
     use super::*;
 
-    /// What is given to the crate of a header that is followed by other bytes.
-    fn copied(bytes: &[u8]) -> io::Result<Vec<u8>> {
-        let mut file = tempfile::tempfile()?;
-        file.write_all(&[b"page", bytes, &[0xff; 100]].concat())?;
-        header(&mut file, 4)
+    #[test]
+    fn headers_are_read() {
+        // A page of values with statistics of 300 bytes (field 5 of field 5), then one of the second version, with fields
+        // that nobody knows, and one that is not compressed; and a dictionary.
+        let long = [&[0x15, 0, 0x15, 40, 0x15, 20, 0x2c, 0x15, 6, 0x15, 0, 0x15, 6, 0x15, 6, 0x1c, 0x18, 0xac, 2][..]];
+        let values = [&long.concat()[..], &[1; 300], &[0, 0, 0]].concat();
+        let header = Header::of(&values).unwrap();
+        assert_eq!((header.size, header.stored), (20, 10));
+        assert!(matches!(
+            header.kind,
+            Kind::Values { values: 3, encoding: Encoding::PLAIN, level_encoding: Encoding::RLE }
+        ));
+        let second = |more: &[u8]| {
+            let start = [0x15, 6, 0x15, 40, 0x15, 20, 0x5c, 0x15, 6, 0x15, 2, 0x15, 8, 0x15, 0x10, 0x15, 10, 0x15, 12];
+            Header::of(&[&start, more, &[0, 0]].concat()).unwrap().kind
+        };
+        for (more, compressed) in [(&[0x79, 0x15, 2, 2][..], true), (&[0x11], true), (&[0x12], false)] {
+            let Kind::Values2 {
+                values: 3,
+                encoding: Encoding::RLE_DICTIONARY,
+                levels: [6, 5],
+                nulls: 1,
+                rows: 4,
+                is_compressed,
+            } = second(more)
+            else {
+                panic!("{more:?}")
+            };
+            assert_eq!(is_compressed, compressed);
+        }
+        let dictionary = [0x15, 4, 0x15, 40, 0x15, 20, 0x4c, 0x15, 6, 0x15, 4, 0, 0];
+        let header = Header::of(&dictionary).unwrap();
+        assert!(matches!(header.kind, Kind::Dictionary { values: 3, encoding: Encoding::PLAIN_DICTIONARY }));
+        // Sizes that are text, negative, or missing.
+        for bytes in [&[0x15, 4, 0x18, 0, 0x15, 20, 0][..], &[0x15, 2, 0x15, 39, 0x15, 20, 0], &[0x15, 2, 0x15, 40, 0]]
+        {
+            assert!(Header::of(bytes).is_none(), "{bytes:?}");
+        }
     }
 
     #[test]
-    fn a_header_keeps_its_length() {
-        // A page of values, with statistics (field 5 of field 5) of so many bytes.
-        for length in (0..20).chain([127, 128, 5000, 300_000]) {
-            let size = [0, 7, 14].map(|shift| (length >> shift) as u8 | 0x80);
-            let statistics = [&[0x1c, 0x18][..], &size, &[0], &vec![1; length], &[0]].concat();
-            let start = [0x15, 0, 0x15, 2, 0x15, 2, 0x2c, 0x15, 2, 0x15, 0, 0x15, 6, 0x15, 6];
-            let bytes = [&start[..], &statistics, &[0, 0]].concat();
-            let header = copied(&bytes).unwrap();
-            assert_eq!(header.len(), bytes.len());
-            assert_eq!(header[..start.len() + 1], [&start[..], &[0]].concat());
-            let mut reader = Compact { bytes: &header };
-            assert!(reader.skip(12).is_some() && reader.bytes.is_empty(), "{length}: {header:?}");
+    fn a_page_is_as_large_as_it_says_and_no_larger() {
+        let mut gzip = GzEncoder::new(Vec::new(), flate2::Compression::best());
+        gzip.write_all(&[7; 1 << 20]).unwrap();
+        let gzip = gzip.finish().unwrap();
+        let gzip = |levels: &[u8], size| {
+            decompress([levels, &gzip].concat(), levels.len(), size, Compression::GZIP(Default::default()))
+        };
+        assert_eq!(gzip(b"", 1 << 20).unwrap(), vec![7; 1 << 20]);
+        let with_levels = gzip(b"levels", (1 << 20) + 6).unwrap();
+        assert!(with_levels.starts_with(b"levels\x07") && with_levels.len() == (1 << 20) + 6);
+        for size in [5, 1000, (1 << 20) - 1, (1 << 20) + 1, 1 << 30] {
+            assert!(gzip(b"levels", size).is_err(), "{size}");
         }
-        for missing in 0..20 {
-            let mut bytes = vec![0x15, 0, 0];
-            fill(&mut bytes, 3 + missing);
-            let mut reader = Compact { bytes: &bytes };
-            assert!(bytes.len() == 3 + missing && reader.skip(12).is_some() && reader.bytes.is_empty());
+        for compression in [Compression::SNAPPY, Compression::ZSTD(Default::default())] {
+            assert!(decompress(vec![0xff, 0xff, 0xff, 0xff, 7, 0], 0, i32::MAX as usize, compression).is_err());
+            assert!(decompress(vec![], 0, 0, compression).unwrap().is_empty());
         }
+        assert_eq!(decompress(vec![1, 2, 3], 1, 3, Compression::UNCOMPRESSED).unwrap(), vec![1, 2, 3]);
     }
 
     #[test]
-    fn what_would_take_long_is_damage() {
-        // A list of 2^31 - 1 truth values where nobody looks, and one that a size is read from.
-        for bytes in [&[0x15, 0, 0xf9, 0xf1, 0xff, 0xff, 0xff, 0xff, 7, 0][..], &[0x19, 0x01, 0]] {
-            assert_eq!(copied(bytes).unwrap_err().to_string(), "the header of a page is damaged");
+    fn differences_are_counted() {
+        // As the specification has it: 1 to 5 in one block of 128 in 4 parts, with differences of 1; then 2 values whose
+        // difference takes 8 bits, in a part of 32.
+        let one = [0x80, 1, 4, 5, 2, 2, 0, 0, 0, 0];
+        let two = [&[0x80, 1, 4, 2, 0, 0, 8, 0, 0, 0][..], &[9; 32]].concat();
+        assert_eq!(differences(&[&one, &two[..]].concat()).unwrap(), (5, &two[..]));
+        assert_eq!(differences(&[&two, &b"behind"[..]].concat()).unwrap(), (2, &b"behind"[..]));
+        for damaged in [&two[..41], &[0x80, 1, 0, 1, 0], &[0, 4, 1, 0], &one[..9]] {
+            assert!(differences(damaged).is_none(), "{damaged:?}");
         }
+        let encoding = Encoding::DELTA_BYTE_ARRAY;
+        let both = [&one, &one[..]].concat();
+        assert!(ensure_counts(&both, Some(0), encoding, 5).is_ok());
+        assert!(
+            ensure_counts(&both, Some(0), encoding, 4).is_err() && ensure_counts(&one, Some(0), encoding, 5).is_err()
+        );
+        assert!(
+            ensure_counts(&both, None, encoding, 5).is_err() && ensure_counts(&both, Some(21), encoding, 5).is_err()
+        );
     }
 }

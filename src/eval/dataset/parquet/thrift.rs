@@ -1,16 +1,15 @@
 //! Thrift's [compact protocol](https://github.com/apache/thrift/blob/master/doc/specs/thrift-compact-protocol.md), in which
-//! footers and the headers of pages are written, and what of them is given to the crate `parquet`.
+//! footers and the headers of pages are written.
 //!
-//! The crate reads fields by their numbers, whatever type they are written with. It passes over lists of truth values
-//! without reading any, so that a few bytes keep it busy for a second; and it builds the tree of columns by recursion, so
-//! that a few kilobytes can make the stack overflow, which ends the program. So both are copied for it, with the fields
-//! that are used alone, of the types that they must have.
+//! The crate `parquet` reads fields by their numbers, whatever type they are written with. It passes over lists of truth
+//! values without reading any, so that a few bytes keep it busy for a second; and it builds the tree of columns by
+//! recursion, so that a few kilobytes can make the stack overflow, which ends the program. So it is given a copy of the
+//! footer, with the fields that are used alone, of the types that they must have.
 
-use self::Kind::{Binary, List, Number, Struct, Truth};
+use self::Kind::{Binary, List, Number, Struct};
 
 /// What a value is.
 pub enum Kind {
-    Truth,
     /// Of 16, 32 or 64 bits.
     Number,
     /// Or text.
@@ -27,15 +26,16 @@ pub type Fields = &'static [(i16, Kind)];
 const DEEPEST_VALUE: usize = 100;
 
 const LIST: u8 = 9;
-const STRUCT: u8 = 12;
+pub const STRUCT: u8 = 12;
 
 /// A reader of the compact protocol.
 pub struct Compact<'a> {
     pub bytes: &'a [u8],
 }
 
-impl Compact<'_> {
-    fn take(&mut self, count: usize) -> Option<&[u8]> {
+impl<'a> Compact<'a> {
+    /// So many bytes.
+    pub fn take(&mut self, count: usize) -> Option<&'a [u8]> {
         let (taken, rest) = self.bytes.split_at_checked(count)?;
         self.bytes = rest;
         Some(taken)
@@ -45,7 +45,7 @@ impl Compact<'_> {
         self.take(1).map(|byte| byte[0])
     }
 
-    fn varint(&mut self) -> Option<u64> {
+    pub fn varint(&mut self) -> Option<u64> {
         let mut value = 0;
         for shift in (0..64).step_by(7) {
             let byte = self.byte()?;
@@ -116,6 +116,32 @@ impl Compact<'_> {
         Some(())
     }
 
+    /// The number that is at that place of a struct: the numbers of fields, from the outermost on.
+    pub fn number(&mut self, path: &[i16]) -> Option<i64> {
+        let kind = self.find(path)?;
+        (4..=6).contains(&kind).then(|| self.signed())?
+    }
+
+    /// The truth value that is at that place.
+    pub fn truth(&mut self, path: &[i16]) -> Option<bool> {
+        self.find(path).filter(|kind| *kind <= 2).map(|kind| kind == 1)
+    }
+
+    /// Goes to the value at that place, and returns its type.
+    fn find(&mut self, path: &[i16]) -> Option<u8> {
+        let (first, rest) = path.split_first()?;
+        let mut last = 0;
+        while let Some((kind, id)) = self.field(last)? {
+            match rest {
+                [] if id == *first => return Some(kind),
+                _ if id == *first && kind == STRUCT => return self.find(rest),
+                _ => self.skip(kind)?,
+            }
+            last = id;
+        }
+        None
+    }
+
     /// Copies those fields of a struct.
     pub fn copy_struct(&mut self, fields: Fields, to: &mut Vec<u8>) -> Option<()> {
         let (mut last, mut copied) = (0, 0);
@@ -125,10 +151,9 @@ impl Compact<'_> {
                 self.skip(kind)?;
                 continue;
             };
-            match id.checked_sub(copied)? {
-                step @ 1..=15 => to.push((step as u8) << 4 | kind),
-                _ => to.extend([kind, (id as u8) << 1]),
-            }
+            // In their order, each once.
+            let step = u8::try_from(id - copied).ok().filter(|step| (1..=15).contains(step))?;
+            to.push(step << 4 | kind);
             copied = id;
             self.copy(kind, expected, to)?;
         }
@@ -140,7 +165,6 @@ impl Compact<'_> {
     fn copy(&mut self, kind: u8, expected: &Kind, to: &mut Vec<u8>) -> Option<()> {
         let from = self.bytes;
         match (expected, kind) {
-            (Truth, 1 | 2) => {}
             (Number, 4..=6) | (Binary, 8) => self.skip(kind)?,
             (List(element), LIST) => {
                 let (kind, count) = self.list()?;
