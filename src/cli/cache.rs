@@ -18,6 +18,7 @@ use crate::hub::Hub;
 use crate::kept::cache_dir;
 use crate::kept::inventory::{KeptFile, Kind, Useless, Uses, files, useless};
 use crate::network::packed_kind::{Fit, PackedKind};
+use crate::output::abandoned;
 use crate::text::{count, printable, size, thousands};
 use crate::weights::cache::FORMAT;
 use crate::weights::{MODELS, WeightsSource};
@@ -36,8 +37,8 @@ pub struct Cache {
     /// Remove what cannot or need not be used any more
     ///
     /// That is what other versions of this program made; copies of checkpoints of which no
-    /// file is known any more; hashes of such files; copies for other CPUs that nobody has used for 30 days; and what killed runs
-    /// left. Nothing that was written in the last ten minutes, and nothing that this program did not write.
+    /// file is known any more; hashes of such files; copies for other CPUs that nobody has used for 30 days; of these
+    /// nothing that was written in the last ten minutes. And what killed runs left. Nothing that this program did not write.
     #[arg(long)]
     prune: bool,
     /// With --prune: only say what would be removed
@@ -174,7 +175,7 @@ fn entries(files: &[KeptFile], useless: &[Option<Useless>]) -> Vec<Entry> {
             Kind::Folded { sha256, version } => ("folded", format!("weights, folded ({version})"), Some(sha256)),
             Kind::Packed { sha256, kind } => ("packed", packed_for(kind), Some(sha256)),
             Kind::Hash(_) => ("hash", "hash".into(), None),
-            Kind::Temporary => ("temporary", "temporary file".into(), None),
+            Kind::Temporary => (TEMPORARY, "temporary file".into(), None),
         };
         let checkpoint = match &file.kind {
             Kind::Hash(Some(recorded)) => Some(recorded.path.clone()),
@@ -198,6 +199,9 @@ fn entries(files: &[KeptFile], useless: &[Option<Useless>]) -> Vec<Entry> {
     files.iter().zip(useless).map(entry).collect()
 }
 
+/// What [`Kind::Temporary`] is called.
+const TEMPORARY: &str = "temporary";
+
 /// For what a network was packed.
 fn packed_for(kind: &str) -> String {
     match PackedKind::parse(kind) {
@@ -210,6 +214,11 @@ fn packed_for(kind: &str) -> String {
 fn prune(entries: &mut [Entry]) -> Result<bool> {
     let mut all = true;
     for entry in entries.iter_mut().filter(|entry| entry.useless.is_some()) {
+        let lock = (entry.kind == TEMPORARY).then(|| abandoned(&entry.path, true));
+        if let Some(None) = lock {
+            // A run has begun to write it.
+            continue;
+        }
         match fs::remove_file(&entry.path) {
             Ok(()) => entry.removed = true,
             // Somebody was faster.

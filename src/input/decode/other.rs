@@ -6,7 +6,7 @@ use image::codecs::{qoi::QoiDecoder, tga::TgaDecoder};
 use image::{DynamicImage, ExtendedColorType, ImageDecoder, ImageFormat, ImageReader, Limits};
 
 use super::colour::to_rgb;
-use super::exr::largest_layer;
+use super::exr::Stored;
 use super::{CUT_SHORT, Decoder, orientation};
 use crate::error::{Context, Reason, Result};
 
@@ -15,7 +15,8 @@ pub(super) struct Other<'a> {
     decoder: Box<dyn ImageDecoder + 'a>,
     format: ImageFormat,
     bytes: &'a [u8],
-    decoded: (u32, u32),
+    /// Of files that hold more than the picture, and in blocks.
+    stored: Option<Stored>,
 }
 
 impl<'a> Other<'a> {
@@ -32,11 +33,8 @@ impl<'a> Other<'a> {
             ImageFormat::Tga => Box::new(TgaDecoder::new(without_alpha_of_8_bits(bytes)?)?),
             _ => Box::new(reader.into_decoder()?),
         };
-        let decoded = match format {
-            ImageFormat::OpenExr => largest_layer(bytes)?,
-            _ => decoder.dimensions(),
-        };
-        Ok(Self { decoder, format, bytes, decoded })
+        let stored = (format == ImageFormat::OpenExr).then(|| Stored::of(bytes)).transpose()?;
+        Ok(Self { decoder, format, bytes, stored })
     }
 }
 
@@ -46,7 +44,7 @@ impl Decoder for Other<'_> {
     }
 
     fn decoded(&self) -> (u32, u32) {
-        self.decoded
+        self.stored.as_ref().map_or(self.dimensions(), |stored| stored.size)
     }
 
     fn orientation(&self) -> u8 {
@@ -59,8 +57,9 @@ impl Decoder for Other<'_> {
     }
 
     fn memory(&self) -> u64 {
-        // The pixels, and as much again inside the decoder.
-        self.decoder.total_bytes().saturating_mul(2)
+        // The pixels, and as much again inside the decoder; a block as it is decompressed, sorted and converted.
+        let block = self.stored.as_ref().map_or(0, |stored| stored.block);
+        self.decoder.total_bytes().saturating_mul(2).saturating_add(block.saturating_mul(3))
     }
 
     fn read(self: Box<Self>, put: &mut dyn FnMut(&[u8])) -> Result<Vec<String>, Reason> {

@@ -78,13 +78,19 @@ impl Values {
         }
     }
 
-    /// All values of a column of text. Bytes that are not UTF-8 are left out.
-    pub fn texts(self) -> Result<Vec<Option<String>>, Reason> {
+    /// What `part` takes of each value of a column of paths. None of those that are no UTF-8, or longer than paths may be.
+    pub fn paths(self, part: fn(&str) -> Option<&str>) -> Result<Vec<Option<String>>, Reason> {
         let ColumnReader::ByteArrayColumnReader(mut reader) = self.reader else { bail!("not a column of text") };
-        let text = |value: ByteArray| String::from_utf8(value.data().to_vec()).ok();
-        Ok(all(&mut reader, self.present, self.rows)?.into_iter().map(|value| value.and_then(text)).collect())
+        let part = |value: ByteArray| {
+            let path = Some(value.data()).filter(|path| path.len() <= LONGEST_PATH)?;
+            part(std::str::from_utf8(path).ok()?).map(str::to_string)
+        };
+        Ok(all(&mut reader, self.present, self.rows)?.into_iter().map(|value| value.and_then(part)).collect())
     }
 }
+
+/// As Linux has it, in bytes.
+const LONGEST_PATH: usize = 4096;
 
 /// All values of so many rows: null where a row, or a struct around the value, is null.
 fn all<T: DataType>(reader: &mut ColumnReaderImpl<T>, present: i16, rows: usize) -> Result<Vec<Option<T::T>>, Reason> {

@@ -1,9 +1,15 @@
 //! The footer of a file: its columns, and where their values are.
+//!
+//! The crate `parquet` reads fields by their numbers, whatever type they are written with. It passes over lists of truth
+//! values without reading any, so that a few bytes keep it busy for a second; it makes room for as many columns as it is
+//! told; and it builds their tree by recursion, so that a few kilobytes can make the stack overflow, which ends the
+//! program. So it is given a copy, with the fields that are used alone, of the types that they must have, and a tree that
+//! is one.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 
-use super::thrift::Kind::{Binary, List, Number, Struct};
+use super::thrift::Type::{Binary, List, Number, Struct};
 use super::thrift::{Compact, Fields};
 use crate::error::{Context, Reason, Result, bail, ensure};
 
@@ -18,7 +24,8 @@ const FILE: Fields = &[
 const COLUMNS: i16 = 2;
 /// `SchemaElement`: type, length, repetition, name and the number of children. They stand in the order of a walk through
 /// the tree.
-const COLUMN: Fields = &[(1, Number), (2, Number), (3, Number), (4, Binary), (CHILDREN, Number)];
+const COLUMN: Fields = &[(1, Number), (2, Number), (3, Number), (NAME, Binary), (CHILDREN, Number)];
+const NAME: i16 = 4;
 const CHILDREN: i16 = 5;
 /// `RowGroup`: columns, bytes and rows.
 const ROW_GROUP: Fields = &[(1, List(&Struct(CHUNK))), (2, Number), (3, Number)];
@@ -31,12 +38,14 @@ const CHUNK_METADATA: Fields =
 
 /// Images are two levels deep, and what people keep beside them a few more.
 const DEEPEST: usize = 100;
+/// The paths of all columns, each of which has the names of those around it, take no more than so many times the footer.
+const LONGEST: usize = 64;
 
 /// The footer of a file.
 pub fn footer(file: &mut File) -> Result<Vec<u8>, Reason> {
     // Its length, and the mark of the format.
     let mut end = [0; 8];
-    let position = file.seek(SeekFrom::End(-8)).context("not a Parquet file, or cut short")?;
+    let position = file.seek(SeekFrom::End(-8)).ok().context("not a Parquet file, or cut short")?;
     file.read_exact(&mut end)?;
     match &end[4..] {
         b"PAR1" => {}
@@ -49,60 +58,67 @@ pub fn footer(file: &mut File) -> Result<Vec<u8>, Reason> {
     file.take(length).read_to_end(&mut bytes)?;
     let mut footer = Vec::new();
     Compact { bytes: &bytes }.copy_struct(FILE, &mut footer).context("its footer is damaged")?;
-    let depth = depth(&footer).context("its footer is damaged")?;
+    let Tree { depth, paths } = Tree::of(&footer).context("its footer is damaged")?;
     ensure!(depth <= DEEPEST, "its columns are nested {depth} levels deep, and {DEEPEST} is the most");
+    ensure!(paths <= LONGEST * footer.len(), "the names of its columns are too long for so many");
     Ok(footer)
 }
 
-/// The number of levels of the columns, in a footer that has been copied.
-fn depth(footer: &[u8]) -> Option<usize> {
-    let mut reader = Compact { bytes: footer };
-    let mut last = 0;
-    while let Some((kind, id)) = reader.field(last)? {
-        if id == COLUMNS {
-            return depth_of_list(&mut reader);
-        }
-        reader.skip(kind)?;
-        last = id;
-    }
-    // The crate says that there are none.
-    Some(0)
+/// The tree of columns.
+struct Tree {
+    /// The number of levels.
+    depth: usize,
+    /// The bytes of the paths of all of its nodes.
+    paths: usize,
 }
 
-fn depth_of_list(reader: &mut Compact) -> Option<usize> {
-    let (_, count) = reader.list()?;
-    // Of each level above the next element, the number of its children that are still to come.
-    let (mut open, mut deepest): (Vec<i64>, usize) = (Vec::new(), 0);
-    for _ in 0..count {
-        let (mut last, mut children) = (0, 0);
-        while let Some((kind, id)) = reader.field(last)? {
-            match id {
-                CHILDREN => children = reader.signed()?,
-                _ => reader.skip(kind)?,
+impl Tree {
+    /// Walks through the columns of a footer that has been copied, if they are a tree.
+    fn of(footer: &[u8]) -> Option<Self> {
+        let mut reader = Compact { bytes: footer };
+        reader.find(&[COLUMNS])?;
+        let (_, count) = reader.list()?;
+        let mut tree = Self { depth: 0, paths: 0 };
+        // Of each level above the next node, the number of its children that are still to come, and the length of its name.
+        let mut open: Vec<(u64, usize)> = Vec::new();
+        let (mut path, mut all) = (0, 0u64);
+        for _ in 0..count {
+            let (mut last, mut children, mut name) = (0, 0, 0);
+            while let Some((kind, id)) = reader.field(last)? {
+                match id {
+                    CHILDREN => children = u64::try_from(reader.signed()?).ok()?,
+                    NAME => name = reader.binary()?.len(),
+                    _ => reader.skip(kind)?,
+                }
+                last = id;
             }
-            last = id;
+            all = all.checked_add(children).filter(|all| *all < count)?;
+            if let Some((left, _)) = open.last_mut() {
+                *left -= 1;
+            }
+            open.push((children, name));
+            path += name;
+            tree.depth = tree.depth.max(open.len());
+            tree.paths += path;
+            while let Some((_, name)) = open.pop_if(|(left, _)| *left == 0) {
+                path -= name;
+            }
         }
-        if let Some(left) = open.last_mut() {
-            *left -= 1;
-        }
-        open.push(children);
-        deepest = deepest.max(open.len());
-        while open.pop_if(|left| *left <= 0).is_some() {}
+        Some(tree)
     }
-    Some(deepest)
 }
 
 #[cfg(test)]
 mod tests {
     use std::io::Write;
 
+    use super::super::thrift::varint;
     use super::*;
 
     /// A footer whose list of columns has elements with so many children.
     fn of_columns(children: &[u8]) -> Vec<u8> {
         // The version; a list of structs, each with a name and the number of children.
-        let mut bytes = vec![0x15, 2, 0x19, 0xfc];
-        bytes.extend([0x80 | (children.len() as u8 & 0x7f), (children.len() >> 7) as u8]);
+        let mut bytes = [&[0x15, 2, 0x19, 0xfc][..], &varint(children.len() as u64)].concat();
         for count in children {
             bytes.extend([0x48, 1, b'x', 0x15, 2 * count, 0]);
         }
@@ -119,11 +135,40 @@ mod tests {
 
     #[test]
     fn columns_that_are_nested_deeply_are_refused() {
-        assert_eq!(depth(&of_columns(&[2, 2, 0, 0, 0])), Some(3));
-        assert_eq!(depth(&of_columns(&[3, 0, 0, 0])), Some(2));
-        assert!(copied(&of_columns(&[1; 100])).is_ok());
-        let error = copied(&of_columns(&[1; 10_000])).unwrap_err().to_string();
+        let depth = |children: &[u8]| Tree::of(&of_columns(children)).map(|tree| tree.depth);
+        assert_eq!(depth(&[2, 2, 0, 0, 0]), Some(3));
+        assert_eq!(depth(&[3, 0, 0, 0]), Some(2));
+        let chain = |length: usize| [vec![1; length - 1], vec![0]].concat();
+        assert!(copied(&of_columns(&chain(100))).is_ok());
+        let error = copied(&of_columns(&chain(10_000))).unwrap_err().to_string();
         assert!(error.contains("10000 levels deep"), "{error}");
+    }
+
+    #[test]
+    fn columns_are_as_many_as_they_say() {
+        // The second has more children than there are columns: as a number of 31 bits, and as one of 33 of which the crate
+        // would take 32, which are 1.
+        let of = |children: &[u8]| {
+            let first = [0x48, 1, b'x', 0x15, 2, 0];
+            let second = [&[0x48, 1, b'x', 0x15][..], children, &[0]].concat();
+            copied(&[&[0x15, 2, 0x19, 0x2c][..], &first, &second, &[0]].concat())
+        };
+        assert!(of(&[0]).is_ok());
+        for children in [&[2][..], &[0xfe, 0xff, 0xff, 0xff, 0x0f], &[0xfd, 0xff, 0xff, 0xff, 0x1f]] {
+            assert_eq!(of(children).unwrap_err().to_string(), "its footer is damaged", "{children:?}");
+        }
+    }
+
+    #[test]
+    fn a_long_name_around_many_columns_is_refused() {
+        let named = |length: u64, children: u64| {
+            let group =
+                [&[0x48][..], &varint(length), &vec![b'x'; length as usize], &[0x15], &varint(2 * children), &[0]];
+            let columns = [0x48, 1, b'y', 0].repeat(children as usize);
+            copied(&[&[0x15, 2, 0x19, 0xfc][..], &varint(children + 1), &group.concat(), &columns, &[0]].concat())
+        };
+        assert!(named(100, 1000).is_ok());
+        assert!(named(4000, 1000).unwrap_err().to_string().contains("too long"));
     }
 
     #[test]

@@ -49,30 +49,31 @@ impl Images {
     }
 }
 
+/// The bytes of an image; none where there is null.
+type Image = Result<Option<Vec<u8>>, Reason>;
+
 /// Where in a table images are read.
 #[derive(Default)]
 struct Reader {
     group: Option<(Group, Values)>,
     /// The row that is read next.
     next: u64,
-    /// Images that were passed over. Each is a part of its page, which stays in memory with it.
-    passed: VecDeque<(u64, Result<Option<ByteArray>, Reason>)>,
+    /// Images that were passed over.
+    passed: VecDeque<(u64, Image)>,
 }
 
 impl Reader {
     /// The bytes of the image in a row.
     fn read(&mut self, rows: &Rows, row: u64) -> Result<Vec<u8>, Reason> {
         let value = guarded(|| self.get(rows, row)).context("damaged Parquet data")?;
-        let value = value.with_context(|| match rows.files[0].has_paths {
+        value.with_context(|| match rows.files[0].has_paths {
             true => "the row has no bytes of an image, at most its path: the file was written without embedding images",
             false => "the row has no bytes of an image",
-        })?;
-        ensure!(value.len() as u64 <= LARGEST_FILE, "larger than 256 MiB, which no image should be");
-        Ok(value.data().to_vec())
+        })
     }
 
     /// The value in a row, which may be null.
-    fn get(&mut self, rows: &Rows, row: u64) -> Result<Option<ByteArray>, Reason> {
+    fn get(&mut self, rows: &Rows, row: u64) -> Image {
         if let Some(place) = self.passed.iter().position(|(passed, _)| *passed == row) {
             return self.passed.remove(place).map_or(Ok(None), |(_, value)| value);
         }
@@ -94,13 +95,12 @@ impl Reader {
 
     /// Of all images that were passed over.
     fn passed_bytes(&self) -> usize {
-        let bytes =
-            |value: &Result<Option<ByteArray>, Reason>| value.iter().flatten().map(ByteArray::len).sum::<usize>();
+        let bytes = |value: &Image| value.iter().flatten().map(Vec::len).sum::<usize>();
         self.passed.iter().map(|(_, value)| bytes(value)).sum()
     }
 
     /// The value in the next row, which is that one.
-    fn value(&mut self, rows: &Rows, row: u64) -> Result<Option<ByteArray>, Reason> {
+    fn value(&mut self, rows: &Rows, row: u64) -> Image {
         self.next = row + 1;
         let Some(group) = rows.group_of(row) else { bail!("the table has no row {row}") };
         // After an error it is not known where the column's decoder stands, so it is not put back.
@@ -111,6 +111,9 @@ impl Reader {
         values.skip_to(row - group.start)?;
         let value = values.next_bytes()?;
         self.group = Some((group, values));
-        Ok(value)
+        let length = value.as_ref().map_or(0, ByteArray::len);
+        ensure!(length as u64 <= LARGEST_FILE, "larger than 256 MiB, which no image should be");
+        // It is a part of its page, which would stay in memory with it.
+        Ok(value.map(|value| value.data().to_vec()))
     }
 }

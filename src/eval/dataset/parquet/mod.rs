@@ -7,8 +7,9 @@
 //!
 //! ```text
 //! thrift     the protocol of footers and of the headers of pages
-//! footer     where the columns of a file are, once they are not nested so deeply that reading them is not safe
+//! footer     a copy of what is used of a file's footer
 //! pages      the pages that a column's values are in, decompressed
+//! lengths    refuses pages whose values would take far more room than the page
 //! schema     which columns hold images and labels, and what the classes are called
 //! column     the values of a column
 //! images     the images of a table, for threads that ask in order, or nearly so
@@ -17,6 +18,7 @@
 mod column;
 mod footer;
 mod images;
+mod lengths;
 mod pages;
 mod schema;
 mod thrift;
@@ -153,15 +155,14 @@ impl Rows {
                 Err(_) => vec![None; usize::try_from(expected)?],
             };
             let names = match columns.path {
-                Some(column) => Values::open(path, &metadata, index, column)?.texts()?,
+                Some(column) => Values::open(path, &metadata, index, column)?.paths(file_name)?,
                 None => Vec::new(),
             };
             let (start, rows) = (listed.entries.len() as u64, labels.len() as u64);
             ensure!(rows as i64 == expected, "row group {index} has {expected} rows and {rows} labels");
             let size = group.column(columns.bytes).compressed_size().max(0) as u64 / rows.max(1);
             for (row, label) in labels.into_iter().enumerate() {
-                let own = names.get(row).and_then(|name| file_name(name.as_deref()?));
-                let own = own.map_or(String::new(), |own| format!("/{own}"));
+                let own = names.get(row).and_then(Option::as_deref).map_or(String::new(), |own| format!("/{own}"));
                 let path = format!("{name}/{row_of_file:0width$}{own}").into();
                 let place = start + row as u64;
                 listed.entries.push(Entry { path, size, place, file: file as u32, kind: Kind::File, label });
@@ -222,10 +223,11 @@ fn what_else(path: &Path) -> Option<&'static str> {
     }
 }
 
-/// The last part of an image's own path, if it can be part of a line.
+/// The last part of an image's own path, if it can be part of a line and a file can have that name.
 fn file_name(path: &str) -> Option<&str> {
+    const LONGEST: usize = 255;
     let name = path.rsplit(['/', '\\']).next()?;
-    (!name.is_empty() && !name.contains(char::is_control)).then_some(name)
+    (!name.is_empty() && name.len() <= LONGEST && !name.contains(char::is_control)).then_some(name)
 }
 
 #[cfg(test)]

@@ -15,12 +15,14 @@ use ::parquet::file::metadata::ColumnChunkMetaData;
 use bytes::Bytes;
 use flate2::read::MultiGzDecoder;
 
+use super::lengths::{ensure_lengths, length_of_levels};
 use super::thrift::{Compact, STRUCT};
 use crate::error::{Context, Reason, Result, bail, ensure};
+use crate::text::thousands;
 
-/// A page may be larger than 32 MiB only if it has no more than 64 times its bytes in the file. Images do not compress
-/// so well, and labels are no more than 8 bytes a row.
-const LARGE: usize = 32 << 20;
+/// A column of a row group may have more than 32 MiB only if that is no more than 64 times its bytes in the file. Images do
+/// not compress so well, and labels are no more than 8 bytes a row.
+pub const LARGE: usize = 32 << 20;
 const MOST_COMPRESSED: usize = 64;
 
 /// The pages of a column that has at most one value in a row, in a row group.
@@ -35,6 +37,8 @@ pub struct Pages {
     position: u64,
     end: u64,
     next: Option<Header>,
+    /// The bytes that pages may still have when they are decompressed.
+    left: usize,
 }
 
 /// What the header of a page says, `PageHeader` of
@@ -81,7 +85,8 @@ impl Pages {
         let end = start.checked_add(length).filter(|end| file.metadata().is_ok_and(|file| *end <= file.len()));
         let end = end.context("a column ends behind the file")?;
         let has_levels = column.column_descr().max_def_level() > 0;
-        Ok(Self { file, compression: column.compression(), has_levels, rows, position: start, end, next: None })
+        let left = LARGE.max(MOST_COMPRESSED.saturating_mul(usize::try_from(length)?));
+        Ok(Self { file, compression: column.compression(), has_levels, rows, position: start, end, next: None, left })
     }
 
     /// The header of the next page of values, if there is one. The position is then that of the page's data.
@@ -101,19 +106,16 @@ impl Pages {
     /// The header that begins at the position, and its length.
     fn read_header(&mut self) -> Result<(Header, usize), Reason> {
         // Most have a few dozen bytes; those with the least and greatest image as statistics, images.
-        const SIZES: [u64; 3] = [1 << 12, 1 << 18, 1 << 24];
-        for most in SIZES {
-            let bytes = self.read_bytes(most.min(self.end - self.position))?;
+        let mut most = 1 << 12;
+        loop {
+            let bytes = self.read_bytes((self.end - self.position).min(most))?;
             let mut rest = Compact { bytes: &bytes };
             if rest.skip(STRUCT).is_some() {
-                let header = Header::of(&bytes).context("the header of a page is damaged")?;
-                return Ok((header, bytes.len() - rest.bytes.len()));
+                return Ok((Header::of(&bytes)?, bytes.len() - rest.bytes.len()));
             }
-            if (bytes.len() as u64) < most {
-                break;
-            }
+            ensure!(bytes.len() as u64 == most, "{DAMAGED_HEADER}");
+            most <<= 6;
         }
-        bail!("the header of a page is damaged")
     }
 
     /// So many bytes at the position.
@@ -129,6 +131,13 @@ impl Pages {
     fn page(&mut self) -> Result<Option<Page>, Reason> {
         self.peek()?;
         let Some(Header { stored, size, kind }) = self.next.take() else { return Ok(None) };
+        self.left = self.left.checked_sub(size).with_context(|| {
+            let ([stored, size], most) = ([stored, size].map(|size| thousands(size as u64)), LARGE >> 20);
+            format!(
+                "a page of {stored} bytes has {size} decompressed; more than {most} MiB in a row group are read only up to \
+                 {MOST_COMPRESSED} times the bytes in the file"
+            )
+        })?;
         let stored = self.read_bytes(stored as u64)?;
         self.position += stored.len() as u64;
         let decompress = |levels, compression| decompress(stored, levels, size, compression);
@@ -145,7 +154,7 @@ impl Pages {
             Kind::Values { values: num_values, encoding, level_encoding } => {
                 let buf = decompress(0, self.compression)?;
                 let levels = if self.has_levels { length_of_levels(&buf, level_encoding) } else { Some(0) };
-                ensure_counts(&buf, levels, encoding, num_values)?;
+                ensure_lengths(&buf, levels, encoding, num_values)?;
                 Page::DataPage {
                     buf,
                     num_values,
@@ -160,7 +169,7 @@ impl Pages {
                 let levels = (repetition as usize).saturating_add(definition as usize);
                 let compression = if is_compressed { self.compression } else { Compression::UNCOMPRESSED };
                 let buf = decompress(levels, compression)?;
-                ensure_counts(&buf, Some(levels), encoding, num_values)?;
+                ensure_lengths(&buf, Some(levels), encoding, num_values)?;
                 Page::DataPageV2 {
                     buf,
                     num_values,
@@ -187,9 +196,9 @@ impl Pages {
 
 impl Header {
     /// Reads the header that begins with these bytes.
-    fn of(bytes: &[u8]) -> Option<Self> {
-        let number = |path: &[i16]| Compact { bytes }.number(path);
-        let count = |path: &[i16]| u32::try_from(number(path)?).ok();
+    fn of(bytes: &[u8]) -> Result<Self, Reason> {
+        let number = |path: &[i16]| Compact { bytes }.number(path).context(DAMAGED_HEADER);
+        let count = |path: &[i16]| number(path)?.try_into().ok().context(DAMAGED_HEADER);
         let encoding = |path: &[i16]| encoding(number(path)?);
         let kind = match number(&[1])? {
             0 => Kind::Values {
@@ -209,13 +218,15 @@ impl Header {
             },
             _ => Kind::Other,
         };
-        Some(Self { stored: count(&[3])? as usize, size: count(&[2])? as usize, kind })
+        Ok(Self { stored: count(&[3])? as usize, size: count(&[2])? as usize, kind })
     }
 }
 
+const DAMAGED_HEADER: &str = "the header of a page is damaged";
+
 #[expect(deprecated, reason = "old files have levels that are packed")]
-fn encoding(number: i64) -> Option<Encoding> {
-    Some(match number {
+fn encoding(number: i64) -> Result<Encoding, Reason> {
+    Ok(match number {
         0 => Encoding::PLAIN,
         2 => Encoding::PLAIN_DICTIONARY,
         3 => Encoding::RLE,
@@ -225,76 +236,35 @@ fn encoding(number: i64) -> Option<Encoding> {
         7 => Encoding::DELTA_BYTE_ARRAY,
         8 => Encoding::RLE_DICTIONARY,
         9 => Encoding::BYTE_STREAM_SPLIT,
-        _ => return None,
+        other => bail!("a page is encoded in way {other}, which is not read"),
     })
 }
 
 /// A page's bytes, of which those behind the levels are compressed; together they are so many.
 fn decompress(stored: Vec<u8>, levels: usize, size: usize, compression: Compression) -> Result<Bytes, Reason> {
-    let likely = size <= LARGE.max(MOST_COMPRESSED.saturating_mul(stored.len()));
-    ensure!(likely, "a page of {} bytes that holds {size}", stored.len());
-    let (levels, compressed) = stored.split_at_checked(levels).context("a page is shorter than its levels")?;
-    let left = size.checked_sub(levels.len()).context("a page is shorter than its levels")?;
-    let mut bytes = Vec::new();
-    match compression {
-        Compression::UNCOMPRESSED => return Ok(stored.into()),
+    if compression == Compression::UNCOMPRESSED {
+        return Ok(stored.into());
+    }
+    let short = "a page is shorter than its levels";
+    let (levels, compressed) = stored.split_at_checked(levels).context(short)?;
+    let mut page = levels.to_vec();
+    ensure!(levels.len() <= size, "{short}");
+    page.resize(size, 0);
+    let values = &mut page[levels.len()..];
+    let count = match compression {
         // Without values there may be nothing.
-        _ if left == 0 => {}
-        Compression::SNAPPY => {
-            ensure!(snap::raw::decompress_len(compressed)? == left, "a page of another size than it says");
-            bytes = snap::raw::Decoder::new().decompress_vec(compressed)?;
+        _ if values.is_empty() => 0,
+        Compression::SNAPPY => snap::raw::Decoder::new().decompress(compressed, values)?,
+        Compression::GZIP(_) => {
+            let mut decoder = MultiGzDecoder::new(compressed);
+            decoder.read_exact(values)?;
+            values.len() + decoder.read(&mut [0])?
         }
-        Compression::GZIP(_) => drop(MultiGzDecoder::new(compressed).take(left as u64 + 1).read_to_end(&mut bytes)?),
-        Compression::ZSTD(_) => bytes = zstd::bulk::decompress(compressed, left)?,
+        Compression::ZSTD(_) => zstd::bulk::decompress_to_buffer(compressed, values)?,
         other => bail!("compressed by {other}"),
-    }
-    ensure!(bytes.len() == left, "a page of another size than it says");
-    bytes.splice(..0, levels.iter().copied());
-    Ok(bytes.into())
-}
-
-/// The length of the levels of definition that a page begins with, in bytes, where it is told.
-fn length_of_levels(page: &[u8], encoding: Encoding) -> Option<usize> {
-    let length = page.first_chunk().filter(|_| encoding == Encoding::RLE)?;
-    usize::try_from(u32::from_le_bytes(*length)).ok()?.checked_add(4)
-}
-
-/// Refuses a page whose values are encoded by differences and say that they are more than the page's header says: room is
-/// made for so many.
-fn ensure_counts(page: &[u8], levels: Option<usize>, encoding: Encoding, values: u32) -> Result<(), Reason> {
-    let streams = match encoding {
-        Encoding::DELTA_LENGTH_BYTE_ARRAY => 1,
-        Encoding::DELTA_BYTE_ARRAY => 2,
-        _ => return Ok(()),
     };
-    let mut rest = levels.and_then(|levels| page.get(levels..)).context("a page without its levels")?;
-    for _ in 0..streams {
-        let (count, behind) = differences(rest).context("a page's lengths are damaged")?;
-        ensure!(count <= u64::from(values), "a page of {values} values with {count} lengths");
-        rest = behind;
-    }
-    Ok(())
-}
-
-/// How many values there are in a stream of
-/// [DELTA_BINARY_PACKED](https://parquet.apache.org/docs/file-format/data-pages/encodings/#delta-encoding-delta_binary_packed--5),
-/// and what is behind it.
-fn differences(bytes: &[u8]) -> Option<(u64, &[u8])> {
-    let mut reader = Compact { bytes };
-    let [in_block, parts, count, _first] = [reader.varint()?, reader.varint()?, reader.varint()?, reader.varint()?];
-    let in_part = in_block.checked_div(parts).filter(|in_part| *in_part > 0)?;
-    let mut left = count.saturating_sub(1);
-    while left > 0 {
-        let _least = reader.varint()?;
-        for bits in reader.take(usize::try_from(parts).ok()?)? {
-            // There are no parts without values.
-            if left > 0 {
-                reader.take(usize::try_from(in_part.checked_mul(u64::from(*bits))?.div_ceil(8)).ok()?)?;
-                left = left.saturating_sub(in_part);
-            }
-        }
-    }
-    Some((count, reader.bytes))
+    ensure!(count == values.len(), "a page of another size than it says");
+    Ok(page.into())
 }
 
 impl Iterator for Pages {
@@ -377,7 +347,7 @@ mod tests {
         // Sizes that are text, negative, or missing.
         for bytes in [&[0x15, 4, 0x18, 0, 0x15, 20, 0][..], &[0x15, 2, 0x15, 39, 0x15, 20, 0], &[0x15, 2, 0x15, 40, 0]]
         {
-            assert!(Header::of(bytes).is_none(), "{bytes:?}");
+            assert!(Header::of(bytes).is_err(), "{bytes:?}");
         }
     }
 
@@ -392,35 +362,13 @@ mod tests {
         assert_eq!(gzip(b"", 1 << 20).unwrap(), vec![7; 1 << 20]);
         let with_levels = gzip(b"levels", (1 << 20) + 6).unwrap();
         assert!(with_levels.starts_with(b"levels\x07") && with_levels.len() == (1 << 20) + 6);
-        for size in [5, 1000, (1 << 20) - 1, (1 << 20) + 1, 1 << 30] {
+        for size in [5, 1000, (1 << 20) - 1, (1 << 20) + 1] {
             assert!(gzip(b"levels", size).is_err(), "{size}");
         }
         for compression in [Compression::SNAPPY, Compression::ZSTD(Default::default())] {
-            assert!(decompress(vec![0xff, 0xff, 0xff, 0xff, 7, 0], 0, i32::MAX as usize, compression).is_err());
+            assert!(decompress(vec![0xff, 0xff, 0xff, 0xff, 7, 0], 0, 1000, compression).is_err());
             assert!(decompress(vec![], 0, 0, compression).unwrap().is_empty());
         }
         assert_eq!(decompress(vec![1, 2, 3], 1, 3, Compression::UNCOMPRESSED).unwrap(), vec![1, 2, 3]);
-    }
-
-    #[test]
-    fn differences_are_counted() {
-        // As the specification has it: 1 to 5 in one block of 128 in 4 parts, with differences of 1; then 2 values whose
-        // difference takes 8 bits, in a part of 32.
-        let one = [0x80, 1, 4, 5, 2, 2, 0, 0, 0, 0];
-        let two = [&[0x80, 1, 4, 2, 0, 0, 8, 0, 0, 0][..], &[9; 32]].concat();
-        assert_eq!(differences(&[&one, &two[..]].concat()).unwrap(), (5, &two[..]));
-        assert_eq!(differences(&[&two, &b"behind"[..]].concat()).unwrap(), (2, &b"behind"[..]));
-        for damaged in [&two[..41], &[0x80, 1, 0, 1, 0], &[0, 4, 1, 0], &one[..9]] {
-            assert!(differences(damaged).is_none(), "{damaged:?}");
-        }
-        let encoding = Encoding::DELTA_BYTE_ARRAY;
-        let both = [&one, &one[..]].concat();
-        assert!(ensure_counts(&both, Some(0), encoding, 5).is_ok());
-        assert!(
-            ensure_counts(&both, Some(0), encoding, 4).is_err() && ensure_counts(&one, Some(0), encoding, 5).is_err()
-        );
-        assert!(
-            ensure_counts(&both, None, encoding, 5).is_err() && ensure_counts(&both, Some(21), encoding, 5).is_err()
-        );
     }
 }

@@ -1,26 +1,21 @@
 //! Thrift's [compact protocol](https://github.com/apache/thrift/blob/master/doc/specs/thrift-compact-protocol.md), in which
 //! footers and the headers of pages are written.
-//!
-//! The crate `parquet` reads fields by their numbers, whatever type they are written with. It passes over lists of truth
-//! values without reading any, so that a few bytes keep it busy for a second; and it builds the tree of columns by
-//! recursion, so that a few kilobytes can make the stack overflow, which ends the program. So it is given a copy of the
-//! footer, with the fields that are used alone, of the types that they must have.
 
-use self::Kind::{Binary, List, Number, Struct};
+use self::Type::{Binary, List, Number, Struct};
 
-/// What a value is.
-pub enum Kind {
+/// What a value must be.
+pub enum Type {
     /// Of 16, 32 or 64 bits.
     Number,
     /// Or text.
     Binary,
-    List(&'static Kind),
+    List(&'static Type),
     Struct(Fields),
 }
 
 /// Fields of a struct by their numbers, as
 /// [parquet.thrift](https://github.com/apache/parquet-format/blob/master/src/main/thrift/parquet.thrift) has them.
-pub type Fields = &'static [(i16, Kind)];
+pub type Fields = &'static [(i16, Type)];
 
 /// What is passed over is nested no deeper.
 const DEEPEST_VALUE: usize = 100;
@@ -62,6 +57,12 @@ impl<'a> Compact<'a> {
         Some((value >> 1) as i64 ^ -((value & 1) as i64))
     }
 
+    /// Bytes, or text.
+    pub fn binary(&mut self) -> Option<&'a [u8]> {
+        let length = self.varint()?;
+        self.take(usize::try_from(length).ok()?)
+    }
+
     /// Type and number of the next field of a struct, whose last field had that number; nothing at its end.
     pub fn field(&mut self, last: i16) -> Option<Option<(u8, i16)>> {
         let head = self.byte()?;
@@ -93,10 +94,7 @@ impl<'a> Compact<'a> {
             3 => drop(self.byte()?),
             4..=6 => drop(self.varint()?),
             7 => drop(self.take(8)?),
-            8 => {
-                let length = self.varint()?;
-                self.take(usize::try_from(length).ok()?)?;
-            }
+            8 => drop(self.binary()?),
             LIST | 10 => {
                 let (kind, count) = self.list()?;
                 // In a list, a truth value is a byte.
@@ -128,7 +126,7 @@ impl<'a> Compact<'a> {
     }
 
     /// Goes to the value at that place, and returns its type.
-    fn find(&mut self, path: &[i16]) -> Option<u8> {
+    pub fn find(&mut self, path: &[i16]) -> Option<u8> {
         let (first, rest) = path.split_first()?;
         let mut last = 0;
         while let Some((kind, id)) = self.field(last)? {
@@ -162,7 +160,7 @@ impl<'a> Compact<'a> {
     }
 
     /// Copies a value of that type, if it is what is expected.
-    fn copy(&mut self, kind: u8, expected: &Kind, to: &mut Vec<u8>) -> Option<()> {
+    fn copy(&mut self, kind: u8, expected: &Type, to: &mut Vec<u8>) -> Option<()> {
         let from = self.bytes;
         match (expected, kind) {
             (Number, 4..=6) | (Binary, 8) => self.skip(kind)?,
@@ -177,4 +175,16 @@ impl<'a> Compact<'a> {
         to.extend(&from[..from.len() - self.bytes.len()]);
         Some(())
     }
+}
+
+/// A number as it is written, in tests.
+#[cfg(test)]
+pub fn varint(mut value: u64) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    while value > 0x7f {
+        bytes.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    bytes.push(value as u8);
+    bytes
 }

@@ -181,6 +181,7 @@ mod tests {
             assert!(cut.is_err() || cut.unwrap().fields.is_empty() || length >= file.len() - 4);
         }
     }
+
     /// On 32-bit machines too, where the positions are larger than what addresses hold.
     #[test]
     fn positions_beyond_4_gib_are_outside() {
