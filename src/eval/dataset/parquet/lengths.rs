@@ -21,7 +21,8 @@ pub fn ensure_lengths(page: &[u8], levels: Option<usize>, encoding: Encoding, va
     }
     let mut rest = levels.and_then(|levels| page.get(levels..)).context("a page without its levels")?;
     for is_prefix in [true, false].into_iter().filter(|is_prefix| has_prefixes || !is_prefix) {
-        let Differences { count, sum, behind } = Differences::of(rest).context("a page's lengths are damaged")?;
+        let Differences { count, sum, behind } =
+            Differences::of(rest, u64::from(values)).context("a page's lengths are damaged")?;
         ensure!(count <= u64::from(values), "a page of {values} values with {count} lengths");
         ensure!(!is_prefix || sum <= LARGE as u64, "a page whose values have {sum} bytes in common with others");
         rest = behind;
@@ -40,9 +41,13 @@ struct Differences<'a> {
 }
 
 impl<'a> Differences<'a> {
-    fn of(bytes: &'a [u8]) -> Option<Self> {
+    /// Reads them, unless they are more than `most`: those without a difference take no bytes, and any time.
+    fn of(bytes: &'a [u8], most: u64) -> Option<Self> {
         let mut reader = Compact { bytes };
         let [in_block, parts, count] = [reader.varint()?, reader.varint()?, reader.varint()?];
+        if count > most {
+            return Some(Self { count, sum: 0, behind: reader.bytes });
+        }
         let in_part = in_block.checked_div(parts).filter(|in_part| *in_part > 0)?;
         let mut value = reader.signed()? as i32;
         let positive = |value: i32| u64::from(value.max(0).unsigned_abs());
@@ -86,7 +91,7 @@ mod tests {
         // difference takes 8 bits, in a part of 32.
         let one = [0x80, 1, 4, 5, 2, 2, 0, 0, 0, 0];
         let two = [&[0x80, 1, 4, 2, 0, 0, 8, 0, 0, 0][..], &[9; 32]].concat();
-        let of = |bytes: &[u8]| Differences::of(bytes).map(|found| (found.count, found.sum, found.behind.to_vec()));
+        let of = |bytes: &[u8]| Differences::of(bytes, 5).map(|found| (found.count, found.sum, found.behind.to_vec()));
         assert_eq!(of(&[&one, &two[..]].concat()), Some((5, 15, two.clone())));
         assert_eq!(of(&[&two, &b"behind"[..]].concat()), Some((2, 9, b"behind".to_vec())));
         for damaged in [&two[..41], &[0x80, 1, 0, 1, 0], &[0, 4, 1, 0], &one[..9]] {
@@ -97,6 +102,9 @@ mod tests {
         let ensure = |page: &[u8], levels, values| ensure_lengths(page, levels, encoding, values).is_ok();
         let both = [&one, &one[..]].concat();
         assert!(ensure(&both, Some(0), 5));
+        // 2^40 zeros in a part as large, which take no bytes.
+        let many = [&varint(1 << 41)[..], &[1], &varint(1 << 40), &[0, 0, 0]].concat();
+        assert!(!ensure(&[&many, &one[..]].concat(), Some(0), 5));
         assert!(!ensure(&both, Some(0), 4) && !ensure(&one, Some(0), 5));
         assert!(!ensure(&both, None, 5) && !ensure(&both, Some(21), 5));
         // The first of two values has 16 MiB, and so have the second's first bytes, or three times as much.

@@ -131,6 +131,9 @@ impl Pages {
     fn page(&mut self) -> Result<Option<Page>, Reason> {
         self.peek()?;
         let Some(Header { stored, size, kind }) = self.next.take() else { return Ok(None) };
+        if let Kind::Values { values, .. } | Kind::Values2 { values, .. } = kind {
+            ensure!(values as usize <= self.rows, "a page of {values} values in {} rows", self.rows);
+        }
         self.left = self.left.checked_sub(size).with_context(|| {
             let ([stored, size], most) = ([stored, size].map(|size| thousands(size as u64)), LARGE >> 20);
             format!(
@@ -184,12 +187,6 @@ impl Pages {
             }
             Kind::Other => bail!("a page without values"),
         };
-        ensure!(
-            page.num_values() as usize <= self.rows,
-            "a page of {} values in {} rows",
-            page.num_values(),
-            self.rows
-        );
         Ok(Some(page))
     }
 }
