@@ -172,6 +172,10 @@ def pictures():
         (OUT / "exr").mkdir(exist_ok=True)
         with OpenEXR.File(options, {"RGB": values.astype(kind)}) as file:
             file.write(str(OUT / "exr" / name.lower()))
+    y, x = np.mgrid[:64, :64]
+    options = {"compression": OpenEXR.DWAA_COMPRESSION, "type": OpenEXR.scanlineimage}
+    with OpenEXR.File(options, {"RGB": np.stack([x / 64, y / 64, (x + y) / 128], 2).astype(np.float16)}) as file:
+        file.write(str(OUT / "exr" / "dwa.exr"))
 
 
 def predictions():

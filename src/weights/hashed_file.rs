@@ -104,7 +104,7 @@ mod tests {
 
     #[test]
     fn what_is_read_again_is_what_was_hashed() {
-        let content: Vec<u8> = (0..700_000u32).map(|i| (i * i % 251) as u8).collect();
+        let content: Vec<u8> = (0..700_000u32).map(|i| (i.wrapping_mul(i) % 251) as u8).collect();
         let mut written = tempfile::NamedTempFile::new().unwrap();
         written.write_all(&content).unwrap();
         let mut file = HashedFile::new(written.reopen().unwrap()).unwrap();

@@ -55,7 +55,12 @@ fn size_of_block(header: &Header) -> u64 {
         BlockDescription::ScanLines => (width, header.compression.scan_lines_per_block()),
         BlockDescription::Tiles(tiles) => (tiles.tile_size.0.min(width), tiles.tile_size.1),
     };
-    let pixels = (columns as u64).saturating_mul(rows.min(height) as u64);
+    size_of_pixels(header, columns, rows.min(height))
+}
+
+/// The bytes of so many pixels of a layer.
+fn size_of_pixels(header: &Header, width: usize, height: usize) -> u64 {
+    let pixels = (width as u64).saturating_mul(height as u64);
     pixels.saturating_mul(header.channels.bytes_per_pixel as u64)
 }
 
@@ -73,8 +78,7 @@ fn is_likely(header: &Header, block: &CompressedBlock) -> bool {
         // Nor are blocks that lie elsewhere.
         return true;
     };
-    let pixels = place.size.0 as u64 * place.size.1 as u64;
-    let size = pixels.saturating_mul(header.channels.bytes_per_pixel as u64);
+    let size = size_of_pixels(header, place.size.0, place.size.1);
     if bytes.len() as u64 == size {
         // It did not get smaller, and is stored as it was.
         return true;

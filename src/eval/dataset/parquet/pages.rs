@@ -10,6 +10,7 @@ use std::path::Path;
 
 use ::parquet::basic::{Compression, Encoding};
 use ::parquet::column::page::{Page, PageMetadata, PageReader};
+use ::parquet::data_type::ByteArray;
 use ::parquet::errors::{ParquetError, Result as ParquetResult};
 use ::parquet::file::metadata::ColumnChunkMetaData;
 use bytes::Bytes;
@@ -24,6 +25,8 @@ use crate::text::thousands;
 /// not compress so well, and labels are no more than 8 bytes a row.
 pub const LARGE: usize = 32 << 20;
 const MOST_COMPRESSED: usize = 64;
+/// What the crate keeps for each value of a dictionary beside the page, in bytes.
+const IN_DICTIONARY: usize = size_of::<ByteArray>();
 
 /// The pages of a column that has at most one value in a row, in a row group.
 pub struct Pages {
@@ -37,7 +40,7 @@ pub struct Pages {
     position: u64,
     end: u64,
     next: Option<Header>,
-    /// The bytes that pages may still have when they are decompressed.
+    /// The bytes that pages may still take when they are decompressed.
     left: usize,
 }
 
@@ -134,10 +137,12 @@ impl Pages {
         if let Kind::Values { values, .. } | Kind::Values2 { values, .. } = kind {
             ensure!(values as usize <= self.rows, "a page of {values} values in {} rows", self.rows);
         }
-        self.left = self.left.checked_sub(size).with_context(|| {
-            let ([stored, size], most) = ([stored, size].map(|size| thousands(size as u64)), LARGE >> 20);
+        let entries = if let Kind::Dictionary { values, .. } = kind { values as usize } else { 0 };
+        let taken = entries.saturating_mul(IN_DICTIONARY).saturating_add(size);
+        self.left = self.left.checked_sub(taken).with_context(|| {
+            let ([stored, taken], most) = ([stored, taken].map(|size| thousands(size as u64)), LARGE >> 20);
             format!(
-                "a page of {stored} bytes has {size} decompressed; more than {most} MiB in a row group are read only up to \
+                "a page of {stored} bytes takes {taken} in memory; more than {most} MiB in a row group are read only up to \
                  {MOST_COMPRESSED} times the bytes in the file"
             )
         })?;
