@@ -57,6 +57,9 @@ for target in "${targets[@]}"; do
     checkpoint | pickle | safetensors | folded | packed | labels | predictions | exif) ;;
     *) begin+=(../tests/fixtures/decode) ;;
     esac
+    # The thread that reads a table may be about to end, with what is freed at its end.
+    leaks=1
+    if [ "$target" = parquet ]; then leaks=0; fi
     log=$temporary/$target.log
     : >"$log"
     executions=0 findings=0 computed=0
@@ -66,7 +69,8 @@ for target in "${targets[@]}"; do
         part=$temporary/part.log
         { time nice -n 19 "$built/$target" "${begin[@]}" -dict="dictionaries/$target.dict" -max_len=$longest \
             -max_total_time=$((seconds - computed)) -artifact_prefix="artifacts/$target/" -timeout=60 -rss_limit_mb=2560 \
-            -malloc_limit_mb=1024 -print_final_stats=1 -reload=0 >"$part" 2>&1 || findings=$((findings + 1)); } \
+            -malloc_limit_mb=1024 -print_final_stats=1 -reload=0 \
+            -detect_leaks=$leaks >"$part" 2>&1 || findings=$((findings + 1)); } \
             2>"$temporary/time"
         computed=$((computed + $(awk 'END { printf "%d", $1 + $2 + 0.5 }' "$temporary/time")))
         executed=$(number stat::number_of_executed_units "$part")

@@ -8,6 +8,7 @@ use image::ImageFormat;
 use super::Decoder;
 use super::bmp::{Bmp, is_dib};
 use super::dds::Dds;
+use super::exr::Exr;
 use super::gif::Gif;
 use super::ico::Ico;
 use super::jpeg::Jpeg;
@@ -97,6 +98,7 @@ impl Format {
             Self::Bmp | Self::Dib => Box::new(Bmp::open(bytes)?),
             Self::Ico | Self::Cur => Box::new(Ico::open(bytes)?),
             Self::Dds => Box::new(Dds::open(bytes)?),
+            Self::Other(ImageFormat::OpenExr) => Box::new(Exr::open(bytes)?),
             Self::Other(format) => Box::new(Other::open(bytes, format)?),
         })
     }

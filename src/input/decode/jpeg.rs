@@ -13,6 +13,7 @@ use crate::error::{Reason, Result, bail, ensure};
 /// A JPEG file whose header has been read.
 pub(super) struct Jpeg<'a> {
     decompressor: Decompressor<'a>,
+    bytes: &'a [u8],
     /// The columns that will be looked at, if not all.
     columns: Option<Range<u32>>,
 }
@@ -32,7 +33,7 @@ impl<'a> Jpeg<'a> {
             4 => ffi::JCS_CMYK,
             n => bail!("a JPEG of {n} components is not decoded"),
         };
-        Ok(Self { decompressor, columns: None })
+        Ok(Self { decompressor, bytes, columns: None })
     }
 }
 
@@ -42,8 +43,8 @@ impl Decoder for Jpeg<'_> {
     }
 
     fn orientation(&self) -> u8 {
-        let (exif, xmp) = self.decompressor.metadata();
-        orientation::of(exif.as_deref(), xmp.as_deref())
+        let (exif, xmp) = metadata(self.bytes);
+        orientation::of(exif.as_deref(), xmp)
     }
 
     fn memory(&self) -> u64 {
@@ -77,6 +78,50 @@ impl Decoder for Jpeg<'_> {
         })?;
         Ok(self.decompressor.warning().into_iter().collect())
     }
+}
+
+/// EXIF and XMP, as Pillow puts them together.
+fn metadata(bytes: &[u8]) -> (Option<Vec<u8>>, Option<&[u8]>) {
+    // The orientation is at the beginning of EXIF data, so what comes after this many bytes is left out.
+    const MOST: usize = 1 << 20;
+    let (mut exif, mut xmp): (Option<Vec<u8>>, _) = (None, None);
+    for segment in segments_of_metadata(bytes) {
+        if let Some(more) = segment.strip_prefix(b"Exif\0\0") {
+            let exif = exif.get_or_insert_default();
+            exif.extend_from_slice(&more[..more.len().min(MOST.saturating_sub(exif.len()))]);
+        } else {
+            xmp = segment.strip_prefix(b"http://ns.adobe.com/xap/1.0/\0").or(xmp);
+        }
+    }
+    (exif, xmp)
+}
+
+/// The content of the segments APP1 before the first scan. libjpeg would keep them in a list that it walks along for each.
+fn segments_of_metadata(mut rest: &[u8]) -> impl Iterator<Item = &[u8]> {
+    const APP1: u8 = 0xe1;
+    const START_OF_SCAN: u8 = 0xda;
+    std::iter::from_fn(move || {
+        loop {
+            // As libjpeg, which passes over what lies between.
+            rest = &rest[rest.iter().position(|byte| *byte == 0xff)? + 1..];
+            let (marker, behind) = rest.split_first()?;
+            match *marker {
+                // More of them may stand before a marker.
+                0xff => {}
+                // Without content, the end of a stream that had tables alone among them.
+                0 | 1 | 0xd0..=0xd9 => rest = behind,
+                START_OF_SCAN => return None,
+                marker => {
+                    let length = usize::from(u16::from_be_bytes(*behind.first_chunk()?)).max(2);
+                    let (segment, behind) = behind.split_at_checked(length)?;
+                    rest = behind;
+                    if marker == APP1 {
+                        return Some(&segment[2..]);
+                    }
+                }
+            }
+        }
+    })
 }
 
 /// What the components of a JPEG stream are.
@@ -150,6 +195,19 @@ mod tests {
         let mut rows = Vec::new();
         let warnings = jpeg.read(&mut |strip| rows.extend_from_slice(strip));
         (rows, warnings)
+    }
+
+    #[test]
+    fn metadata_is_what_stands_before_the_first_scan() {
+        let exif = |content: &[u8]| [b"\xff\xe1\0", &[8 + content.len() as u8][..], b"Exif\0\0", content].concat();
+        let xmp = b"\xff\xe1\0\x20http://ns.adobe.com/xap/1.0/\0x";
+        let tables = [b"\xff\xd8\xff\xdb\0\x04\xff\xe1", &exif(b"a")[..], b"\xff\xd9"].concat();
+        // Zeros between segments, and more than one byte before a marker.
+        let start = [b"\xff\xd8\0\0\xff\xff", &exif(b"b")[..], &xmp[..], &exif(b"")].concat();
+        let scan = [b"\xff\xda\0\x02", &exif(b"c")[..]].concat();
+        assert_eq!(metadata(&[&tables, &start[..], &scan].concat()), (Some(b"ab".to_vec()), Some(&b"x"[..])));
+        assert_eq!(metadata(&[&start[..], b"\xff\xe1\xff\xffExif\0\0"].concat()).0, Some(b"b".to_vec()));
+        assert_eq!(metadata(b"\xff\xd8\xff\xe1\0\0\xff"), (None, None));
     }
 
     #[test]

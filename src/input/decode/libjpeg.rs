@@ -65,7 +65,6 @@ impl<'a> Decompressor<'a> {
                 (*state).progress.progress_monitor = Some(limit_scans);
                 (*state).info.common.progress = &raw mut (*state).progress;
                 ffi::jpeg_mem_src(&mut (*state).info, bytes.as_ptr(), bytes.len() as c_ulong);
-                ffi::jpeg_save_markers(&mut (*state).info, APP1, 0xffff);
                 // A file may begin with tables alone.
                 while ffi::jpeg_read_header(&mut (*state).info, 0) == TABLES_ONLY {}
             }
@@ -160,29 +159,6 @@ impl<'a> Decompressor<'a> {
         ensure!(!self.warnings().ended, "{CUT_SHORT}");
         Ok(())
     }
-
-    /// EXIF and XMP, as Pillow puts them together.
-    pub(super) fn metadata(&self) -> (Option<Vec<u8>>, Option<Vec<u8>>) {
-        // The orientation is at the beginning of EXIF data, so what comes after this many bytes is left out.
-        const MOST: usize = 1 << 20;
-        let (mut exif, mut xmp): (Option<Vec<u8>>, _) = (None, None);
-        let mut marker = self.info().marker_list;
-        // SAFETY: the list ends with null, and it and its elements live as long as `info`, which is borrowed.
-        while let Some(segment) = unsafe { marker.as_ref() } {
-            if !segment.data.is_null() {
-                // SAFETY: libjpeg allocated `data` with this length and filled it, and it lives as long as `info`.
-                let data = unsafe { std::slice::from_raw_parts(segment.data, segment.data_length as usize) };
-                if let Some(more) = data.strip_prefix(b"Exif\0\0") {
-                    let exif = exif.get_or_insert_default();
-                    exif.extend_from_slice(&more[..more.len().min(MOST.saturating_sub(exif.len()))]);
-                } else if let Some(packet) = data.strip_prefix(b"http://ns.adobe.com/xap/1.0/\0") {
-                    xmp = Some(packet.to_vec());
-                }
-            }
-            marker = segment.next;
-        }
-        (exif, xmp)
-    }
 }
 
 impl Drop for Decompressor<'_> {
@@ -196,18 +172,21 @@ impl Drop for Decompressor<'_> {
     }
 }
 
-/// The marker of EXIF's and XMP's segments.
-const APP1: c_int = 0xe1;
-
 /// `JPEG_HEADER_TABLES_ONLY` of jpeglib.h.
 const TABLES_ONLY: c_int = 2;
 
 /// `JMSG_LENGTH_MAX` of jpeglib.h.
 const MESSAGE_LENGTH: usize = 200;
 
-/// More scans than any encoder writes. Each scan goes through the whole picture: a small file with very many of them
-/// would take for ever.
-const MOST_SCANS: c_int = 100;
+/// A picture of so many values may have so many scans, of which encoders write up to 20, and smaller ones more, but no more
+/// than 100. Each goes through the whole picture, even where it has no bytes: a small file with many would take for ever.
+fn most_scans(values: u64) -> c_int {
+    const FOR_EACH: u64 = 1_000_000_000;
+    (20 + FOR_EACH / values.max(1)).min(100) as c_int
+}
+
+/// A file with more warnings is not decoded to its end: a few bytes can have one for each pixel.
+const MOST_WARNINGS: usize = 10_000_000;
 
 /// Runs C code, and makes an error of the panic by which [`error_exit`] and [`limit_scans`] leave it.
 fn guarded<T>(work: impl FnOnce() -> T) -> Result<T, Reason> {
@@ -267,6 +246,9 @@ unsafe extern "C-unwind" fn emit_message(common: &mut ffi::jpeg_common_struct, l
     let (warnings, code) = unsafe { (&mut (*common.client_data.cast::<State>()).warnings, (*common.err).msg_code) };
     warnings.ended |= code == ffi::JWRN_JPEG_EOF as c_int;
     warnings.count += 1;
+    if warnings.count > MOST_WARNINGS {
+        resume_unwind(Box::new(Fatal(format!("it is damaged in more than {MOST_WARNINGS} places"))));
+    }
     // SAFETY: the caller's promise.
     warnings.first.get_or_insert_with(|| unsafe { last_message(common) });
 }
@@ -276,9 +258,21 @@ unsafe extern "C-unwind" fn emit_message(common: &mut ffi::jpeg_common_struct, l
 /// # Safety
 /// As [`last_message`].
 unsafe extern "C-unwind" fn limit_scans(common: &mut ffi::jpeg_common_struct) {
-    // SAFETY: `open` has set `client_data` to the state, of which `common` is another part than what is read.
-    let scan = unsafe { (*common.client_data.cast::<State>()).info.input_scan_number };
-    if scan > MOST_SCANS {
-        resume_unwind(Box::new(Fatal(format!("it has more than {MOST_SCANS} scans"))));
+    // SAFETY: `open` has set `client_data` to the state, and nobody writes to it while libjpeg waits for this function.
+    let info = unsafe { &(*common.client_data.cast::<State>()).info };
+    let values = u64::from(info.image_width) * u64::from(info.image_height) * info.num_components.max(0) as u64;
+    let most = most_scans(values);
+    if info.input_scan_number > most {
+        resume_unwind(Box::new(Fatal(format!("it has more than {most} scans"))));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_large_picture_may_have_fewer_scans() {
+        assert_eq!([0, 1, 3 * 4000 * 3000, 3 * 13_376 * 13_376].map(most_scans), [100, 100, 47, 21]);
     }
 }

@@ -17,7 +17,7 @@
 //! gif, bmp, dds, ico, tiff/
 //!                 own code, where the crates refuse files that Pillow reads, or decode them to other pixels
 //! other           WebP, TGA, QOI and others, by the crate image
-//! exr             how much an OpenEXR file says that it holds
+//! exr             OpenEXR, by the crate exr
 //! orientation     turns a picture upright
 //! memory          bounds what all threads together hold while they decode
 //! colour          conversions to RGB

@@ -6,7 +6,6 @@ use image::codecs::{qoi::QoiDecoder, tga::TgaDecoder};
 use image::{DynamicImage, ExtendedColorType, ImageDecoder, ImageFormat, ImageReader, Limits};
 
 use super::colour::to_rgb;
-use super::exr::Stored;
 use super::{CUT_SHORT, Decoder, orientation};
 use crate::error::{Context, Reason, Result};
 
@@ -15,8 +14,6 @@ pub(super) struct Other<'a> {
     decoder: Box<dyn ImageDecoder + 'a>,
     format: ImageFormat,
     bytes: &'a [u8],
-    /// Of files that hold more than the picture, and in blocks.
-    stored: Option<Stored>,
 }
 
 impl<'a> Other<'a> {
@@ -33,8 +30,7 @@ impl<'a> Other<'a> {
             ImageFormat::Tga => Box::new(TgaDecoder::new(without_alpha_of_8_bits(bytes)?)?),
             _ => Box::new(reader.into_decoder()?),
         };
-        let stored = (format == ImageFormat::OpenExr).then(|| Stored::of(bytes)).transpose()?;
-        Ok(Self { decoder, format, bytes, stored })
+        Ok(Self { decoder, format, bytes })
     }
 }
 
@@ -44,7 +40,8 @@ impl Decoder for Other<'_> {
     }
 
     fn decoded(&self) -> (u32, u32) {
-        self.stored.as_ref().map_or(self.dimensions(), |stored| stored.size)
+        let frame = (self.format == ImageFormat::WebP).then(|| frame_of_webp(self.bytes)).flatten();
+        frame.unwrap_or(self.dimensions())
     }
 
     fn orientation(&self) -> u8 {
@@ -57,9 +54,8 @@ impl Decoder for Other<'_> {
     }
 
     fn memory(&self) -> u64 {
-        // The pixels, and as much again inside the decoder; a block as it is decompressed, sorted and converted.
-        let block = self.stored.as_ref().map_or(0, |stored| stored.block);
-        self.decoder.total_bytes().saturating_mul(2).saturating_add(block.saturating_mul(3))
+        // The pixels, and as much again inside the decoder.
+        self.decoder.total_bytes().saturating_mul(2)
     }
 
     fn read(self: Box<Self>, put: &mut dyn FnMut(&[u8])) -> Result<Vec<String>, Reason> {
@@ -88,9 +84,26 @@ impl Decoder for Other<'_> {
     }
 }
 
+/// Width and height of the first frame of a WebP file, which the crate decodes before it compares them with those that the
+/// file begins with.
+fn frame_of_webp(bytes: &[u8]) -> Option<(u32, u32)> {
+    // What is behind the place and the duration of an animation's frame is as in other files.
+    let chunks = riff_chunk(bytes, b"ANMF").map_or(bytes.get(12..), |frame| frame.get(16..))?;
+    if let Some([_, _, _, 0x9d, 0x01, 0x2a, sides @ ..]) = chunk_of(chunks, b"VP8 ") {
+        let side = |at: usize| Some(u32::from(u16::from_le_bytes(*sides.get(at..)?.first_chunk()?) & 0x3fff));
+        return Some((side(0)?, side(2)?));
+    }
+    let sides = u32::from_le_bytes(*chunk_of(chunks, b"VP8L")?.get(1..)?.first_chunk()?);
+    Some((1 + (sides & 0x3fff), 1 + (sides >> 14 & 0x3fff)))
+}
+
 /// The content of the first chunk with this name in a RIFF file. WebP files are RIFF files.
 fn riff_chunk<'a>(bytes: &'a [u8], name: &[u8; 4]) -> Option<&'a [u8]> {
-    let mut rest = bytes.get(12..)?;
+    chunk_of(bytes.get(12..)?, name)
+}
+
+/// The content of the first of these chunks with this name.
+fn chunk_of<'a>(mut rest: &'a [u8], name: &[u8; 4]) -> Option<&'a [u8]> {
     loop {
         let (found, behind) = rest.split_first_chunk::<4>()?;
         let (length, behind) = behind.split_first_chunk::<4>()?;
@@ -127,5 +140,30 @@ fn by_rows<T>(values: &[T], width: usize, channels: usize, to_u8: impl Fn(&T) ->
         samples.extend(row.iter().map(&to_u8));
         to_rgb(&samples, channels, &mut rgb);
         put(&rgb);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Error;
+    use crate::input::decode::{Options, decode};
+
+    #[test]
+    fn a_frame_of_webp_is_not_decoded_if_it_is_too_large() {
+        let chunk = |name: &[u8], content: &[u8]| [name, &(content.len() as u32).to_le_bytes(), content].concat();
+        // The picture has 16 x 16 pixels, and its frame 16,383 x 11,500.
+        let canvas = chunk(b"VP8X", &[0, 0, 0, 0, 15, 0, 0, 15, 0, 0]);
+        let sides = [16_383u16, 11_500].map(u16::to_le_bytes).concat();
+        let lossy = chunk(b"VP8 ", &[&[0x10, 0, 0, 0x9d, 0x01, 0x2a][..], &sides, &[0; 50]].concat());
+        let webp = |chunks: &[&[u8]]| chunk(b"RIFF", &[b"WEBP", &chunks.concat()[..]].concat());
+        let file = webp(&[&canvas, &lossy]);
+        let error = decode(&file, "a.webp".as_ref(), Options::default()).unwrap_err();
+        assert!(matches!(error, Error::ImageTooLarge { .. }), "{error}");
+        assert_eq!(frame_of_webp(&file), Some((16_383, 11_500)));
+        let lossless = chunk(b"VP8L", &[&[0x2f][..], &(4u32 | 6 << 14).to_le_bytes()].concat());
+        assert_eq!(frame_of_webp(&webp(&[&canvas, &lossless])), Some((5, 7)));
+        let frame = chunk(b"ANMF", &[&[0; 16], &lossless[..]].concat());
+        assert_eq!(frame_of_webp(&webp(&[&canvas, &frame, &lossy])), Some((5, 7)));
     }
 }

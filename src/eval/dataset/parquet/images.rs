@@ -65,7 +65,7 @@ struct Reader {
 impl Reader {
     /// The bytes of the image in a row.
     fn read(&mut self, rows: &Rows, row: u64) -> Result<Vec<u8>, Reason> {
-        let value = guarded(|| self.get(rows, row)).context("damaged Parquet data")?;
+        let value = self.get(rows, row).context("damaged Parquet data")?;
         value.with_context(|| match rows.files[0].has_paths {
             true => "the row has no bytes of an image, at most its path: the file was written without embedding images",
             false => "the row has no bytes of an image",
@@ -84,13 +84,13 @@ impl Reader {
         }
         while self.next < row {
             let passed = self.next;
-            let value = self.value(rows, passed);
+            let value = guarded(|| self.value(rows, passed));
             self.passed.push_back((passed, value));
             while self.passed.len() as u64 > WINDOW || self.passed_bytes() > MOST_PASSED {
                 self.passed.pop_front();
             }
         }
-        self.value(rows, row)
+        guarded(|| self.value(rows, row))
     }
 
     /// Of all images that were passed over.
