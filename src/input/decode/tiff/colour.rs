@@ -86,8 +86,21 @@ impl Colour {
         }
     }
 
+    /// Appends the colours of a row to `rgb`. Each pixel has `channels` samples.
+    pub(super) fn to_rgb(&self, row: &[u8], channels: usize, rgb: &mut Vec<u8>) {
+        // Neighbours are often of one colour, and this kind takes so long to convert that it pays to look.
+        let slow = matches!(self, Self::Lab(_));
+        let mut last: (&[u8], [u8; 3]) = (&[], [0; 3]);
+        for pixel in row.chunks(channels) {
+            if !slow || pixel != last.0 {
+                last = (pixel, self.rgb(pixel));
+            }
+            rgb.extend(last.1);
+        }
+    }
+
     /// The colour of one pixel, from its channels and what follows them.
-    pub(super) fn rgb(&self, samples: &[u8]) -> [u8; 3] {
+    fn rgb(&self, samples: &[u8]) -> [u8; 3] {
         match (self, samples) {
             (Self::Grey { white_is_zero }, [grey, ..]) => [if *white_is_zero { 255 - grey } else { *grey }; 3],
             (Self::Palette(palette), [index, ..]) => palette[usize::from(*index)],

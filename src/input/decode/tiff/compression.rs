@@ -162,7 +162,9 @@ pub(super) fn decompress(
     let mut out = vec![0; shape.size];
     match compression {
         Compression::None => out.copy_from_slice(data.get(..shape.size).context(CUT_SHORT)?),
-        Compression::Fax { encoding, byte_aligned } => fax(data, encoding, byte_aligned, shape, &mut out)?,
+        Compression::Fax { encoding, byte_aligned } => {
+            fax(data, encoding, byte_aligned, shape, &mut out, warnings)?;
+        }
         Compression::Lzw => lzw(data, &mut out)?,
         Compression::Deflate => fill(flate2::read::ZlibDecoder::new(data), &mut out)?,
         Compression::PackBits => packbits(data, &mut out).context(CUT_SHORT)?,
@@ -248,8 +250,16 @@ impl hayro_ccitt::Decoder for FaxRows<'_> {
     }
 }
 
-/// Decompresses CCITT's encodings.
-fn fax(data: &[u8], encoding: EncodingMode, byte_aligned: bool, shape: Shape, out: &mut [u8]) -> Result<(), Reason> {
+/// Decompresses CCITT's encodings. Most damage leaves codes that exist, and shows only where a row has too many pixels,
+/// or another one does not begin behind it: then what can be decoded is, with a warning.
+fn fax(
+    data: &[u8],
+    encoding: EncodingMode,
+    byte_aligned: bool,
+    shape: Shape,
+    out: &mut [u8],
+    warnings: &mut Vec<String>,
+) -> Result<(), Reason> {
     let settings = DecodeSettings {
         columns: shape.width,
         rows: shape.rows,
@@ -257,9 +267,19 @@ fn fax(data: &[u8], encoding: EncodingMode, byte_aligned: bool, shape: Shape, ou
         end_of_line: false,
         rows_are_byte_aligned: byte_aligned,
         encoding,
-        strict: false,
+        strict: true,
     };
-    let mut rows = FaxRows { rows: out.chunks_exact_mut(shape.width.div_ceil(8) as usize), width: shape.width };
+    let Err(fault) = fax_rows(data, settings, out) else { return Ok(()) };
+    out.fill(0);
+    fax_rows(data, DecodeSettings { strict: false, ..settings }, out)?;
+    warnings.push(format!("damaged CCITT data: {fault}"));
+    Ok(())
+}
+
+/// Decompresses the rows of a fax into `out`, which is all 0.
+fn fax_rows(data: &[u8], settings: DecodeSettings, out: &mut [u8]) -> Result<(), Reason> {
+    let width = settings.columns;
+    let mut rows = FaxRows { rows: out.chunks_exact_mut(width.div_ceil(8) as usize), width };
     let result = hayro_ccitt::decode(data, &mut rows, &mut DecoderContext::new(settings));
     let missing = rows.rows.len();
     if missing > 0 {
@@ -281,4 +301,37 @@ fn webp(data: &[u8], shape: Shape, out: &mut [u8]) -> Result<(), Reason> {
         to.iter_mut().zip(from).for_each(|(to, from)| *to = *from);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::input::decode::{Options, Picture, decode};
+
+    #[test]
+    fn damage_of_a_fax_is_told() {
+        let files = [
+            &include_bytes!("../../../../tests/fixtures/decode/fax-group3.tiff")[..],
+            include_bytes!("../../../../tests/fixtures/decode/fax-group3-2d.tiff"),
+            include_bytes!("../../../../tests/fixtures/decode/fax-huffman.tiff"),
+        ];
+        let read = |file: &[u8]| {
+            let mut pixels = Vec::new();
+            let picture = Picture::open(file, "a.tiff".as_ref(), Options::default()).unwrap();
+            let warning = picture.read(&mut |rows| pixels.extend_from_slice(rows)).unwrap();
+            (pixels, warning)
+        };
+        for file in files {
+            let (whole, none) = read(file);
+            assert_eq!(none, None);
+            // In the middle of the only strip, which begins at 8.
+            let mut damaged = file.to_vec();
+            damaged[8 + 101] ^= 0x3c;
+            let (other, warning) = read(&damaged);
+            assert!(other != whole && other.len() == whole.len());
+            assert_eq!(warning.as_deref(), Some("damaged CCITT data: invalid CCITT code sequence"));
+            let strict = Options { strict: true, ..Options::default() };
+            let error = decode(&damaged, "a.tiff".as_ref(), strict).unwrap_err().to_string();
+            assert!(error.contains("damaged TIFF: damaged CCITT data: "), "{error}");
+        }
+    }
 }

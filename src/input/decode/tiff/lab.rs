@@ -22,18 +22,29 @@ impl Table {
     /// Interpolates within a tetrahedron: from the node below along the axes in the order of their fractions
     /// (littleCMS, `TetrahedralInterp16`). TIFF has a* and b* as signed bytes.
     pub(super) fn rgb(&self, lightness: u8, a: u8, b: u8) -> [u8; 3] {
-        let place = |byte: u8| f32::from(byte) * (NODES - 1) as f32 / 255.0;
-        let places = [place(lightness), place(a ^ 0x80), place(b ^ 0x80)];
-        let mut steps = [(places[0], NODES * NODES), (places[1], NODES), (places[2], 1)];
-        let mut node = steps.iter().map(|(place, step)| *place as usize * step).sum::<usize>();
-        steps.sort_by(|one, other| other.0.fract().total_cmp(&one.0.fract()));
+        // Along an axis whose nodes are `step` apart: the node below, and how far the colour lies above it.
+        let place = |byte: u8, step: usize| {
+            let place = f32::from(byte) * (NODES - 1) as f32 / 255.0;
+            let below = place as usize;
+            (below * step, (place - below as f32, step))
+        };
+        let places = [place(lightness, NODES * NODES), place(a ^ 0x80, NODES), place(b ^ 0x80, 1)];
+        let mut node = places.iter().map(|(below, _)| below).sum::<usize>();
+        let mut steps = places.map(|(_, step)| step);
+        // The largest fraction first, and equal ones in the order of the axes. A sort of any length would take longer
+        // than all the rest.
+        for (one, other) in [(0, 1), (1, 2), (0, 1)] {
+            if steps[one].0 < steps[other].0 {
+                steps.swap(one, other);
+            }
+        }
         let mut colour = self.0[node];
         // At the upper end of an axis the fraction is 0, and there is no next node.
-        for (place, step) in steps.into_iter().filter(|(place, _)| place.fract() > 0.0) {
+        for (fraction, step) in steps.into_iter().filter(|(fraction, _)| *fraction > 0.0) {
             let (from, to) = (self.0[node], self.0[node + step]);
             node += step;
             for channel in 0..3 {
-                colour[channel] += (to[channel] - from[channel]) * place.fract();
+                colour[channel] += (to[channel] - from[channel]) * fraction;
             }
         }
         colour.map(|value| (value * 255.0).round() as u8)

@@ -10,6 +10,7 @@
 //! tiles         where strips or tiles lie, and their samples
 //! compression   what a strip or tile is compressed with; jpeg for JPEG
 //! samples       samples of any size -> 8 bits
+//! limits        how much memory and time that may take
 //! colour        8-bit samples -> RGB; lab for CIE L*a*b*
 //! ```
 
@@ -18,6 +19,7 @@ mod compression;
 mod directory;
 mod jpeg;
 mod lab;
+mod limits;
 mod samples;
 mod tiles;
 
@@ -81,7 +83,9 @@ impl<'a> Tiff<'a> {
             subsampling == (1, 1) || per_pixel == 3 && !planar,
             "subsampled colours in planes, or with alpha, are not decoded"
         );
-        let layout = if planar { (1, per_pixel) } else { (per_pixel, 1) };
+        // Of planes, only those that have colours are read, and alpha if it is needed for them.
+        let wanted = colour.channels() + usize::from(premultiplied);
+        let layout = if planar { (1, per_pixel, wanted) } else { (per_pixel, 1, 1) };
         let tiles = Tiles::new(&directory, compression, samples, layout, subsampling)?;
         let orientation = match directory.integer(274) {
             Some(orientation) if (1..=8).contains(&orientation) => orientation as u8,
@@ -108,29 +112,29 @@ impl Decoder for Tiff<'_> {
     fn read(self: Box<Self>, put: &mut dyn FnMut(&[u8])) -> Result<Vec<String>, Reason> {
         let Self { width, height, tiles, .. } = *self;
         let channels = self.colour.channels() + usize::from(self.premultiplied);
-        let (planes, at_a_time) = if tiles.planes > 1 { (channels, 1) } else { (1, channels) };
+        let at_a_time = if tiles.planes > 1 { 1 } else { channels };
         let mut line = vec![0; width as usize * channels];
         let mut rgb = Vec::with_capacity(width as usize * 3);
         let mut warnings = Vec::new();
         for (index, top) in (0..height).step_by(tiles.height as usize).enumerate() {
             let rows = tiles.height.min(height - top);
             let row_bytes = tiles.row_bytes;
-            let decoded = tiles.row(index, rows, planes, &mut warnings)?;
+            let decoded = tiles.row(index, rows, &mut warnings)?;
             for row in 0..rows as usize {
                 for (plane, tiles_across) in decoded.chunks(tiles.across).enumerate() {
-                    let places = line.chunks_mut(tiles.width as usize * channels);
+                    let places = line.chunks_mut(tiles.width.min(width) as usize * channels);
                     for (tile, place) in tiles_across.iter().zip(places) {
                         let samples = &tile[row * row_bytes..][..row_bytes];
                         self.samples.convert(samples, tiles.per_pixel, at_a_time, &mut place[plane..], channels);
                     }
                 }
-                rgb.clear();
-                for pixel in line.chunks_mut(channels) {
-                    if self.premultiplied {
+                if self.premultiplied {
+                    for pixel in line.chunks_mut(channels) {
                         self.colour.undo_premultiplication(pixel);
                     }
-                    rgb.extend(self.colour.rgb(pixel));
                 }
+                rgb.clear();
+                self.colour.to_rgb(&line, channels, &mut rgb);
                 put(&rgb);
             }
         }

@@ -107,7 +107,10 @@ impl Samples {
         let value = if self.bits.is_multiple_of(8) {
             integer(&row[bits.start / 8..bits.end / 8], self.big_endian)
         } else {
-            bits.fold(0, |value, bit| value << 1 | u64::from(row[bit / 8] >> (7 - bit % 8) & 1))
+            // 32 bits at most, which lie in 5 bytes.
+            let end = bits.end.div_ceil(8);
+            let value = integer(&row[bits.start / 8..end], true) >> (8 * end - bits.end);
+            value & ((1u64 << self.bits) - 1)
         };
         (self.convert)(value, self.bits)
     }
@@ -201,6 +204,8 @@ mod tests {
         assert_eq!(convert(3, &[0b0011_1100]), [36, 255]);
         assert_eq!(convert(10, &[0xff, 0x40, 0x10]), [255, 0]);
         assert_eq!(convert(12, &[0xab, 0xc1, 0x23]), [0xab, 0x12]);
+        assert_eq!(convert(31, &((7_u64 << 31 | 200) << 2).to_be_bytes()), [7, 200]);
+        assert_eq!(convert(31, &((1_u64 << 61 | 1) << 2).to_be_bytes()), [255, 1]);
         assert_eq!(convert(16, &[0xab, 0xcd, 0x12, 0x34]), [0xab, 0x12]);
         assert_eq!(convert(32, &[0, 0, 1, 0, 0, 0, 0, 7]), [255, 7]);
     }
