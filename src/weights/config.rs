@@ -139,7 +139,8 @@ impl Config {
     }
 
     /// Checks that the blocks fit each other: nothing is empty, each block takes what the one before makes, and
-    /// only a projection changes width or size.
+    /// only a projection changes width or size. No number is so large that a small file would take the memory or the
+    /// time of a large one.
     pub(crate) fn check(&self) -> Result<(), Reason> {
         let mut channels = self.stem_channels;
         for block in self.layers.iter().flatten() {
@@ -152,7 +153,7 @@ impl Config {
             channels = out_channels;
         }
         ensure!(self.stem_channels > 0 && self.num_classes > 0, "a network without channels or classes");
-        Ok(())
+        self.check_bounds()
     }
 
     /// Every convolution of the network, in the order in which they run.
@@ -182,8 +183,9 @@ impl Config {
 
     /// Pixels of the image from one place of the last activation to the next: 32 in every published network.
     pub fn stride(&self) -> usize {
-        // The stem's convolution and pool halve the image's sides.
-        4 * self.layers.iter().flatten().map(|block| block.stride).product::<usize>()
+        // The stem's convolution and pool halve the image's sides. What no image reaches is as good as the largest
+        // number; a product that wraps may be zero, and places are divided by it.
+        self.layers.iter().flatten().fold(4, |stride, block| stride.saturating_mul(block.stride))
     }
 
     /// Channels that the last block hands to the head: the number of features of an image.

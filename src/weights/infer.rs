@@ -10,8 +10,8 @@ impl Config {
     /// `shape` gives the shape of the tensor with that name.
     ///
     /// # Errors
-    /// If the tensors are not those of a QLNet; the message names the first that is missing or has
-    /// another shape.
+    /// If the tensors are not those of a QLNet, and the message names the first that is missing or has another shape; or
+    /// if they are those of a network that is [too large](Config::check).
     pub(super) fn infer<'a>(
         naming: Naming,
         names: impl Iterator<Item = &'a str>,
@@ -44,7 +44,10 @@ impl Config {
             &[classes, c] if c == input && classes > 0 => Some(classes),
             _ => None,
         })?;
-        Ok(Self { stem_channels, layers, num_classes })
+        let config = Self { stem_channels, layers, num_classes };
+        // Before anybody folds weights whose kernels are shared by millions of channels.
+        config.check()?;
+        Ok(config)
     }
 }
 
@@ -129,6 +132,18 @@ mod tests {
         };
         assert_eq!(Config::qlnet_50_v0().convs().iter().map(parameters).sum::<usize>(), 9_993_640);
         assert_eq!(Config::qlnet_10m().convs().iter().map(parameters).sum::<usize>(), 10_064_296);
+    }
+
+    #[test]
+    fn a_network_that_is_too_large_is_none() {
+        for naming in [Naming::StateDict, Naming::Folded] {
+            let deep = shapes(&Config::new(1, &[(1, 1); 66], 0, 1, 2), naming);
+            let error = infer(&deep, naming).unwrap_err().to_string();
+            assert_eq!(error, "the network has 66 layers, and at most 16 are allowed");
+            let filters = shapes(&Config::new(1, &[(1, 1)], 0, 100, 2), naming);
+            let error = infer(&filters, naming).unwrap_err().to_string();
+            assert_eq!(error, "layer1.0 has 100 filters for each hidden channel, and at most 16 are allowed");
+        }
     }
 
     #[test]

@@ -11,6 +11,7 @@
 //! hashed_file      a file that is hashed once while it is read
 //! checkpoint       file -> named tensors
 //! infer            names and shapes of tensors -> config, the dimensions of a network
+//! bounds           how large those may be
 //! fold             named tensors -> folded weights
 //! folded           the folded weights
 //! random           folded weights without a checkpoint
@@ -22,6 +23,7 @@
 //! The dimensions are here and not with the network, because folding needs them: the network knows the
 //! weights, and the weights know nothing of it.
 
+mod bounds;
 pub(crate) mod cache;
 pub(crate) mod checkpoint;
 pub(crate) mod config;

@@ -15,8 +15,9 @@ impl Weights {
     /// variance of one over the inputs of an output. They depend on the seed alone.
     ///
     /// # Errors
-    /// If there is no memory.
+    /// [`Error::OtherNetwork`] if the dimensions do not fit each other or are too large; otherwise if there is no memory.
     pub fn random(config: &Config, seed: u64) -> Result<Self> {
+        config.check().map_err(Error::OtherNetwork)?;
         let mut rng = random::stream(seed, random::WEIGHTS);
         let mut normal = |shape: &[usize], deviation: f64| {
             let sample = StandardNormal.sample_iter(&mut rng).take(shape.iter().product());
@@ -30,5 +31,16 @@ impl Weights {
             tensors.insert(format!("{name}.weight"), normal(&shape, (1.0 / inputs as f64).sqrt())?);
         }
         Self::new(config.clone(), tensors).map_err(Error::OtherNetwork)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_too_large_is_not_drawn() {
+        let config = Config::new(1, &[(1, 1)], 0, usize::MAX, 2);
+        assert!(matches!(Weights::random(&config, 1), Err(Error::OtherNetwork(_))));
     }
 }

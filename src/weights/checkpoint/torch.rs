@@ -16,6 +16,14 @@ use crate::error::{Context, Reason, bail, ensure};
 /// Weights of more bytes are no QLNet's, and nothing is gained by filling the memory with them.
 const LARGEST: u64 = 2 << 30;
 
+/// Tensors of more than any checkpoint: a QLNet has some hundreds. A pickle refers to one again and again in three
+/// bytes, and each that is made of it takes some hundred.
+const MOST_TENSORS: usize = 1 << 16;
+
+/// Bytes of a name, or of the key of a storage, which PyTorch numbers. A pickle refers to a text again and again in two
+/// bytes, and texts are copied and compared.
+const LONGEST_NAME: usize = 1000;
+
 /// The floating-point tensors of a training state's `state_dict`, or of a bare one, and the counts of batch norms, in a
 /// zip of `length` bytes. Everything else in the file, the optimizer's tensors above all, is not read.
 pub fn read(source: impl Read + Seek, length: u64) -> Result<BTreeMap<String, Tensor>, Reason> {
@@ -123,15 +131,22 @@ fn state_dict<'a>(heap: &'a Heap, root: &'a Value) -> Result<Vec<(&'a str, &'a T
         .iter()
         .find_map(|wanted| items.iter().find(|(key, value)| is_str(key, wanted) && heap.dict(value).is_some()));
     let items = nested.and_then(|(_, value)| heap.dict(value)).unwrap_or(items);
-    let tensors: Vec<_> = items
-        .iter()
-        .filter_map(|(key, value)| match (key, heap.get(value)) {
-            (Value::Str(name), Some(Object::Tensor(tensor))) => Some((&**name, tensor)),
-            _ => None,
-        })
-        .collect();
+    let mut tensors = BTreeMap::new();
+    for (key, value) in items {
+        let (Value::Str(name), Some(Object::Tensor(tensor))) = (key, heap.get(value)) else { continue };
+        ensure!(tensors.len() < MOST_TENSORS, "the file holds over {MOST_TENSORS} tensors, more than any checkpoint");
+        for (what, text) in [("tensor with a name", &**name), ("storage with a key", &tensor.storage.key)] {
+            ensure!(
+                text.len() <= LONGEST_NAME,
+                "the file has a {what} of {} bytes, and at most {LONGEST_NAME} are allowed; it begins with `{}`",
+                text.len(),
+                &text[..text.floor_char_boundary(50)]
+            );
+        }
+        ensure!(tensors.insert(&**name, tensor).is_none(), "the file holds two tensors `{name}`, and one is allowed");
+    }
     ensure!(!tensors.is_empty(), "the file holds no tensors under `state_dict`, `model` or at its top");
-    Ok(tensors)
+    Ok(tensors.into_iter().collect())
 }
 
 fn is_str(value: &Value, text: &str) -> bool {
@@ -188,4 +203,64 @@ fn tensor(name: &str, storage: &[u8], reference: &TensorRef) -> Result<Option<Te
         Tensor::from_raw_buffer(&elements, dtype, shape, &Device::Cpu)?
     };
     Ok(Some(tensor))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(text: &str) -> Vec<u8> {
+        [b"X", &(text.len() as u32).to_le_bytes()[..], text.as_bytes()].concat()
+    }
+
+    /// The names that are listed for a pickle of a dictionary, in which they all stand for one empty tensor. Its storage
+    /// has that key. A name after itself is the text of before, referred to.
+    fn listed(key: &str, names: &[&str]) -> Result<Vec<String>, Reason> {
+        let storage = [b"(", &text("storage")[..], b"ctorch\nFloatStorage\n", &text(key), &text("cpu"), b"K\0tQ"];
+        let start = [b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n(", &storage.concat()[..]].concat();
+        let mut pickle = [&start[..], b"K\0(K\0t(K\x01t\x89)tRq\x010}("].concat();
+        for (i, name) in names.iter().enumerate() {
+            match i.checked_sub(1).is_some_and(|before| std::ptr::eq(names[before], *name)) {
+                true => pickle.extend(b"h\x02h\x01"),
+                false => pickle.extend([&text(name)[..], b"q\x02h\x01"].concat()),
+            }
+        }
+        pickle.extend(b"u.");
+        let (heap, root) = pickle::load(&pickle).unwrap();
+        Ok(state_dict(&heap, &root)?.into_iter().map(|(name, _)| name.to_string()).collect())
+    }
+
+    fn error(key: &str, names: &[&str]) -> String {
+        listed(key, names).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn names_and_keys_are_of_some_length() {
+        let (long, longer) = ("n".repeat(1000), "n".repeat(1001));
+        assert_eq!(listed(&long, &["b", &long, "a"]).unwrap(), ["a", "b", &long]);
+        let start = "n".repeat(50);
+        let allowed = format!("of 1001 bytes, and at most 1000 are allowed; it begins with `{start}`");
+        assert_eq!(error("0", &["a", &longer]), format!("the file has a tensor with a name {allowed}"));
+        assert_eq!(error(&longer, &["a"]), format!("the file has a storage with a key {allowed}"));
+        // Half a minute for two megabytes: a name by reference.
+        let million = "n".repeat(1 << 20);
+        assert!(error("0", &vec![&*million; 250_000]).contains("a name of 1048576 bytes"));
+        // No character is cut.
+        assert!(error("0", &[&"я".repeat(501)]).ends_with(&format!("`{}`", "я".repeat(25))));
+    }
+
+    #[test]
+    fn a_name_stands_for_one_tensor() {
+        for names in [&["a", "a"][..], &["a", "b", "a"]] {
+            assert_eq!(error("0", names), "the file holds two tensors `a`, and one is allowed");
+        }
+    }
+
+    #[test]
+    fn tensors_are_of_some_number() {
+        let names: Vec<String> = (0..=MOST_TENSORS).map(|i| format!("{i:05}")).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        assert_eq!(listed("0", &names[1..]).unwrap(), names[1..]);
+        assert_eq!(error("0", &names), "the file holds over 65536 tensors, more than any checkpoint");
+    }
 }
