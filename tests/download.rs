@@ -198,6 +198,19 @@ fn without_the_hub_the_ways_on_are_named() {
     assert_download_error(&output, &["HF_HUB_OFFLINE is set"]);
 }
 
+/// It would be passed over, and the hub be asked in place of a mirror.
+#[cfg(target_os = "linux")]
+#[test]
+fn an_endpoint_that_is_no_text_is_an_error() {
+    use std::os::unix::ffi::OsStrExt;
+    let qlnet = Qlnet::new();
+    for endpoint in [&b"http://127.0.0.1:9/\xff"[..], b"http://\xff.invalid", b"\xff"] {
+        let endpoint = std::ffi::OsStr::from_bytes(endpoint);
+        let output = classify(&qlnet).env("HF_ENDPOINT", endpoint).output().unwrap();
+        assert_download_error(&output, &["is not an address: HF_ENDPOINT has to be UTF-8"]);
+    }
+}
+
 #[test]
 fn what_a_hub_delivers_is_checked_and_the_token_stays_with_it() {
     let qlnet = Qlnet::new();

@@ -17,6 +17,10 @@ use crate::weights::registry::Model;
 /// The fact that shards of one run need not share.
 const DEVICE: &str = "device";
 
+/// The most classes of a file of predictions. Each gets a name, even where the file has no image of it, so a few bytes
+/// that say there are millions would fill the memory. The largest set in use, ImageNet-21k, has 21,843.
+pub(super) const MOST_CLASSES: usize = 100_000;
+
 /// What was evaluated, and how: enough to tell whether two files of predictions belong together.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Run {
@@ -102,7 +106,14 @@ impl Run {
             let last = outputs.last().is_some_and(|last| (*last as usize) < self.classes);
             last && outputs.is_sorted_by(|one, other| one < other)
         });
-        self.preprocess.validate().is_ok() && (1..=1 << 24).contains(&self.classes) && outputs
+        self.preprocess.validate().is_ok() && (1..=MOST_CLASSES).contains(&self.classes) && outputs
+    }
+
+    /// What is to be said of too many classes, if there are too many.
+    pub(super) fn too_many_classes(&self) -> Option<String> {
+        let [classes, most] = [self.classes, MOST_CLASSES].map(|count| thousands(count as u64));
+        (self.classes > MOST_CLASSES)
+            .then(|| format!("{classes} classes, and a file of predictions has at most {most}"))
     }
 
     /// How many outputs images were scored among.
@@ -161,5 +172,43 @@ impl Run {
             ("version", format!("qlnet {}", self.qlnet)),
             (DEVICE, self.device.clone()),
         ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::eval::predictions::Writer;
+
+    /// Such a run as a file of predictions says it.
+    fn run(classes: usize) -> Run {
+        let run = json!({
+            "qlnet": "0.1.0", "model": "qlnet-digits", "weights_sha256": "ff1a0a63e48a6530", "classes": classes,
+            "preprocess": {"resize": 64, "interpolation": "bicubic", "crop": 64}, "jpeg_decoder": "none",
+            "strict": false, "max_pixels": 1, "dtype": "f32", "device": "cpu", "selection": {"first": 3},
+            "data": {"images": 3, "bytes": 369, "sha256": "749d9dfb59505a56"}, "shard": "1/1"
+        });
+        serde_json::from_value(run).unwrap()
+    }
+
+    /// Each class gets a name in memory, so that a kilobyte that says there are 2^24 would take a gigabyte.
+    #[test]
+    fn there_are_not_more_classes_than_can_be_named() {
+        for classes in [1, 21_843, MOST_CLASSES] {
+            assert!(run(classes).is_valid() && run(classes).too_many_classes().is_none());
+        }
+        for classes in [MOST_CLASSES + 1, 1 << 24, usize::MAX] {
+            assert!(!run(classes).is_valid() && run(classes).too_many_classes().is_some());
+        }
+        assert!(!run(0).is_valid());
+        // What could not be read is not written.
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("p.csv");
+        let error = Writer::create(&path, run(MOST_CLASSES + 1)).err().unwrap().to_string();
+        let words = "p.csv: the network has 100,001 classes, and a file of predictions has at most 100,000";
+        assert!(error.starts_with("cannot write ") && error.ends_with(words), "{error}");
+        assert!(Writer::create(&path, run(MOST_CLASSES)).is_ok());
     }
 }

@@ -117,6 +117,9 @@ impl Client {
         attempt: u32,
     ) -> Result<(Peer, Response<Body>), RequestError> {
         let response_timeout = self.read_timeout.min(RESPONSE_TIMEOUT * 2u32.saturating_pow(attempt - 1));
+        if url.contains(char::REPLACEMENT_CHARACTER) {
+            return Err(RequestError::Permanent(format!("{url} is not an address: HF_ENDPOINT has to be UTF-8")));
+        }
         let mut uri: Uri =
             url.parse().map_err(|error| RequestError::Permanent(format!("{url} is not an address ({error})")))?;
         let hub = origin(&uri);

@@ -16,6 +16,8 @@ use crate::text::printable;
 
 /// A longer list is not read. Of each file there are some 300 bytes.
 const LONGEST: u64 = 64 << 20;
+/// The most bytes of a file's name with its folders: Linux takes no longer path.
+const LONGEST_NAME: usize = 4096;
 
 /// The files of a data set at one commit.
 pub struct Listing {
@@ -60,11 +62,18 @@ impl Listing {
     /// A list that is safe to use: no name leads out of the data set's folder.
     ///
     /// # Errors
-    /// If the commit is none, or a name is not one of a file below a folder, or there twice.
+    /// If the commit is none, or a name is not one of a file below a folder, or too long, or there twice.
     pub fn new(commit: String, files: Vec<ListedFile>) -> Result<Self, Reason> {
         ensure!(is_hexadecimal(&commit, 40), "`{}` is no commit", printable(&commit));
         let mut seen = BTreeSet::new();
         for ListedFile { name, .. } in &files {
+            let start = &name[..name.floor_char_boundary(100)];
+            ensure!(
+                name.len() <= LONGEST_NAME,
+                "the name `{}...` has {} bytes, and no path has more than {LONGEST_NAME}",
+                printable(start),
+                name.len()
+            );
             ensure!(is_below(name), "the name `{}` is not one of a file in a folder", printable(name));
             ensure!(seen.insert(name.as_str()), "`{}` is listed twice", printable(name));
         }
@@ -168,6 +177,10 @@ mod tests {
             let error = parse(&format!(r#"{{"rfilename": "{name}"}}"#)).err().unwrap();
             assert!(error.contains("is not one of a file in a folder"), "{name}: {error}");
         }
+        let long = |length| parse(&format!(r#"{{"rfilename": "{}"}}"#, "n".repeat(length)));
+        assert!(long(LONGEST_NAME).is_ok());
+        let error = long(LONGEST_NAME + 1).err().unwrap();
+        assert!(error.contains("...` has 4097 bytes, and no path has more than 4096") && error.len() < 200, "{error}");
         assert!(parse(r#"{"rfilename": "a"}, {"rfilename": "a"}"#).err().unwrap().contains("listed twice"));
         for text in ["", "[]", "<html>", r#"{"sha": 5, "siblings": []}"#, r#"{"siblings": []}"#] {
             assert!(Listing::parse(text.as_bytes()).err().unwrap().to_string().contains("no list of files"), "{text}");

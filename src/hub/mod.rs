@@ -101,7 +101,12 @@ impl Hub {
     /// `HF_HUB_OFFLINE` and `HF_HUB_DOWNLOAD_TIMEOUT` (the read timeout in seconds, 30 unless set); and
     /// those of [`Proxies`].
     pub fn from_env() -> Self {
-        let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.trim().is_empty());
+        // What is not UTF-8 is not passed over: huggingface.co would be asked in place of a mirror. With replacement
+        // characters it is no address, which is told when it is to be asked, and no token.
+        let variable = |name: &str| {
+            let value = std::env::var_os(name)?.to_string_lossy().into_owned();
+            Some(value).filter(|value| !value.trim().is_empty())
+        };
         let is_true = |name: &str| {
             variable(name).is_some_and(|value| ["1", "ON", "YES", "TRUE"].contains(&value.to_uppercase().as_str()))
         };

@@ -15,9 +15,7 @@ use crate::text::{percent, printable, thousands};
 /// A row for each number, and for what it was measured on.
 pub fn table(args: &Eval, summary: &Summary) -> String {
     let mut text = String::new();
-    let mut row = |name: &str, value: &str| {
-        let _ = writeln!(text, "{name:<18} {value}");
-    };
+    let mut row = |name: &str, value: &str| text += &row_of(name, value);
     let accuracy = |value: Option<f64>, interval: Option<[f64; 2]>| match (value, interval) {
         (Some(value), Some(interval)) => format!("{}   95 % interval {}", percent(value), from_to(interval)),
         _ => "-".to_string(),
@@ -48,6 +46,12 @@ pub fn table(args: &Eval, summary: &Summary) -> String {
     text + &facts(args, summary.run, &summary.run.preprocess.to_string(), summary.images_per_second.is_some())
 }
 
+/// A line of the table. Values may be what a file of predictions says of its run: they stay in one line, and give the
+/// terminal no orders.
+fn row_of(name: &str, value: &str) -> String {
+    format!("{name:<18} {}\n", printable(value))
+}
+
 fn from_to([low, high]: [f64; 2]) -> String {
     format!("{} to {}", percent(low), percent(high))
 }
@@ -55,7 +59,7 @@ fn from_to([low, high]: [f64; 2]) -> String {
 /// What was scored, if not all outputs.
 fn outputs(args: &Eval, run: &Run) -> Option<String> {
     let why = match &args.labels.valid_labels {
-        Some(file) => format!(": those of the classes in {}", printable(&file.display().to_string())),
+        Some(file) => format!(": those of the classes in {}", file.display()),
         None if args.labels.restrict_to_present => ": those of the classes that are there".to_string(),
         None => String::new(),
     };
@@ -66,13 +70,11 @@ fn outputs(args: &Eval, run: &Run) -> Option<String> {
 /// threads and instructions are known only of what has just been computed.
 fn facts(args: &Eval, run: &Run, preprocessing: &str, here: bool) -> String {
     let mut text = String::new();
-    let mut row = |name: &str, value: &str| {
-        let _ = writeln!(text, "{name:<18} {value}");
-    };
+    let mut row = |name: &str, value: &str| text += &row_of(name, value);
     let Run { model, weights_sha256, jpeg_decoder, device, dtype, .. } = run;
     row("model", model);
     let file = args.model.weights.as_ref().map_or(String::new(), |file| format!("{}, ", file.display()));
-    row("weights", &printable(&format!("{file}SHA-256 {weights_sha256}")));
+    row("weights", &format!("{file}SHA-256 {weights_sha256}"));
     row("preprocessing", &format!("{preprocessing}, JPEG by {jpeg_decoder}"));
     let threads = if here { format!(", {} threads", rayon::current_num_threads()) } else { String::new() };
     row("device", &format!("{device}{threads}"));

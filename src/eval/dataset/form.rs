@@ -1,11 +1,14 @@
 //! What a path means: a folder of images, archives, or tables.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs::{self, File};
-use std::io::Read;
+use std::io::{Error as IoError, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
+use serde::Deserialize;
+
 use super::Layout;
+use super::beside::{is_special, read_beside};
 use super::braces::expand;
 use super::parquet::may_hold_images;
 use crate::error::{Context, DatasetProblem, Error, Reason, Result, bail, ensure};
@@ -52,8 +55,10 @@ impl Form {
         let is_table = |name: &String| name.to_lowercase().ends_with(".parquet");
         // Tables about images lie beside tables of them, beside their shards or beside folders of them. Where there is
         // nothing else, what they lack is to be said.
+        // What is no file is not looked into, and refused where it is one of those that are chosen.
+        let may_hold = |file: &Path| is_special(file) || may_hold_images(file, layout);
         let (mut files, about): (Vec<String>, Vec<String>) =
-            files.into_iter().partition(|name| !is_table(name) || may_hold_images(&path.join(name), layout));
+            files.into_iter().partition(|name| !is_table(name) || may_hold(&path.join(name)));
         if files.is_empty() && !has_images(path) {
             files = about;
         }
@@ -66,6 +71,7 @@ impl Form {
             .context(path.display())
             .map_err(DatasetProblem::Split.because())?;
         let paths: Vec<PathBuf> = chosen.files.iter().map(|index| path.join(&files[*index])).collect();
+        paths.iter().try_for_each(|path| ensure_regular(path))?;
         if chosen.kind == FilesKind::Tar {
             ensure_all_shards(&paths).context(path.display()).map_err(DatasetProblem::Split.because())?;
         }
@@ -88,6 +94,12 @@ impl Form {
     }
 }
 
+/// Refuses a pipe or a device that has the name of a shard or table: to read it may take for ever.
+fn ensure_regular(path: &Path) -> Result<()> {
+    let words = "it is not a regular file";
+    if is_special(path) { Err(Error::io("read", path)(IoError::new(ErrorKind::InvalidInput, words))) } else { Ok(()) }
+}
+
 /// The files that a name with braces stands for, all of which are there.
 fn files_of_pattern(pattern: &str) -> Result<Vec<PathBuf>, Reason> {
     let files: Vec<PathBuf> = expand(pattern)?.into_iter().map(PathBuf::from).collect();
@@ -104,21 +116,42 @@ fn files_of_pattern(pattern: &str) -> Result<Vec<PathBuf>, Reason> {
     Ok(files)
 }
 
+/// In bytes, of a file that holds nothing but a number.
+const LONGEST_COUNT: u64 = 64;
+/// In bytes, of a list of shards: a million names take less.
+const LARGEST_INFO: u64 = 64 << 20;
+
+/// What is read of timm's `_info.json`.
+#[derive(Default, Deserialize)]
+struct Info {
+    #[serde(default)]
+    splits: BTreeMap<String, InfoSplit>,
+}
+
+/// What that says of a split.
+#[derive(Deserialize)]
+struct InfoSplit {
+    /// The names of its shards.
+    #[serde(default)]
+    filenames: Vec<String>,
+}
+
 /// Refuses shards of which some are missing, where a file beside them says how many there are: clip-benchmark's
 /// `nshards.txt`, or the list of timm's `_info.json`.
 fn ensure_all_shards(shards: &[PathBuf]) -> Result<(), Reason> {
     let Some(folder) = shards.first().and_then(|shard| shard.parent()) else { return Ok(()) };
-    let text = |name: &str| fs::read_to_string(folder.join(name)).unwrap_or_default();
-    if let Ok(count) = text("nshards.txt").trim().parse::<usize>() {
+    // What cannot be read, or is not understood, says nothing.
+    let bytes = |name: &str, largest| read_beside(&folder.join(name), largest).ok().flatten().unwrap_or_default();
+    if let Ok(count) = String::from_utf8_lossy(&bytes("nshards.txt", LONGEST_COUNT)).trim().parse::<usize>() {
         let here = shards.iter().filter(|shard| shard.parent() == Some(folder)).count();
         ensure!(count == here, "nshards.txt says that there are {count} shards, and there are {here}");
     }
-    let info: serde_json::Value = serde_json::from_str(&text("_info.json")).unwrap_or_default();
-    let splits = info["splits"].as_object().into_iter().flatten();
-    for names in splits.filter_map(|(_, split)| split["filenames"].as_array()) {
-        let here = |name: &str| shards.contains(&folder.join(name));
-        let names: Vec<&str> = names.iter().filter_map(|name| name.as_str()).collect();
-        let missing: Vec<&str> = names.iter().copied().filter(|name| !here(name)).collect();
+    let info: Info = serde_json::from_slice(&bytes("_info.json", LARGEST_INFO)).unwrap_or_default();
+    // There may be thousands of shards, and as many names.
+    let shards: HashSet<&Path> = shards.iter().map(PathBuf::as_path).collect();
+    for InfoSplit { filenames: names } in info.splits.values() {
+        let here = |name: &str| shards.contains(folder.join(name).as_path());
+        let missing: Vec<&str> = names.iter().map(String::as_str).filter(|name| !here(name)).collect();
         // Another split's are all elsewhere.
         let some = !missing.is_empty() && missing.len() < names.len();
         let first = missing.first().unwrap_or(&"");
@@ -208,4 +241,52 @@ pub fn what_else(path: &Path) -> String {
     let arrow =
         found(&[".arrow"]).map(|name| format!("; {name} is Arrow's: write Parquet, with to_parquet of `datasets`"));
     arrow.unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The shards `0.tar`, `1.tar` and so on, and what is said of them where a file beside them has this content.
+    fn beside(name: &str, content: &str, shards: usize) -> Result<(), String> {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join(name), content).unwrap();
+        let shards: Vec<PathBuf> = (0..shards).map(|shard| dir.path().join(format!("{shard}.tar"))).collect();
+        ensure_all_shards(&shards).map_err(|reason| reason.to_string())
+    }
+
+    #[test]
+    fn missing_shards_are_told() {
+        assert_eq!(beside("nshards.txt", " 3\n", 3), Ok(()));
+        let error = beside("nshards.txt", "3", 2).unwrap_err();
+        assert_eq!(error, "nshards.txt says that there are 3 shards, and there are 2");
+        let here = r#""filenames": ["0.tar", "1.tar"]"#;
+        for (train, expected) in [
+            (r#""num_samples": [1, {}]"#, Ok(())),
+            // Another split's are all elsewhere.
+            (r#""filenames": ["7.tar", "8.tar"]"#, Ok(())),
+            (
+                r#""filenames": ["0.tar", "8.tar", "9.tar"]"#,
+                Err("_info.json lists 8.tar, which is not there: 2 of 3 shards are missing".into()),
+            ),
+        ] {
+            let info = format!(r#"{{"version": 1, "splits": {{"train": {{{train}}}, "validation": {{{here}}}}}}}"#);
+            assert_eq!(beside("_info.json", &info, 2), expected, "{info}");
+        }
+        // What is not understood says nothing.
+        for (name, content) in [("nshards.txt", "three"), ("_info.json", "{"), ("_info.json", r#"{"splits": 1}"#)] {
+            assert_eq!(beside(name, content, 2), Ok(()), "{content}");
+        }
+        let digits = "1".repeat(LONGEST_COUNT as usize + 1);
+        assert_eq!(beside("nshards.txt", &digits, 2), Ok(()));
+    }
+
+    /// Each name was looked for in the whole list of shards, which took minutes.
+    #[test]
+    fn long_lists_of_shards_are_compared_once() {
+        let names: Vec<String> = (0..200_000).map(|shard| format!("{shard}.tar")).collect();
+        let info = serde_json::json!({"splits": {"train": {"filenames": names}}}).to_string();
+        let error = beside("_info.json", &info, 20_000).unwrap_err();
+        assert!(error.contains("lists 20000.tar, which is not there: 180000 of 200000 shards"), "{error}");
+    }
 }

@@ -144,6 +144,10 @@ impl Listing {
             if webdataset::is_shard(archive, &members, layout).context(&shown)? {
                 entries.extend(webdataset::entries(archive, number, name, members, layout).context(&shown)?);
                 labelled = true;
+                // Read once for each folder: there may be a thousand archives in it.
+                if number > 0 && archive.parent() == archives[number as usize - 1].parent() {
+                    continue;
+                }
                 let names = webdataset::class_names(archive)?;
                 let first = archives[0].display();
                 ensure!(

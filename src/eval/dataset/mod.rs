@@ -12,6 +12,7 @@
 //!
 //! ```text
 //! form         what a path means; braces, for names of several files
+//! beside       files about a data set that are found beside it
 //! folder, archive, webdataset, parquet
 //!              the images of each form, and their bytes
 //! listing      the images of a data set, whatever its form
@@ -20,6 +21,7 @@
 //! ```
 
 mod archive;
+mod beside;
 mod braces;
 mod folder;
 mod form;

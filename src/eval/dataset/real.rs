@@ -6,7 +6,8 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use crate::error::{Context, DatasetProblem, Error, Reason, Result, bail, ensure};
+use super::labels::read_labels;
+use crate::error::{Context, DatasetProblem, Reason, Result, bail, ensure};
 
 /// The classes that each image shows, of which there may be none or several.
 pub struct RealLabels {
@@ -28,10 +29,10 @@ impl RealLabels {
     /// file names.
     ///
     /// # Errors
-    /// [`Error::Io`] if the file cannot be read; [`Error::Dataset`] if it is something else, is too short, or
-    /// names a class that the model does not have.
+    /// [`Error::Io`](crate::Error::Io) if the file cannot be read; [`Error::Dataset`](crate::Error::Dataset) if it is
+    /// something else, is too short or larger than 256 MiB, or names a class that the model does not have.
     pub fn open<'a>(file: &Path, paths: impl Iterator<Item = &'a str>, classes: usize) -> Result<Self> {
-        let bytes = std::fs::read(file).map_err(Error::io("read", file))?;
+        let bytes = read_labels(file)?;
         Self::parse(&bytes, file, paths.collect(), classes).map_err(DatasetProblem::Labels.because())
     }
 
@@ -108,5 +109,7 @@ mod tests {
         assert!(error(&["ILSVRC2012_val_00000004.JPEG"], 10).contains("number 4"));
         assert!(error(&["x.png"], 10).contains("3 lists for 1 images"));
         assert!(error(&["x.png", "y.png", "z.png"], 5).contains("class 5"));
+        std::fs::File::create(&file).unwrap().set_len((256 << 20) + 1).unwrap();
+        assert!(error(&["x.png"], 10).contains("real.json: a file of labels larger than 256 MiB"));
     }
 }

@@ -16,6 +16,7 @@ use std::path::Path;
 
 use super::Layout;
 use super::archive::Member;
+use super::beside::read_beside;
 use super::listing::{Entry, Kind};
 use crate::error::{Context, Reason, Result, bail, ensure};
 use crate::input::files::is_image_name;
@@ -26,6 +27,8 @@ const CLASS: &str = "cls";
 const LABEL: &str = "label";
 /// In bytes, of a file that says a sample's class: much more than any needs.
 const LONGEST: u64 = 1 << 20;
+/// In bytes, of a file that names classes: those of ImageNet-21k with all their synonyms take one megabyte.
+const LARGEST_NAMES: u64 = 16 << 20;
 
 /// Key and extension of a file: `a/b` and `seg.png` of `a/b.seg.png`. Hidden files are part of no sample.
 fn key_and_extension(path: &str) -> Option<(&str, &str)> {
@@ -124,11 +127,8 @@ pub fn class_names(archive: &Path) -> Result<Option<Vec<String>>, Reason> {
     let folder = archive.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."));
     let folder = folder.canonicalize()?;
     for file in folder.ancestors().take(2).map(|folder| folder.join("classnames.txt")) {
-        let text = match std::fs::read(&file) {
-            Ok(bytes) => String::from_utf8(bytes).with_context(|| file.display())?,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
-            Err(error) => bail!("{}: {error}", file.display()),
-        };
+        let Some(bytes) = read_beside(&file, LARGEST_NAMES).with_context(|| file.display())? else { continue };
+        let text = String::from_utf8(bytes).with_context(|| file.display())?;
         let names: Vec<String> = text.trim_end().lines().map(|line| line.trim().to_string()).collect();
         ensure!(!names.contains(&String::new()), "{}: a line is blank, and lines are counted", file.display());
         return Ok(Some(names));

@@ -1,13 +1,17 @@
 //! Reads the rows of a file of predictions.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Seek, SeekFrom};
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use super::Format;
 use super::record::{COLUMNS, LineReader, Record, line_reader};
 use crate::error::{Error, PredictionsProblem, Reason, Result};
 use crate::eval::{Row, Run};
+
+/// The most bytes of a line, its end included. A path has some thousands at most, and a run that scores 100,000 outputs
+/// lists them in 700 kB. Without a limit, a file without line breaks that has no end, as `/dev/zero`, fills the memory.
+pub(super) const LONGEST_LINE: u64 = 1 << 20;
 
 /// Reads the rows of a file, one after the other, up to where it ends or a row was not written to its
 /// end.
@@ -39,8 +43,11 @@ impl Reader {
         }
         let rows = reader.position;
         let Some(first) = reader.record()? else { return Ok(None) };
-        let run = first.run.as_deref().and_then(|run| serde_json::from_str(run).ok()).filter(Run::is_valid);
-        let run = run.ok_or_else(|| {
+        let run: Option<Run> = first.run.as_deref().and_then(|run| serde_json::from_str(run).ok());
+        if let Some(words) = run.as_ref().and_then(Run::too_many_classes) {
+            return Err(PredictionsProblem::Format.error(format!("{}: it says {words}", path.display())));
+        }
+        let run = run.filter(Run::is_valid).ok_or_else(|| {
             PredictionsProblem::Format.error(format!("{}: its first row does not say what it is of", path.display()))
         })?;
         reader.seek(rows)?;
@@ -67,10 +74,15 @@ impl Reader {
     }
 
     /// The next line, without its end; `None` if it has none. A row with zeros is as one that was not written to its
-    /// end: after a power cut a file may have its length and not all of its bytes.
+    /// end: after a power cut a file may have its length and not all of its bytes, be it megabytes of them.
     pub fn line(&mut self) -> Result<Option<Vec<u8>>> {
         let mut line = Vec::new();
-        self.file.read_until(b'\n', &mut line).map_err(Error::io("read", &self.path))?;
+        let read = self.file.by_ref().take(LONGEST_LINE).read_until(b'\n', &mut line);
+        let length = read.map_err(Error::io("read", &self.path))? as u64;
+        if length == LONGEST_LINE && !line.ends_with(b"\n") && !line.contains(&0) {
+            self.position.lines += 1;
+            return Err(self.damaged(Reason::new("it is longer than 1 MiB")));
+        }
         if line.pop() != Some(b'\n') || (self.position.lines > 0 && line.contains(&0)) {
             return Ok(None);
         }

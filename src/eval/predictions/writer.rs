@@ -1,13 +1,13 @@
 //! Begins a file of predictions, or continues it, and writes rows.
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{Seek, SeekFrom, Write};
+use std::io::{Error as IoError, ErrorKind, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use super::reader::{Position, Reader};
+use super::reader::{LONGEST_LINE, Position, Reader};
 use super::record::{COLUMNS, Record};
 use super::{Format, partial, without_partial};
-use crate::error::{Error, PredictionsProblem, Reason, Result};
+use crate::error::{Error, PredictionsProblem, Reason, Result, ensure};
 use crate::eval::dataset::Dataset;
 use crate::eval::{Row, Run};
 use crate::output::{has_name, sync_directory, target};
@@ -32,6 +32,11 @@ impl Writer {
     /// there, or the name says no format.
     pub fn create(path: &Path, run: Run) -> Result<Self> {
         let format = Format::of(path)?;
+        if let Some(words) = run.too_many_classes() {
+            return Err(
+                PredictionsProblem::Format.error(format!("cannot write {}: the network has {words}", path.display()))
+            );
+        }
         let target = target(&without_partial(path))?;
         let path = partial(&target);
         let file = open(&path, true)?;
@@ -115,7 +120,10 @@ impl Writer {
                     writeln!(text, "{COLUMNS}")?;
                 }
             }
-            text.extend(Record::new(row, run).to_line(self.format)?);
+            let line = Record::new(row, run).to_line(self.format)?;
+            // As a path in an archive may be, and nothing would read it.
+            ensure!(line.len() as u64 <= LONGEST_LINE, "the row of {} is longer than 1 MiB", row.path);
+            text.extend(line);
         }
         Ok(text)
     }
@@ -191,13 +199,22 @@ fn keep(
     Ok((rows, kept))
 }
 
-/// Opens a regular file to read and write it, so that no other process does.
+/// Opens a regular file to read and write it, so that no other process does. It is no link: a link that was meant has
+/// been followed to what it leads to, and one that has the name of an unfinished file leads to a file that nobody named.
 fn open(path: &Path, create: bool) -> Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(create).truncate(false);
+    // One that is put there after it was looked for is not followed either.
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, libc::O_NOFOLLOW);
     let mut tries = 0;
     loop {
+        if path.is_symlink() {
+            let words = "it is a symbolic link, which is not followed: remove it";
+            return Err(Error::io("write", path)(IoError::new(ErrorKind::InvalidInput, words)));
+        }
         target(path)?;
-        let opened = OpenOptions::new().read(true).write(true).create(create).truncate(false).open(path);
-        let file = opened.map_err(Error::io("write", &without_partial(path)))?;
+        let file = options.open(path).map_err(Error::io("write", &without_partial(path)))?;
         tries += 1;
         match file.try_lock() {
             // Whoever had it may have completed or removed it in between.
@@ -220,6 +237,26 @@ fn try_clone(file: &File, path: &Path) -> Result<File> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_in_place_of_an_unfinished_file_is_not_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        let [partial, elsewhere] = ["rows.csv.partial", "elsewhere"].map(|name| dir.path().join(name));
+        std::os::unix::fs::symlink(&elsewhere, &partial).unwrap();
+        let refused = |create| {
+            let error = open(&partial, create).unwrap_err().to_string();
+            assert!(error.ends_with("rows.csv.partial: it is a symbolic link, which is not followed: remove it"));
+        };
+        refused(true);
+        assert!(!elsewhere.exists(), "a file that nobody named");
+        std::fs::write(&elsewhere, "of somebody else").unwrap();
+        refused(true);
+        refused(false);
+        assert_eq!(std::fs::read(&elsewhere).unwrap(), b"of somebody else");
+        std::fs::remove_file(&partial).unwrap();
+        open(&partial, true).unwrap();
+    }
 
     /// Between the moments when a file is opened and when it is locked, another process may complete or remove it.
     #[test]

@@ -120,10 +120,10 @@ fn of_folder(name: &str) -> Vec<(Split, String)> {
     let mut begin = 0;
     for part in folder.split('/') {
         let end = begin + part.len();
-        found.extend(keywords_in(part).into_iter().map(|(split, _)| (split, format!("{}/", &name[..end]))));
+        found.extend(keywords_in(part).map(|(split, _)| (split, end)));
         begin = end + 1;
     }
-    once_each(found)
+    once_each(found, |end| format!("{}/", &name[..end]))
 }
 
 /// The splits that the file's own name says.
@@ -138,7 +138,7 @@ fn of_file(name: &str) -> Vec<(Split, String)> {
         };
         format!("{}{rest}", &name[..before + end])
     };
-    once_each(keywords_in(stem).into_iter().map(|(split, end)| (split, pattern(end))).collect())
+    once_each(keywords_in(stem), pattern)
 }
 
 /// Text with `*` for each number.
@@ -154,26 +154,26 @@ fn stars(text: &str) -> String {
     out
 }
 
-/// Each split with the first of its sets.
-fn once_each(found: Vec<(Split, String)>) -> Vec<(Split, String)> {
+/// Each split with the first of its sets, which is named by where its keyword ends. Only those are given names: a long
+/// name may hold a keyword many times, and the names of all together would be as long as its square.
+fn once_each(
+    found: impl IntoIterator<Item = (&'static str, usize)>,
+    set: impl Fn(usize) -> String,
+) -> Vec<(Split, String)> {
     let mut seen = BTreeSet::new();
-    found.into_iter().filter(|(split, _)| seen.insert(split.clone())).collect()
+    let first = found.into_iter().filter(|(split, _)| seen.insert(*split));
+    first.map(|(split, end)| (Split::named(split), set(end))).collect()
 }
 
 /// The splits whose keywords stand in a name between separators, and where the keywords end.
-fn keywords_in(part: &str) -> Vec<(Split, usize)> {
-    let bytes = part.as_bytes();
-    let mut found = Vec::new();
+fn keywords_in(part: &str) -> impl Iterator<Item = (&'static str, usize)> {
     let mut begin = 0;
-    while begin < bytes.len() {
-        let length = bytes[begin..].iter().take_while(|byte| !SEPARATORS.contains(byte)).count();
-        let word = bytes[begin..][..length].to_ascii_lowercase();
-        if let Some(line) = std::str::from_utf8(&word).ok().and_then(keywords_of) {
-            found.push((Split::named(line[0]), begin + length));
-        }
-        begin += length + 1;
-    }
-    found
+    part.as_bytes().split(|byte| SEPARATORS.contains(byte)).filter_map(move |word| {
+        let end = begin + word.len();
+        begin = end + 1;
+        let line = std::str::from_utf8(word).ok().and_then(keywords_of)?;
+        Some((line[0], end))
+    })
 }
 
 /// `, only ` and the kinds of files that are not hidden, the most frequent first.
@@ -197,5 +197,29 @@ pub fn what_is_there(names: &[&str]) -> String {
         0 => String::new(),
         1..=4 => format!(", only {text}"),
         _ => format!(", only {text} and others"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    /// Of a long name with a keyword in each part, the names of all sets would be as long as its square.
+    #[test]
+    fn only_the_first_set_of_each_split_gets_a_name() {
+        let made = Cell::new(0);
+        let set = |end: usize| {
+            made.set(made.get() + 1);
+            end.to_string()
+        };
+        let found = once_each(keywords_in(&"val-test.VAL_0dev ".repeat(10_000)), set);
+        assert_eq!(found, [(Split::named("validation"), "3".into()), (Split::named("test"), "8".into())]);
+        assert_eq!(made.get(), 2);
+        let long = format!("{}val-{}train.x.tar", "val/".repeat(20_000), "val-".repeat(20_000));
+        assert_eq!(of_folder(&long), [(Split::named("validation"), "val/".into())]);
+        let found: Vec<Split> = of_file(&long).into_iter().map(|(split, _)| split).collect();
+        assert_eq!(found, [Split::named("validation"), Split::named("train")]);
     }
 }

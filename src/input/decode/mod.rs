@@ -17,6 +17,7 @@
 //! gif, bmp, dds, ico, tiff/
 //!                 own code, where the crates refuse files that Pillow reads, or decode them to other pixels
 //! other           WebP, TGA, QOI and others, by the crate image
+//! webp            how much a WebP file makes the crate take
 //! exr             OpenEXR, by the crate exr
 //! orientation     turns a picture upright
 //! memory          bounds what all threads together hold while they decode
@@ -39,6 +40,7 @@ pub(crate) mod orientation;
 mod other;
 mod png;
 mod tiff;
+mod webp;
 
 use std::ops::Range;
 use std::path::Path;

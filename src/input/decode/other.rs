@@ -6,7 +6,7 @@ use image::codecs::{qoi::QoiDecoder, tga::TgaDecoder};
 use image::{DynamicImage, ExtendedColorType, ImageDecoder, ImageFormat, ImageReader, Limits};
 
 use super::colour::to_rgb;
-use super::{CUT_SHORT, Decoder, orientation};
+use super::{CUT_SHORT, Decoder, orientation, webp};
 use crate::error::{Context, Reason, Result};
 
 /// An image whose header the crate `image` has read.
@@ -22,6 +22,9 @@ impl<'a> Other<'a> {
     /// # Errors
     /// If it is damaged, or of a kind that the crate does not decode.
     pub(super) fn open(bytes: &'a [u8], format: ImageFormat) -> Result<Self, Reason> {
+        if format == ImageFormat::WebP {
+            webp::ensure_room(bytes)?;
+        }
         let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
         // The number of pixels is bounded elsewhere, and with it what they take.
         reader.limits(Limits::no_limits());
@@ -86,7 +89,7 @@ impl Decoder for Other<'_> {
 
 /// Width and height of the first frame of a WebP file, which the crate decodes before it compares them with those that the
 /// file begins with.
-fn frame_of_webp(bytes: &[u8]) -> Option<(u32, u32)> {
+pub(super) fn frame_of_webp(bytes: &[u8]) -> Option<(u32, u32)> {
     // What is behind the place and the duration of an animation's frame is as in other files.
     let chunks = riff_chunk(bytes, b"ANMF").map_or(bytes.get(12..), |frame| frame.get(16..))?;
     if let Some([_, _, _, 0x9d, 0x01, 0x2a, sides @ ..]) = chunk_of(chunks, b"VP8 ") {
@@ -103,16 +106,9 @@ fn riff_chunk<'a>(bytes: &'a [u8], name: &[u8; 4]) -> Option<&'a [u8]> {
 }
 
 /// The content of the first of these chunks with this name.
-fn chunk_of<'a>(mut rest: &'a [u8], name: &[u8; 4]) -> Option<&'a [u8]> {
-    loop {
-        let (found, behind) = rest.split_first_chunk::<4>()?;
-        let (length, behind) = behind.split_first_chunk::<4>()?;
-        let length = u32::from_le_bytes(*length) as usize;
-        if found == name {
-            return behind.get(..length);
-        }
-        rest = behind.get(length.checked_next_multiple_of(2)?..)?;
-    }
+fn chunk_of<'a>(chunks: &'a [u8], name: &[u8; 4]) -> Option<&'a [u8]> {
+    let (content, length) = webp::chunk(chunks, name)?;
+    content.get(..length)
 }
 
 /// A QOI file with the mark of its end once more: some programs do not write it, and the `image` crate insists on it.

@@ -1,5 +1,7 @@
 //! The lines of files of labels and of class maps.
 
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 
 use crate::error::{DatasetProblem, Error, Result};
@@ -11,11 +13,26 @@ pub struct Line {
     pub text: String,
 }
 
+/// The most bytes of a file of labels: those of ImageNet's 1.3 million training images take 50 to 100 MB. A device or a
+/// pipe may have no end, and would fill the memory.
+const LARGEST: u64 = 256 << 20;
+
+/// The bytes of a file of labels, which may be a pipe, as where a shell has `<(...)` in its place.
+pub fn read_labels(file: &Path) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let read = File::open(file).and_then(|opened| opened.take(LARGEST + 1).read_to_end(&mut bytes));
+    read.map_err(Error::io("read", file))?;
+    if bytes.len() as u64 > LARGEST {
+        let words = "a file of labels larger than 256 MiB, which is the most that is read";
+        return Err(DatasetProblem::Labels.error(format!("{}: {words}", file.display())));
+    }
+    Ok(bytes)
+}
+
 /// The lines of a text file that are not blank.
 pub fn read_lines(file: &Path) -> Result<Vec<Line>> {
     let shown = file.display();
-    let bytes = std::fs::read(file).map_err(Error::io("read", file))?;
-    let text = String::from_utf8(bytes)
+    let text = String::from_utf8(read_labels(file)?)
         .map_err(|_| DatasetProblem::Labels.error(format!("{shown} is not a text file in UTF-8; save it as one")))?;
     let text = text.replace("\r\n", "\n").replace('\r', "\n");
     let lines: Vec<Line> = (1..)
@@ -40,4 +57,28 @@ pub fn name_and_class(line: &str, class: impl Fn(&str) -> Option<u32>) -> Option
         let [name, rest] = [name, rest].map(|text| text.trim().trim_matches('"'));
         (!name.is_empty()).then_some((name, class(rest)?))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_without_an_end_are_not_read_to_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("labels.txt");
+        // A file with a hole, which takes no room on the disk.
+        let file = File::create(&path).unwrap();
+        file.set_len(LARGEST).unwrap();
+        assert_eq!(read_labels(&path).unwrap().len() as u64, LARGEST);
+        file.set_len(LARGEST + 1).unwrap();
+        let refused = |path: &Path| {
+            for error in [read_labels(path).err().unwrap(), read_lines(path).err().unwrap()] {
+                assert!(error.to_string().contains("a file of labels larger than 256 MiB"), "{error}");
+            }
+        };
+        refused(&path);
+        #[cfg(unix)]
+        refused(Path::new("/dev/zero"));
+    }
 }

@@ -19,7 +19,7 @@ mod own;
 pub(super) use class_map::read_numbers;
 pub use classes::Classes;
 pub(super) use folders::{are_indices, by_folder};
-pub(super) use lines::{Line, read_lines};
+pub(super) use lines::{Line, read_labels, read_lines};
 pub(super) use list::{List, by_file, find_beside};
 pub(super) use own::{OwnLabels, own};
 

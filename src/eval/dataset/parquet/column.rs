@@ -14,8 +14,6 @@ pub struct Values {
     reader: ColumnReader,
     /// The level of definition of a value that is there: one less where it is null, or what is around it.
     present: i16,
-    /// In the row group.
-    position: u64,
     /// Of the row group.
     rows: usize,
 }
@@ -24,86 +22,81 @@ impl Values {
     /// The values of that column in that row group of a file, which is opened anew: readers of one open file would
     /// move its position for each other.
     pub fn open(path: &Path, metadata: &ParquetMetaData, group: usize, column: usize) -> Result<Self, Reason> {
-        let group = metadata.row_group(group);
+        let (group, groups) = (metadata.row_group(group), metadata.num_row_groups());
         let rows = usize::try_from(group.num_rows())?;
-        let pages = Pages::open(path, group.column(column), rows)?;
+        let pages = Pages::open(path, group.column(column), rows, groups)?;
         let description = group.column(column).column_descr_ptr();
         let present = description.max_def_level();
-        Ok(Self { reader: get_column_reader(description, Box::new(pages)), present, position: 0, rows })
+        Ok(Self { reader: get_column_reader(description, Box::new(pages)), present, rows })
     }
 
-    /// The row that is read next, in the row group.
-    pub fn position(&self) -> u64 {
-        self.position
-    }
-
-    /// Goes on to a later row.
-    pub fn skip_to(&mut self, row: u64) -> Result<(), Reason> {
-        let rows = row.saturating_sub(self.position) as usize;
-        if rows > 0 {
-            let skipped = match &mut self.reader {
-                ColumnReader::ByteArrayColumnReader(reader) => reader.skip_records(rows)?,
-                _ => bail!("not a column of bytes"),
-            };
-            if skipped < rows {
-                bail!("the column ends before its last row");
-            }
-            self.position = row;
-        }
+    /// Passes over so many rows, and over whole pages without a look at them.
+    pub fn skip(&mut self, rows: u64) -> Result<(), Reason> {
+        let ColumnReader::ByteArrayColumnReader(reader) = &mut self.reader else { bail!("not a column of bytes") };
+        let skipped = reader.skip_records(usize::try_from(rows)?)? as u64;
+        ensure!(skipped == rows, "the column ends before its last row");
         Ok(())
     }
 
     /// The bytes of the next row.
     pub fn next_bytes(&mut self) -> Result<Option<ByteArray>, Reason> {
         let ColumnReader::ByteArrayColumnReader(reader) = &mut self.reader else { bail!("not a column of bytes") };
-        let mut value = next(reader, self.present, 1)?;
-        self.position += 1;
-        value.pop().context("the column ends before its last row")
+        next(reader, self.present, 1)?.pop().context("the column ends before its last row")
     }
 
     /// All values of a column of integers that fit 32 bits.
     pub fn integers(self) -> Result<Vec<Option<i32>>, Reason> {
+        let mut values = Vec::with_capacity(self.rows);
         match self.reader {
-            ColumnReader::Int32ColumnReader(mut reader) => all(&mut reader, self.present, self.rows),
-            ColumnReader::Int64ColumnReader(mut reader) => {
+            ColumnReader::Int32ColumnReader(mut reader) => each(&mut reader, self.present, self.rows, |value| {
+                values.push(value);
+                Ok(())
+            })?,
+            ColumnReader::Int64ColumnReader(mut reader) => each(&mut reader, self.present, self.rows, |value| {
                 let fits = |value: i64| {
                     i32::try_from(value).with_context(|| format!("there is a label {value}, which is no class index"))
                 };
-                all(&mut reader, self.present, self.rows)?
-                    .into_iter()
-                    .map(|value| value.map(fits).transpose())
-                    .collect()
-            }
+                values.push(value.map(fits).transpose()?);
+                Ok(())
+            })?,
             _ => bail!("not a column of integers"),
         }
+        Ok(values)
     }
 
-    /// What `part` takes of each value of a column of paths. None of those that are no UTF-8, or longer than paths may be.
-    pub fn paths(self, part: fn(&str) -> Option<&str>) -> Result<Vec<Option<String>>, Reason> {
+    /// Hands the path of each row to `take`, in the order of rows: none where it is null, no UTF-8, or longer than paths
+    /// may be.
+    pub fn paths(self, mut take: impl FnMut(Option<&str>) -> Result<(), Reason>) -> Result<(), Reason> {
         let ColumnReader::ByteArrayColumnReader(mut reader) = self.reader else { bail!("not a column of text") };
-        let part = |value: ByteArray| {
-            let path = Some(value.data()).filter(|path| path.len() <= LONGEST_PATH)?;
-            part(std::str::from_utf8(path).ok()?).map(str::to_string)
-        };
-        Ok(all(&mut reader, self.present, self.rows)?.into_iter().map(|value| value.and_then(part)).collect())
+        each(&mut reader, self.present, self.rows, |value| {
+            let path = value.as_ref().map(ByteArray::data).filter(|path| path.len() <= LONGEST_PATH);
+            take(path.and_then(|path| std::str::from_utf8(path).ok()))
+        })
     }
 }
 
 /// As Linux has it, in bytes.
 const LONGEST_PATH: usize = 4096;
 
-/// All values of so many rows: null where a row, or a struct around the value, is null.
-fn all<T: DataType>(reader: &mut ColumnReaderImpl<T>, present: i16, rows: usize) -> Result<Vec<Option<T::T>>, Reason> {
+/// Hands all values of so many rows to `take`: null where a row, or a struct around the value, is null. Few are in memory
+/// at once: values can be far larger than what is kept of them.
+fn each<T: DataType>(
+    reader: &mut ColumnReaderImpl<T>,
+    present: i16,
+    rows: usize,
+    mut take: impl FnMut(Option<T::T>) -> Result<(), Reason>,
+) -> Result<(), Reason> {
     // Room is made for as many as are asked for, whatever a damaged page says it has.
     const AT_ONCE: usize = 4096;
-    let mut values = Vec::new();
+    let mut count = 0;
     loop {
-        let more = next(reader, present, AT_ONCE)?;
-        if more.is_empty() {
-            return Ok(values);
+        let values = next(reader, present, AT_ONCE)?;
+        if values.is_empty() {
+            return Ok(());
         }
-        values.extend(more);
-        ensure!(values.len() <= rows, "more values than the {rows} rows");
+        count += values.len();
+        ensure!(count <= rows, "more values than the {rows} rows");
+        values.into_iter().try_for_each(&mut take)?;
     }
 }
 

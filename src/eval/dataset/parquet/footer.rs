@@ -36,10 +36,18 @@ const CHUNK: Fields = &[(2, Number), (3, Struct(CHUNK_METADATA))];
 const CHUNK_METADATA: Fields =
     &[(1, Number), (2, List(&Number)), (4, Number), (5, Number), (6, Number), (7, Number), (9, Number), (11, Number)];
 
-/// Images are two levels deep, and what people keep beside them a few more.
-const DEEPEST: usize = 100;
-/// The paths of all columns, each of which has the names of those around it, take no more than so many times the footer.
-const LONGEST: usize = 64;
+/// Images are two levels deep, and what people keep beside them a few more: each list in a list has three.
+const DEEPEST: usize = 32;
+/// What the crate keeps of all columns takes no more than so many times the footer, where a column of a file with images
+/// has 70 bytes or more: its name and type, and where its values are in each row group.
+const MOST: usize = 32;
+/// And this much in any case: a few thousand columns.
+const ANYWAY: usize = 1 << 20;
+/// What it keeps of a column, in bytes, beside its path: 210 were measured.
+const OF_COLUMN: usize = 256;
+/// What it keeps of each name in a column's path, of which it has a copy, beside the name's own bytes: a `String` of 24 and
+/// the allocator's least.
+const OF_NAME: usize = 56;
 
 /// The footer of a file.
 pub fn footer(file: &mut File) -> Result<Vec<u8>, Reason> {
@@ -58,9 +66,10 @@ pub fn footer(file: &mut File) -> Result<Vec<u8>, Reason> {
     file.take(length).read_to_end(&mut bytes)?;
     let mut footer = Vec::new();
     Compact { bytes: &bytes }.copy_struct(FILE, &mut footer).context("its footer is damaged")?;
-    let Tree { depth, paths } = Tree::of(&footer).context("its footer is damaged")?;
+    let Tree { depth, size } = Tree::of(&footer).context("its footer is damaged")?;
     ensure!(depth <= DEEPEST, "its columns are nested {depth} levels deep, and {DEEPEST} is the most");
-    ensure!(paths <= LONGEST * footer.len(), "the names of its columns are too long for so many");
+    let most = ANYWAY.max(MOST.saturating_mul(footer.len()));
+    ensure!(size <= most, "its columns are too many, or their names too long, for a footer of {} bytes", footer.len());
     Ok(footer)
 }
 
@@ -68,8 +77,8 @@ pub fn footer(file: &mut File) -> Result<Vec<u8>, Reason> {
 struct Tree {
     /// The number of levels.
     depth: usize,
-    /// The bytes of the paths of all of its nodes.
-    paths: usize,
+    /// What the crate keeps of all of its nodes, in bytes.
+    size: usize,
 }
 
 impl Tree {
@@ -78,8 +87,9 @@ impl Tree {
         let mut reader = Compact { bytes: footer };
         reader.find(&[COLUMNS])?;
         let (_, count) = reader.list()?;
-        let mut tree = Self { depth: 0, paths: 0 };
-        // Of each level above the next node, the number of its children that are still to come, and the length of its name.
+        let mut tree = Self { depth: 0, size: 0 };
+        // Of each level above the next node, the number of its children that are still to come, and what its
+        // name takes.
         let mut open: Vec<(u64, usize)> = Vec::new();
         let (mut path, mut all) = (0, 0u64);
         for _ in 0..count {
@@ -96,10 +106,11 @@ impl Tree {
             if let Some((left, _)) = open.last_mut() {
                 *left -= 1;
             }
+            let name = name + OF_NAME;
             open.push((children, name));
             path += name;
             tree.depth = tree.depth.max(open.len());
-            tree.paths += path;
+            tree.size = tree.size.checked_add(OF_COLUMN + path)?;
             while let Some((_, name)) = open.pop_if(|(left, _)| *left == 0) {
                 path -= name;
             }
@@ -139,7 +150,9 @@ mod tests {
         assert_eq!(depth(&[2, 2, 0, 0, 0]), Some(3));
         assert_eq!(depth(&[3, 0, 0, 0]), Some(2));
         let chain = |length: usize| [vec![1; length - 1], vec![0]].concat();
-        assert!(copied(&of_columns(&chain(100))).is_ok());
+        assert!(copied(&of_columns(&chain(DEEPEST))).is_ok());
+        let error = copied(&of_columns(&chain(DEEPEST + 1))).unwrap_err().to_string();
+        assert_eq!(error, "its columns are nested 33 levels deep, and 32 is the most");
         let error = copied(&of_columns(&chain(10_000))).unwrap_err().to_string();
         assert!(error.contains("10000 levels deep"), "{error}");
     }
@@ -168,7 +181,22 @@ mod tests {
             copied(&[&[0x15, 2, 0x19, 0xfc][..], &varint(children + 1), &group.concat(), &columns, &[0]].concat())
         };
         assert!(named(100, 1000).is_ok());
-        assert!(named(4000, 1000).unwrap_err().to_string().contains("too long"));
+        let error = named(4000, 1000).unwrap_err().to_string();
+        assert_eq!(error, "its columns are too many, or their names too long, for a footer of 8014 bytes");
+    }
+
+    #[test]
+    fn many_columns_in_many_others_are_refused() {
+        // Each column has a copy of the names around it, whatever their length: 29 of one byte.
+        let deep = |columns: u64| {
+            let around = [0x48, 1, b'x', 0x15, 2, 0].repeat(28);
+            let last = [&[0x48, 1, b'x', 0x15][..], &varint(2 * columns), &[0]].concat();
+            let count = varint(29 + columns);
+            let columns = [0x48, 1, b'y', 0].repeat(columns as usize);
+            copied(&[&[0x15, 2, 0x19, 0xfc][..], &count, &around, &last, &columns, &[0]].concat())
+        };
+        assert!(deep(300).is_ok());
+        assert!(deep(3000).unwrap_err().to_string().starts_with("its columns are too many"));
     }
 
     #[test]

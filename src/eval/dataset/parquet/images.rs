@@ -7,6 +7,7 @@ use std::thread;
 use ::parquet::data_type::ByteArray;
 
 use super::column::Values;
+use super::pages::MOST_COMPRESSED;
 use super::{Group, Rows, guarded};
 use crate::error::{Context, Reason, Result, bail, ensure};
 use crate::input::files::LARGEST_FILE;
@@ -17,6 +18,12 @@ const WINDOW: u64 = 256;
 
 /// Images that were passed over are no larger than this together.
 const MOST_PASSED: usize = 64 << 20;
+
+/// The images of a row group may be so many bytes in all, besides 64 times its bytes in the file: a dictionary can say of
+/// one image that it is in every row.
+const LARGE_IMAGES: u64 = 16 << 20;
+/// Of each image so many bytes are not counted: they are copied in less time than it takes to say what they show.
+const NOT_COUNTED: u64 = 1 << 20;
 
 /// A thread that reads images, and ends when this is dropped. Pages are large, and each thread that reads some keeps
 /// room for them: with one, memory does not grow with the number of threads that decode pictures.
@@ -55,7 +62,7 @@ type Image = Result<Option<Vec<u8>>, Reason>;
 /// Where in a table images are read.
 #[derive(Default)]
 struct Reader {
-    group: Option<(Group, Values)>,
+    open: Option<Open>,
     /// The row that is read next.
     next: u64,
     /// Images that were passed over.
@@ -84,13 +91,13 @@ impl Reader {
         }
         while self.next < row {
             let passed = self.next;
-            let value = guarded(|| self.value(rows, passed));
+            let value = self.value(rows, passed);
             self.passed.push_back((passed, value));
             while self.passed.len() as u64 > WINDOW || self.passed_bytes() > MOST_PASSED {
                 self.passed.pop_front();
             }
         }
-        guarded(|| self.value(rows, row))
+        self.value(rows, row)
     }
 
     /// Of all images that were passed over.
@@ -103,17 +110,120 @@ impl Reader {
     fn value(&mut self, rows: &Rows, row: u64) -> Image {
         self.next = row + 1;
         let Some(group) = rows.group_of(row) else { bail!("the table has no row {row}") };
-        // After an error it is not known where the column's decoder stands, so it is not put back.
-        let mut values = match self.group.take() {
-            Some((open, values)) if open == group && values.position() <= row - group.start => values,
-            _ => rows.open_group(group)?,
-        };
-        values.skip_to(row - group.start)?;
-        let value = values.next_bytes()?;
-        self.group = Some((group, values));
+        let row = row - group.start;
+        if !self.open.as_ref().is_some_and(|open| open.group == group && open.row <= row) {
+            // The pages of the one before are not kept meanwhile.
+            self.open = None;
+            self.open = Some(Open::of(rows, group));
+        }
+        let value = self.open.as_mut().map_or(Ok(None), |open| open.value(row))?;
         let length = value.as_ref().map_or(0, ByteArray::len);
         ensure!(length as u64 <= LARGEST_FILE, "larger than 256 MiB, which no image should be");
         // It is a part of its page, which would stay in memory with it.
         Ok(value.map(|value| value.data().to_vec()))
+    }
+}
+
+/// A row group, whose images are read one after the other. Its first error is that of all rows behind it.
+struct Open {
+    group: Group,
+    /// Its images, or the error that ended it. Where the column's decoder stands is not known then; to begin anew for each
+    /// row that follows would take as long as the row group, times its rows.
+    values: Result<Values, Reason>,
+    /// The row that is read next, in the row group, or that could not be read.
+    row: u64,
+    /// The bytes that images may still have.
+    left: u64,
+}
+
+impl Open {
+    fn of(rows: &Rows, group: Group) -> Self {
+        let values = guarded(|| rows.open_group(group));
+        let left = rows.stored_bytes(group).saturating_mul(MOST_COMPRESSED as u64).saturating_add(LARGE_IMAGES);
+        Self { group, values, row: 0, left }
+    }
+
+    /// The value in a row, which is the next one or behind it. After an error nothing is read any more.
+    fn value(&mut self, row: u64) -> Result<Option<ByteArray>, Reason> {
+        let values = self.values.as_mut().map_err(|error| error.clone())?;
+        let value = guarded(|| {
+            values.skip(row - self.row)?;
+            let value = values.next_bytes()?;
+            let length = value.as_ref().map_or(0, ByteArray::len) as u64;
+            let left = self.left.checked_sub(length.saturating_sub(NOT_COUNTED));
+            self.left = left.with_context(|| {
+                format!("the images up to this one have more than {MOST_COMPRESSED} times the bytes of their row group")
+            })?;
+            Ok(value)
+        });
+        match &value {
+            Ok(_) => self.row = row + 1,
+            // The row stays, which is asked for again after those before it, in another pass.
+            Err(error) => self.values = Err(error.clone()),
+        }
+        value
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::eval::dataset::Layout;
+    use crate::eval::dataset::parquet::Table;
+
+    fn rows(name: &str) -> Arc<Rows> {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/found/parquet").join(name);
+        Table::open(&[path], &["a".into()], &Layout::default()).unwrap().0.rows
+    }
+
+    /// What rows answer that are asked for in that order, by their numbers.
+    fn answers(rows: &Rows, order: impl IntoIterator<Item = u64>) -> Vec<(u64, Result<Vec<u8>, String>)> {
+        let mut reader = Reader::default();
+        let read = |row| (row, reader.read(rows, row).map_err(|error| error.to_string()));
+        let mut answers: Vec<_> = order.into_iter().map(read).collect();
+        answers.sort();
+        answers
+    }
+
+    #[test]
+    fn an_error_is_that_of_the_rows_behind_it() {
+        // Row 4 is damaged, in a page of rows 3 to 5; rows 6 and 7 are in the next, and 8 and 9 in another row group.
+        let rows = rows("error-in-the-middle-of-a-row-group.parquet");
+        let in_order = answers(&rows, 0..10);
+        for (row, answer) in &in_order {
+            match row {
+                4..=7 => assert_eq!(answer, &in_order[4].1, "{row}"),
+                _ => assert_eq!(answer, &Ok(format!("image {row}").into_bytes()), "{row}"),
+            }
+        }
+        assert!(in_order[4].1.as_ref().unwrap_err().starts_with("damaged Parquet data: "));
+        // Nearly in order, and in another pass.
+        assert_eq!(answers(&rows, [1, 0, 3, 2, 5, 4, 7, 6, 9, 8]), in_order);
+        let twice = in_order.iter().flat_map(|answer| [answer.clone(), answer.clone()]);
+        assert_eq!(answers(&rows, (0..10).chain(0..10)), twice.collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn an_error_ends_its_row_group() {
+        // To open the row group takes 10 ms; for each of its rows that would be ten minutes.
+        let rows = rows("page-that-is-damaged-behind-a-large-dictionary.parquet");
+        let last = answers(&rows, [64_999]).remove(0).1;
+        assert!(last.is_err());
+        assert!(answers(&rows, 0..65_000).into_iter().all(|(_, answer)| answer == last));
+    }
+
+    #[test]
+    fn images_are_not_far_larger_than_their_row_group() {
+        // All rows are one image of 8 MiB.
+        let rows = rows("large-image-in-every-row.parquet");
+        let found = answers(&rows, 0..4);
+        assert!(found[..2].iter().all(|(_, answer)| answer.as_ref().is_ok_and(|image| image.len() == 8 << 20)));
+        let words =
+            "damaged Parquet data: the images up to this one have more than 64 times the bytes of their row group";
+        assert!(found[2..].iter().all(|(_, answer)| answer.as_ref().is_err_and(|error| error == words)));
+        // Those that are skipped do not count.
+        assert!(answers(&rows, [199])[0].1.is_ok());
     }
 }

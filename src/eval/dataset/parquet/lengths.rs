@@ -2,7 +2,6 @@
 
 use ::parquet::basic::Encoding;
 
-use super::pages::LARGE;
 use super::thrift::Compact;
 use crate::error::{Context, Reason, Result, ensure};
 
@@ -12,22 +11,26 @@ pub fn length_of_levels(page: &[u8], encoding: Encoding) -> Option<usize> {
     usize::try_from(u32::from_le_bytes(*length)).ok()?.checked_add(4)
 }
 
-/// Refuses a page whose values are encoded by their lengths, if these are more than the page's header says, or if values
-/// that begin as those before would take too much: room is made for them.
-pub fn ensure_lengths(page: &[u8], levels: Option<usize>, encoding: Encoding, values: u32) -> Result<(), Reason> {
+/// Refuses a page whose values are encoded by their lengths, if these are more than the page's header says. Returns the
+/// bytes that values have in common with those before, which the page has once, and each value has of its own when it is
+/// decoded.
+pub fn common_bytes(page: &[u8], levels: Option<usize>, encoding: Encoding, values: u32) -> Result<u64, Reason> {
     let has_prefixes = encoding == Encoding::DELTA_BYTE_ARRAY;
+    let mut common = 0;
     if !has_prefixes && encoding != Encoding::DELTA_LENGTH_BYTE_ARRAY {
-        return Ok(());
+        return Ok(common);
     }
     let mut rest = levels.and_then(|levels| page.get(levels..)).context("a page without its levels")?;
     for is_prefix in [true, false].into_iter().filter(|is_prefix| has_prefixes || !is_prefix) {
         let Differences { count, sum, behind } =
             Differences::of(rest, u64::from(values)).context("a page's lengths are damaged")?;
         ensure!(count <= u64::from(values), "a page of {values} values with {count} lengths");
-        ensure!(!is_prefix || sum <= LARGE as u64, "a page whose values have {sum} bytes in common with others");
+        if is_prefix {
+            common = sum;
+        }
         rest = behind;
     }
-    Ok(())
+    Ok(common)
 }
 
 /// What a stream of whole numbers of 32 bits in
@@ -99,18 +102,20 @@ mod tests {
         }
         assert_eq!([0, 1, 2].map(|index| unpack(&[0b1010_0011, 0b0000_0101], index, 5)), [3, 13, 1]);
         let encoding = Encoding::DELTA_BYTE_ARRAY;
-        let ensure = |page: &[u8], levels, values| ensure_lengths(page, levels, encoding, values).is_ok();
-        let both = [&one, &one[..]].concat();
-        assert!(ensure(&both, Some(0), 5));
+        let common = |page: &[u8], levels, values| common_bytes(page, levels, encoding, values).ok();
+        let both = [&two, &two[..]].concat();
+        assert_eq!(common(&both, Some(0), 5), Some(9));
+        // Without prefixes, or without lengths.
+        assert_eq!(common_bytes(&two, Some(0), Encoding::DELTA_LENGTH_BYTE_ARRAY, 2).unwrap(), 0);
+        assert_eq!(common_bytes(&two, None, Encoding::PLAIN, 2).unwrap(), 0);
         // 2^40 zeros in a part as large, which take no bytes.
         let many = [&varint(1 << 41)[..], &[1], &varint(1 << 40), &[0, 0, 0]].concat();
-        assert!(!ensure(&[&many, &one[..]].concat(), Some(0), 5));
-        assert!(!ensure(&both, Some(0), 4) && !ensure(&one, Some(0), 5));
-        assert!(!ensure(&both, None, 5) && !ensure(&both, Some(21), 5));
-        // The first of two values has 16 MiB, and so have the second's first bytes, or three times as much.
-        for (prefix, taken) in [(1 << 24, true), (3 << 24, false)] {
-            let prefixes = [&[0x80, 1, 4, 2, 0][..], &varint(2 * prefix), &[0; 4]].concat();
-            assert_eq!(ensure(&[&prefixes, &two[..]].concat(), Some(0), 2), taken, "{prefix}");
-        }
+        assert_eq!(common(&[&many, &one[..]].concat(), Some(0), 5), None);
+        let both = [&one, &one[..]].concat();
+        assert_eq!((common(&both, Some(0), 5), common(&both, Some(0), 4)), (Some(15), None));
+        assert_eq!((common(&one, Some(0), 5), common(&both, None, 5), common(&both, Some(21), 5)), (None, None, None));
+        // The second of two values begins with 48 MiB of the first.
+        let prefixes = [&[0x80, 1, 4, 2, 0][..], &varint(2 * (48 << 20)), &[0; 4]].concat();
+        assert_eq!(common(&[&prefixes, &two[..]].concat(), Some(0), 2), Some(48 << 20));
     }
 }

@@ -11,15 +11,19 @@
 //! pages      the pages that a column's values are in, decompressed
 //! lengths    refuses pages whose values would take far more room than the page
 //! schema     which columns hold images and labels, and what the classes are called
+//! features   what the library `datasets` says of columns
+//! room       refuses files that say they have far more rows than bytes
 //! column     the values of a column
 //! images     the images of a table, for threads that ask in order, or nearly so
 //! ```
 
 mod column;
+mod features;
 mod footer;
 mod images;
 mod lengths;
 mod pages;
+mod room;
 mod schema;
 mod thrift;
 
@@ -33,6 +37,7 @@ use ::parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
 use self::column::Values;
 use self::footer::footer;
 use self::images::Images;
+use self::room::Room;
 use self::schema::Columns;
 use super::listing::{Entry, Kind};
 use super::{IS_LFS_POINTER, LFS_POINTER, Layout};
@@ -107,24 +112,25 @@ impl Table {
             let metadata = metadata(path).map_err(|error| what_else(path).map_or(error, Reason::new)).context(&shown);
             let metadata = metadata.map_err(DatasetProblem::Table.because())?;
             let columns = guarded(|| Columns::of(&metadata, layout));
-            let columns = columns.context(&shown).map_err(DatasetProblem::Columns.because())?;
+            let mut columns = columns.context(&shown).map_err(DatasetProblem::Columns.because())?;
             let same = table.files.is_empty() || columns.class_names == listed.class_names;
             if !same {
                 let words = format!("{shown}: its classes have other names than those of {}", files[0].display());
                 return Err(DatasetProblem::Table.error(words));
             }
-            listed.class_names.clone_from(&columns.class_names);
+            listed.class_names = columns.class_names.take();
             let rows = listed.entries.len() as u64 + metadata.file_metadata().num_rows().max(0) as u64;
             if rows > MOST_ROWS {
                 let words = format!("{shown}: more than {} rows, with those before", thousands(MOST_ROWS));
                 return Err(DatasetProblem::Table.error(words));
             }
-            ensure_room(path, &metadata).context(&shown).map_err(DatasetProblem::Table.because())?;
+            let room = guarded(|| Room::of(path, name, &metadata, &columns));
+            let room = room.context(&shown).map_err(DatasetProblem::Table.because())?;
             columns.ensure_codecs(&metadata).context(&shown).map_err(DatasetProblem::Table.because())?;
             if let Err(reason) = &columns.label {
                 listed.unlabelled.get_or_insert_with(|| Reason::new(format!("{shown}: {reason}")));
             }
-            let added = guarded(|| table.add(path, name, metadata, columns, &mut listed));
+            let added = guarded(|| table.add((path, name), metadata, columns, room, &mut listed));
             added.context("damaged Parquet data").context(&shown).map_err(DatasetProblem::Table.because())?;
         }
         Ok((Self { rows: Arc::new(table), images: OnceLock::new() }, listed))
@@ -137,37 +143,43 @@ impl Table {
 }
 
 impl Rows {
+    /// Adds the rows of a file, which is called so in their paths.
     fn add(
         &mut self,
-        path: &Path,
-        name: &str,
+        (path, name): (&Path, &str),
         metadata: ParquetMetaData,
         columns: Columns,
+        mut room: Room,
         listed: &mut Listed,
     ) -> Result<(), Reason> {
         let file = self.files.len();
         let width = metadata.file_metadata().num_rows().saturating_sub(1).max(0).to_string().len();
         let mut row_of_file = 0;
+        listed.entries.reserve(room.rows);
         for (index, group) in metadata.row_groups().iter().enumerate() {
             let expected = group.num_rows();
             let labels = match columns.label {
                 Ok(column) => Values::open(path, &metadata, index, column)?.integers()?,
                 Err(_) => vec![None; usize::try_from(expected)?],
             };
-            let names = match columns.path {
-                Some(column) => Values::open(path, &metadata, index, column)?.paths(file_name)?,
-                None => Vec::new(),
-            };
             let (start, rows) = (listed.entries.len() as u64, labels.len() as u64);
             ensure!(rows as i64 == expected, "row group {index} has {expected} rows and {rows} labels");
             let size = group.column(columns.bytes).compressed_size().max(0) as u64 / rows.max(1);
-            for (row, label) in labels.into_iter().enumerate() {
-                let own = names.get(row).and_then(Option::as_deref).map_or(String::new(), |own| format!("/{own}"));
+            let mut labels = (start..).zip(labels);
+            // Adds a row whose image has that path of its own; `false` if there is none left.
+            let mut add = |own: Option<&str>| {
+                let Some((place, label)) = labels.next() else { return Ok(false) };
+                let own = own.and_then(file_name).map_or(String::new(), |own| format!("/{own}"));
+                room.take(&own)?;
                 let path = format!("{name}/{row_of_file:0width$}{own}").into();
-                let place = start + row as u64;
                 listed.entries.push(Entry { path, size, place, file: file as u32, kind: Kind::File, label });
                 row_of_file += 1;
+                Ok::<_, Reason>(true)
+            };
+            if let Some(column) = columns.path {
+                Values::open(path, &metadata, index, column)?.paths(|own| add(own).map(drop))?;
             }
+            while add(None)? {}
             self.groups.push(Group { file, index, start, rows });
         }
         self.files.push(TableFile {
@@ -186,6 +198,12 @@ impl Rows {
         self.groups[..after].last().copied().filter(|group| row < group.start + group.rows)
     }
 
+    /// The bytes of a group's images in the file.
+    fn stored_bytes(&self, group: Group) -> u64 {
+        let TableFile { metadata, bytes, .. } = &self.files[group.file];
+        metadata.row_group(group.index).column(*bytes).compressed_size().max(0).unsigned_abs()
+    }
+
     /// The images of a group.
     fn open_group(&self, group: Group) -> Result<Values, Reason> {
         let TableFile { path, metadata, bytes, .. } = &self.files[group.file];
@@ -196,15 +214,6 @@ impl Rows {
 fn metadata(path: &Path) -> Result<ParquetMetaData, Reason> {
     let footer = footer(&mut File::open(path)?)?;
     guarded(|| Ok(ParquetMetaDataReader::decode_metadata(&footer)?)).context("its footer is damaged")
-}
-
-/// Refuses a file that says that it has more rows than bytes, and many, which then are no images: a few bytes can say that
-/// the labels of millions of rows are all one.
-fn ensure_room(path: &Path, metadata: &ParquetMetaData) -> Result<(), Reason> {
-    let groups = metadata.row_groups().iter().map(|group| group.num_rows().max(0) as u64);
-    let (rows, bytes) = (groups.fold(0, u64::saturating_add), path.metadata()?.len());
-    ensure!(rows <= bytes.max(1 << 16), "damaged: {} rows in {} bytes", thousands(rows), thousands(bytes));
-    Ok(())
 }
 
 /// Whether a file has a column of images, or cannot be read, which is to be said.
@@ -234,11 +243,32 @@ fn file_name(path: &str) -> Option<&str> {
 mod tests {
     use super::*;
 
+    /// Why a file is refused.
+    fn refusal(name: &str) -> String {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/found/parquet").join(name);
+        Table::open(&[path], &["a".into()], &Layout::default()).err().unwrap().to_string()
+    }
+
     #[test]
     fn a_few_bytes_are_no_table_of_many_images() {
-        let file = "tests/fixtures/found/parquet/more-rows-than-bytes.parquet";
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
-        let opened = Table::open(&[path], &["a".into()], &Layout::default());
-        assert!(opened.err().unwrap().to_string().contains("damaged: 100,000 rows in "));
+        let words = refusal("more-rows-than-bytes.parquet");
+        assert!(words.contains("damaged: 100,000 rows in "), "{words}");
+    }
+
+    #[test]
+    fn row_groups_and_pages_do_not_add_up_to_far_more_than_the_file() {
+        for (name, part) in [
+            // 12 pages, each with 30 MB that its values have in common.
+            ("prefixes-in-many-pages.parquet", "in memory, and its column in the row group may take 33,554,432"),
+            // 60 row groups with the same columns, of which one has 30 MiB; and six with their own.
+            ("row-groups-in-the-same-bytes.parquet", "damaged Parquet data: columns of "),
+            (
+                "row-groups-of-30-megabytes-each.parquet",
+                "in memory, and its column in the row group may take 5,592,405",
+            ),
+        ] {
+            let words = refusal(name);
+            assert!(words.contains(part), "{name}: {words}");
+        }
     }
 }

@@ -16,15 +16,20 @@ use ::parquet::file::metadata::ColumnChunkMetaData;
 use bytes::Bytes;
 use flate2::read::MultiGzDecoder;
 
-use super::lengths::{ensure_lengths, length_of_levels};
+use super::lengths::{common_bytes, length_of_levels};
 use super::thrift::{Compact, STRUCT};
 use crate::error::{Context, Reason, Result, bail, ensure};
 use crate::text::thousands;
 
-/// A column of a row group may have more than 32 MiB only if that is no more than 64 times its bytes in the file. Images do
-/// not compress so well, and labels are no more than 8 bytes a row.
-pub const LARGE: usize = 32 << 20;
-const MOST_COMPRESSED: usize = 64;
+/// The pages of a column in a row group may have so many times its bytes in the file: images do not compress so well. Or so
+/// many bytes for each row, which labels and their dictionary have.
+pub const MOST_COMPRESSED: usize = 64;
+/// Where rows are few, a mebibyte in all, they may have a kilobyte each: paths that are numbered compress better.
+const OF_ROW: usize = 1 << 10;
+const FEW: usize = 1 << 20;
+/// Whatever they are, the row groups of a file may have this together, in equal shares: else each could have it, in a
+/// kilobyte of the file.
+const LARGE: usize = 32 << 20;
 /// What the crate keeps for each value of a dictionary beside the page, in bytes.
 const IN_DICTIONARY: usize = size_of::<ByteArray>();
 
@@ -40,7 +45,8 @@ pub struct Pages {
     position: u64,
     end: u64,
     next: Option<Header>,
-    /// The bytes that pages may still take when they are decompressed.
+    /// The bytes that pages may take when they are decompressed, and those that are left of them.
+    most: usize,
     left: usize,
 }
 
@@ -80,16 +86,17 @@ enum Kind {
 }
 
 impl Pages {
-    /// The pages of that column of a file, which is opened anew: readers of one open file would move its position for
-    /// each other.
-    pub fn open(path: &Path, column: &ColumnChunkMetaData, rows: usize) -> Result<Self, Reason> {
+    /// The pages of that column in one of so many row groups of a file, which is opened anew: readers of one open file
+    /// would move its position for each other.
+    pub fn open(path: &Path, column: &ColumnChunkMetaData, rows: usize, groups: usize) -> Result<Self, Reason> {
         let file = File::open(path)?;
         let (start, length) = column.byte_range();
         let end = start.checked_add(length).filter(|end| file.metadata().is_ok_and(|file| *end <= file.len()));
         let end = end.context("a column ends behind the file")?;
         let has_levels = column.column_descr().max_def_level() > 0;
-        let left = LARGE.max(MOST_COMPRESSED.saturating_mul(usize::try_from(length)?));
-        Ok(Self { file, compression: column.compression(), has_levels, rows, position: start, end, next: None, left })
+        let most = most_bytes(usize::try_from(length)?, rows, groups);
+        let compression = column.compression();
+        Ok(Self { file, compression, has_levels, rows, position: start, end, next: None, most, left: most })
     }
 
     /// The header of the next page of values, if there is one. The position is then that of the page's data.
@@ -130,6 +137,15 @@ impl Pages {
         Ok(bytes)
     }
 
+    /// Counts what a page of so many bytes in the file takes in memory.
+    fn take(&mut self, stored: usize, taken: usize) -> Result<(), Reason> {
+        self.left = self.left.checked_sub(taken).with_context(|| {
+            let [stored, taken, most] = [stored, taken, self.most].map(|size| thousands(size as u64));
+            format!("a page of {stored} bytes takes {taken} in memory, and its column in the row group may take {most}")
+        })?;
+        Ok(())
+    }
+
     /// The next page.
     fn page(&mut self) -> Result<Option<Page>, Reason> {
         self.peek()?;
@@ -138,31 +154,22 @@ impl Pages {
             ensure!(values as usize <= self.rows, "a page of {values} values in {} rows", self.rows);
         }
         let entries = if let Kind::Dictionary { values, .. } = kind { values as usize } else { 0 };
-        let taken = entries.saturating_mul(IN_DICTIONARY).saturating_add(size);
-        self.left = self.left.checked_sub(taken).with_context(|| {
-            let ([stored, taken], most) = ([stored, taken].map(|size| thousands(size as u64)), LARGE >> 20);
-            format!(
-                "a page of {stored} bytes takes {taken} in memory; more than {most} MiB in a row group are read only up to \
-                 {MOST_COMPRESSED} times the bytes in the file"
-            )
-        })?;
+        self.take(stored, entries.saturating_mul(IN_DICTIONARY).saturating_add(size))?;
+        let length = stored;
         let stored = self.read_bytes(stored as u64)?;
         self.position += stored.len() as u64;
         let decompress = |levels, compression| decompress(stored, levels, size, compression);
         let page = match kind {
             Kind::Dictionary { values: num_values, encoding } => {
                 let buf = decompress(0, self.compression)?;
-                ensure!(
-                    num_values as usize <= buf.len() / 4,
-                    "a dictionary of {num_values} values in {} bytes",
-                    buf.len()
-                );
+                let size = buf.len();
+                ensure!(num_values as usize <= size / 4, "a dictionary of {num_values} values in {size} bytes");
                 return Ok(Some(Page::DictionaryPage { buf, num_values, encoding, is_sorted: false }));
             }
             Kind::Values { values: num_values, encoding, level_encoding } => {
                 let buf = decompress(0, self.compression)?;
                 let levels = if self.has_levels { length_of_levels(&buf, level_encoding) } else { Some(0) };
-                ensure_lengths(&buf, levels, encoding, num_values)?;
+                self.take(length, common_bytes(&buf, levels, encoding, num_values)?.try_into()?)?;
                 Page::DataPage {
                     buf,
                     num_values,
@@ -177,7 +184,7 @@ impl Pages {
                 let levels = (repetition as usize).saturating_add(definition as usize);
                 let compression = if is_compressed { self.compression } else { Compression::UNCOMPRESSED };
                 let buf = decompress(levels, compression)?;
-                ensure_lengths(&buf, Some(levels), encoding, num_values)?;
+                self.take(length, common_bytes(&buf, Some(levels), encoding, num_values)?.try_into()?)?;
                 Page::DataPageV2 {
                     buf,
                     num_values,
@@ -240,6 +247,12 @@ fn encoding(number: i64) -> Result<Encoding, Reason> {
         9 => Encoding::BYTE_STREAM_SPLIT,
         other => bail!("a page is encoded in way {other}, which is not read"),
     })
+}
+
+/// The bytes that the pages of a column with so many in the file may take, in one of so many row groups.
+fn most_bytes(stored: usize, rows: usize, groups: usize) -> usize {
+    let few = OF_ROW.saturating_mul(rows).min(FEW);
+    MOST_COMPRESSED.saturating_mul(stored.max(rows)).max(few).max(LARGE / groups.max(1))
 }
 
 /// A page's bytes, of which those behind the levels are compressed; together they are so many.
@@ -372,5 +385,12 @@ mod tests {
             assert!(decompress(vec![], 0, 0, compression).unwrap().is_empty());
         }
         assert_eq!(decompress(vec![1, 2, 3], 1, 3, Compression::UNCOMPRESSED).unwrap(), vec![1, 2, 3]);
+    }
+
+    #[test]
+    fn row_groups_share_what_is_more_than_their_bytes_make_likely() {
+        assert_eq!((most_bytes(1000, 1, 1), most_bytes(1000, 1, 1024)), (32 << 20, 64_000));
+        assert_eq!((most_bytes(50, 1, 1 << 20), most_bytes(50, 100, 1 << 20)), (3200, 102_400));
+        assert_eq!((most_bytes(50, 100_000, 1 << 20), most_bytes(1 << 20, 1, 1)), (6_400_000, 64 << 20));
     }
 }

@@ -3,8 +3,8 @@
 use ::parquet::basic::{Compression, Type};
 use ::parquet::file::metadata::ParquetMetaData;
 use ::parquet::schema::types::SchemaDescriptor;
-use serde_json::Value;
 
+use super::features::{Features, features};
 use crate::error::{Reason, Result, bail, ensure};
 use crate::eval::dataset::Layout;
 
@@ -35,23 +35,25 @@ impl Columns {
             None => only_images(schema).unwrap_or(IMAGE),
         };
         let (bytes, path) = images(schema, image)?;
-        let features = features(metadata);
+        let mut features = described(metadata);
         let label = match &layout.target_key {
             Some(name) => name,
             None => label_column(schema, &features),
         };
-        let names = features.get(label).and_then(|feature| feature.get("names")).and_then(Value::as_array);
-        let names = names.map(|names| names.iter().map(|name| Some(name.as_str()?.to_string())).collect());
-        Ok(Self { bytes, path, label: labels(schema, label), class_names: names.flatten() })
+        let label = label.to_string();
+        let class_names = features.remove(&label).and_then(|feature| feature.names);
+        Ok(Self { bytes, path, label: labels(schema, &label), class_names })
     }
-}
 
-impl Columns {
+    /// The numbers of all of them.
+    pub fn used(&self) -> impl Iterator<Item = usize> {
+        [Some(self.bytes), self.path, self.label.as_ref().ok().copied()].into_iter().flatten()
+    }
+
     /// Refuses files whose columns are compressed in a way that is not read.
     pub fn ensure_codecs(&self, metadata: &ParquetMetaData) -> Result<(), Reason> {
-        let columns = [Some(self.bytes), self.path, self.label.as_ref().ok().copied()];
         for group in metadata.row_groups() {
-            for column in columns.into_iter().flatten().map(|column| group.column(column)) {
+            for column in self.used().map(|column| group.column(column)) {
                 let codec = column.compression();
                 let read = matches!(
                     codec,
@@ -121,9 +123,8 @@ fn only_images(schema: &SchemaDescriptor) -> Option<&str> {
 }
 
 /// The column of labels where none is named.
-fn label_column<'a>(schema: &SchemaDescriptor, features: &'a Value) -> &'a str {
-    let mut classes =
-        features.as_object().into_iter().flatten().filter(|(_, feature)| feature["_type"] == "ClassLabel");
+fn label_column<'a>(schema: &SchemaDescriptor, features: &'a Features) -> &'a str {
+    let mut classes = features.iter().filter(|(_, feature)| feature.is_class);
     match (classes.next(), classes.next()) {
         _ if has_column(schema, LABEL) => LABEL,
         (Some((only, _)), None) => only,
@@ -132,10 +133,9 @@ fn label_column<'a>(schema: &SchemaDescriptor, features: &'a Value) -> &'a str {
     }
 }
 
-/// What `datasets` says of the columns: `{"label": {"_type": "ClassLabel", "names": [...]}, ...}`.
-fn features(metadata: &ParquetMetaData) -> Value {
+/// What `datasets` says of the columns.
+fn described(metadata: &ParquetMetaData) -> Features {
     let pairs = metadata.file_metadata().key_value_metadata().map_or(&[][..], Vec::as_slice);
     let text = pairs.iter().find(|pair| pair.key == "huggingface").and_then(|pair| pair.value.as_deref());
-    let mut value: Value = text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
-    value.pointer_mut("/info/features").map(Value::take).unwrap_or_default()
+    text.map(features).unwrap_or_default()
 }
