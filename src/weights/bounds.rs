@@ -65,7 +65,9 @@ impl Config {
             at_most(&format!("{name} has"), most, &for_an_image, MOST_AT_ONCE)?;
             together = together.saturating_add(filtered + end);
         }
-        at_most("all blocks together have", together, &for_an_image, MOST_TOGETHER)
+        // Deep networks for small images have more, and parameters to match.
+        let most = MOST_TOGETHER.max(self.parameters().saturating_mul(16));
+        at_most("all blocks together have", together, &for_an_image, most)
     }
 
     /// What takes the cube of a number where the parameters may be as many as the number itself. Of a network that is
@@ -149,6 +151,7 @@ mod tests {
             // For small images: few layers, many blocks, and widths of WRN-28-10.
             Config::new(16, &[(160, 4), (320, 4), (640, 4)], 64, 2, 100),
             Config::new(64, &[(64, 18), (128, 18), (256, 18)], 64, 1, 10),
+            Config::new(256, &[(256, 24)], 256, 2, 10),
             Config::new(8, &[(8, 1)], 8, 4, 2),
         ];
         for config in other {

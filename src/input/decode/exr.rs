@@ -24,12 +24,13 @@ use crate::error::{Context, Reason, Result, ensure};
 /// reach more, with blocks of one colour.
 const LARGE_BLOCK: u64 = 8 << 20;
 const MOST_OF_BLOCK: u64 = 2048;
-/// All blocks together may be larger than 512 MiB only if they have no more than 64 times the file's bytes: all channels are
-/// decompressed, also those that are not looked at.
-const LARGE_LAYER: u64 = 512 << 20;
+/// All blocks together may be larger than a gigabyte only if they have no more than 16 bytes a pixel, or 64 times the file's
+/// bytes: all channels are decompressed, also those that are not looked at.
+const LARGE_LAYER: u64 = 1 << 30;
+const BYTES_OF_PIXEL: u64 = 16;
 const MOST_OF_LAYER: u64 = 64;
-/// A picture of more than 16 million pixels is at most 16 times as large as what is stored of it.
-const LARGE_PICTURE: u64 = 1 << 24;
+/// A picture of more pixels than 8K has is at most 16 times as large as what is stored of it.
+const LARGE_PICTURE: u64 = 1 << 26;
 const MOST_BESIDE: u64 = 16;
 /// DWA sorts channels by rules that a block may bring, each of which it compares with each channel and those before.
 const MOST_CHANNELS_OF_DWA: usize = 256;
@@ -90,10 +91,11 @@ fn area(size: Vec2<usize>) -> u64 {
 /// Refuses a layer for which more room, or time, would be needed than a file of so many bytes makes likely.
 fn ensure_room(header: &Header, file: u64) -> Result<(), Reason> {
     let (stored, shown) = (area(header.layer_size), area(window(header).size));
+    ensure!(stored > 0, "its layer has no pixels");
     let most = LARGE_BLOCK.max(MOST_OF_BLOCK.saturating_mul(file));
     ensure!(size_of_block(header) <= most, "its blocks are larger than the file can hold");
     let size = size_of_pixels(header, header.layer_size);
-    let most = LARGE_LAYER.max(MOST_OF_LAYER.saturating_mul(file));
+    let most = LARGE_LAYER.max(BYTES_OF_PIXEL.saturating_mul(stored)).max(MOST_OF_LAYER.saturating_mul(file));
     ensure!(size <= most, "its channels have {size} bytes, and the file has {file}");
     let most = LARGE_PICTURE.max(MOST_BESIDE.saturating_mul(stored));
     ensure!(shown <= most, "its window is far larger than what is stored");
@@ -131,9 +133,10 @@ impl Decoder for Exr<'_> {
     }
 
     fn memory(&self) -> u64 {
-        // The picture, and a block as it is decompressed, sorted and converted.
-        let picture = area(window(self.header()).size).saturating_mul(3);
-        picture.saturating_add(size_of_block(self.header()).saturating_mul(3))
+        // The picture, a block as it is decompressed, sorted and converted, and of each block where it is.
+        let header = self.header();
+        let picture = area(window(header).size).saturating_mul(3);
+        picture.saturating_add(size_of_block(header).saturating_mul(3)).saturating_add(64 * header.chunk_count as u64)
     }
 
     fn read(self: Box<Self>, put: &mut dyn FnMut(&[u8])) -> Result<Vec<String>, Reason> {

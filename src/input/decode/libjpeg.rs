@@ -188,7 +188,7 @@ fn most_scans(values: u64) -> c_int {
 /// A file with more warnings is not decoded to its end: a few bytes can have one for each pixel.
 const MOST_WARNINGS: usize = 10_000_000;
 
-/// Runs C code, and makes an error of the panic by which [`error_exit`] and [`limit_scans`] leave it.
+/// Runs C code, and makes an error of the panic by which [`error_exit`], [`emit_message`] and [`limit_scans`] leave it.
 fn guarded<T>(work: impl FnOnce() -> T) -> Result<T, Reason> {
     catch_unwind(AssertUnwindSafe(work)).map_err(|payload: Box<dyn Any + Send>| match payload.downcast::<Fatal>() {
         Ok(fatal) => Reason::new(fatal.0),
@@ -233,7 +233,8 @@ unsafe extern "C-unwind" fn error_exit(common: &mut ffi::jpeg_common_struct) {
     resume_unwind(Box::new(Fatal(text)));
 }
 
-/// libjpeg calls it with a warning (level -1) or to trace what it does (0 and up).
+/// libjpeg calls it with a warning (level -1) or to trace what it does (0 and up). It does not return where there are too
+/// many warnings.
 ///
 /// # Safety
 /// As [`last_message`]; and no reference to the state's `warnings` may live.
@@ -258,11 +259,14 @@ unsafe extern "C-unwind" fn emit_message(common: &mut ffi::jpeg_common_struct, l
 /// # Safety
 /// As [`last_message`].
 unsafe extern "C-unwind" fn limit_scans(common: &mut ffi::jpeg_common_struct) {
-    // SAFETY: `open` has set `client_data` to the state, and nobody writes to it while libjpeg waits for this function.
-    let info = unsafe { &(*common.client_data.cast::<State>()).info };
-    let values = u64::from(info.image_width) * u64::from(info.image_height) * info.num_components.max(0) as u64;
-    let most = most_scans(values);
-    if info.input_scan_number > most {
+    let state = common.client_data.cast::<State>();
+    // SAFETY: `open` has set `client_data` to the state, of which `common` is another part than what is read.
+    let (width, height, components, scan) = unsafe {
+        let info = &raw const (*state).info;
+        ((*info).image_width, (*info).image_height, (*info).num_components, (*info).input_scan_number)
+    };
+    let most = most_scans(u64::from(width) * u64::from(height) * components.max(0) as u64);
+    if scan > most {
         resume_unwind(Box::new(Fatal(format!("it has more than {most} scans"))));
     }
 }

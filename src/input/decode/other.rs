@@ -57,8 +57,10 @@ impl Decoder for Other<'_> {
     }
 
     fn memory(&self) -> u64 {
-        // The pixels, and as much again inside the decoder.
-        self.decoder.total_bytes().saturating_mul(2)
+        // The pixels, and as much again inside the decoder, which has those of a frame before it looks at its size.
+        let (width, height) = self.decoded();
+        let frame = if self.format == ImageFormat::WebP { 4 * u64::from(width) * u64::from(height) } else { 0 };
+        self.decoder.total_bytes().max(frame).saturating_mul(2)
     }
 
     fn read(self: Box<Self>, put: &mut dyn FnMut(&[u8])) -> Result<Vec<String>, Reason> {

@@ -27,8 +27,8 @@ pub const MOST_COMPRESSED: usize = 64;
 /// Where rows are few, a mebibyte in all, they may have a kilobyte each: paths that are numbered compress better.
 const OF_ROW: usize = 1 << 10;
 const FEW: usize = 1 << 20;
-/// Whatever they are, the row groups of a file may have this together, in equal shares: else each could have it, in a
-/// kilobyte of the file.
+/// Whatever they are, each may have this, but all together no more than this or 64 times the file, in equal shares: else each
+/// could have it, in a kilobyte of the file.
 const LARGE: usize = 32 << 20;
 /// What the crate keeps for each value of a dictionary beside the page, in bytes.
 const IN_DICTIONARY: usize = size_of::<ByteArray>();
@@ -91,10 +91,11 @@ impl Pages {
     pub fn open(path: &Path, column: &ColumnChunkMetaData, rows: usize, groups: usize) -> Result<Self, Reason> {
         let file = File::open(path)?;
         let (start, length) = column.byte_range();
-        let end = start.checked_add(length).filter(|end| file.metadata().is_ok_and(|file| *end <= file.len()));
+        let size = file.metadata()?.len();
+        let end = start.checked_add(length).filter(|end| *end <= size);
         let end = end.context("a column ends behind the file")?;
         let has_levels = column.column_descr().max_def_level() > 0;
-        let most = most_bytes(usize::try_from(length)?, rows, groups);
+        let most = most_bytes(usize::try_from(length)?, rows, groups, usize::try_from(size).unwrap_or(usize::MAX));
         let compression = column.compression();
         Ok(Self { file, compression, has_levels, rows, position: start, end, next: None, most, left: most })
     }
@@ -249,10 +250,12 @@ fn encoding(number: i64) -> Result<Encoding, Reason> {
     })
 }
 
-/// The bytes that the pages of a column with so many in the file may take, in one of so many row groups.
-fn most_bytes(stored: usize, rows: usize, groups: usize) -> usize {
+/// The bytes that the pages of a column with so many in the file may take, in one of so many row groups of
+/// a file of that size.
+fn most_bytes(stored: usize, rows: usize, groups: usize, file: usize) -> usize {
     let few = OF_ROW.saturating_mul(rows).min(FEW);
-    MOST_COMPRESSED.saturating_mul(stored.max(rows)).max(few).max(LARGE / groups.max(1))
+    let share = LARGE.max(MOST_COMPRESSED.saturating_mul(file)) / groups.max(1);
+    MOST_COMPRESSED.saturating_mul(stored.max(rows)).max(few).max(share.min(LARGE))
 }
 
 /// A page's bytes, of which those behind the levels are compressed; together they are so many.
@@ -389,8 +392,9 @@ mod tests {
 
     #[test]
     fn row_groups_share_what_is_more_than_their_bytes_make_likely() {
-        assert_eq!((most_bytes(1000, 1, 1), most_bytes(1000, 1, 1024)), (32 << 20, 64_000));
-        assert_eq!((most_bytes(50, 1, 1 << 20), most_bytes(50, 100, 1 << 20)), (3200, 102_400));
-        assert_eq!((most_bytes(50, 100_000, 1 << 20), most_bytes(1 << 20, 1, 1)), (6_400_000, 64 << 20));
+        let most = |stored, rows, groups| most_bytes(stored, rows, groups, 1 << 10);
+        assert_eq!([most(1000, 1, 1), most(1000, 1, 1024), most(1 << 20, 1, 1)], [32 << 20, 64_000, 64 << 20]);
+        assert_eq!([1, 100, 100_000].map(|rows| most(50, rows, 1 << 20)), [3200, 102_400, 6_400_000]);
+        assert_eq!((most_bytes(50, 1, 64, 1 << 25), most_bytes(50, 1, 128, 1 << 25)), (32 << 20, 16 << 20));
     }
 }

@@ -274,7 +274,7 @@ fn fax(
     let Err(fault) = fax_rows(data, settings, out) else { return Ok(()) };
     out.fill(0);
     fax_rows(data, DecodeSettings { strict: false, ..settings }, out)?;
-    warnings.push(format!("damaged CCITT data: {fault}"));
+    warnings.push(format!("CCITT data that do not follow the standard: {fault}"));
     Ok(())
 }
 
@@ -332,10 +332,13 @@ mod tests {
             damaged[8 + 101] ^= 0x3c;
             let (other, warning) = read(&damaged);
             assert!(other != whole && other.len() == whole.len());
-            assert_eq!(warning.as_deref(), Some("damaged CCITT data: invalid CCITT code sequence"));
+            assert_eq!(
+                warning.as_deref(),
+                Some("CCITT data that do not follow the standard: invalid CCITT code sequence")
+            );
             let strict = Options { strict: true, ..Options::default() };
             let error = decode(&damaged, "a.tiff".as_ref(), strict).unwrap_err().to_string();
-            assert!(error.contains("damaged TIFF: damaged CCITT data: "), "{error}");
+            assert!(error.contains("damaged TIFF: CCITT data that do not follow the standard: "), "{error}");
         }
     }
 }

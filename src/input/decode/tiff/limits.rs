@@ -12,8 +12,8 @@ const HELD: u64 = 16 << 20;
 /// So are as many as this times the file's. With what a decoder holds besides, they are 64 times.
 const HELD_OF_FILE: u64 = 16;
 
-/// As many bytes are decompressed in turn for any picture, which takes less than a second.
-const DECOMPRESSED: u64 = 64 << 20;
+/// As many bytes are decompressed in turn for any picture, which takes about a second.
+const DECOMPRESSED: u64 = 256 << 20;
 /// So are as many as this times the file's: more than pictures are compressed to that are no single colour.
 const DECOMPRESSED_OF_FILE: u64 = 64;
 
@@ -53,7 +53,10 @@ impl Limits {
         let Self { name, pixels, file } = self;
         let of_pixels = pixels.saturating_mul(BYTES_OF_PIXEL);
         let most_held = of_pixels.max(HELD).max(file.saturating_mul(HELD_OF_FILE));
-        ensure!(held <= most_held, "{name}s that lie side by side have {held} bytes, too many for this picture");
+        ensure!(
+            held <= most_held,
+            "{name}s that are decompressed at once have {held} bytes, too many for this picture"
+        );
         let most = of_pixels.max(DECOMPRESSED).max(file.saturating_mul(DECOMPRESSED_OF_FILE));
         ensure!(all <= most, "its {name}s decompress to {all} bytes, too many for this picture");
         Ok(())
@@ -208,9 +211,9 @@ mod tests {
 
     #[test]
     fn tiles_are_not_much_more_than_the_picture() {
-        let held = "tiles that lie side by side have 512000000 bytes, too many for this picture";
+        let held = "tiles that are decompressed at once have 512000000 bytes, too many for this picture";
         assert_refused(&tiles((1000, 1000), (1, 1000), 64, 64), held);
-        let held = "tiles that lie side by side have 134217728 bytes, too many for this picture";
+        let held = "tiles that are decompressed at once have 134217728 bytes, too many for this picture";
         assert_refused(&tiles((1, 1), (1 << 18, 1), 64, 64), held);
         let all = "its tiles decompress to 25165824000 bytes, too many for this picture";
         assert_refused(&tiles((16, 2000), (1 << 22, 1), 3, 8), all);

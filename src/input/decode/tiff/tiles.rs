@@ -119,7 +119,9 @@ impl<'a> Tiles<'a> {
             // Of the lowest tiles, only the rows of the picture are decompressed.
             let side_by_side = row_bytes * self.across as u64 * self.wanted as u64;
             let all = side_by_side.saturating_mul(height.into());
-            limits.ensure_decompressed(side_by_side.saturating_mul(self.height.into()), all)?;
+            // Other compressions are undone no further than that; JPEG and WebP as a whole.
+            let rows = if self.compression.has_samples() { self.height } else { self.height.min(height) };
+            limits.ensure_decompressed(side_by_side.saturating_mul(rows.into()), all)?;
         }
         let count = self.across * self.down * self.wanted;
         if count < 2 {
