@@ -37,7 +37,9 @@ check() {
             local slow=(a_full_size_network_keeps_its_logits the_audit_agrees the_list_of_families_is_complete
                 a_ball_that_no_pixel_is_inside features_are_the_pooled_values quantis)
             local traced=(no_command_opens_a_connection help_is_read no_home_is a_download_asks_the_hub)
-            for test in "${slow[@]}" "${traced[@]}"; do skip+=(--skip "$test"); done
+            # qemu writes a file of its own, and a limit on the size of files ends it.
+            local limited=(no_byte_can_be_written_and_nothing_is_lost)
+            for test in "${slow[@]}" "${traced[@]}" "${limited[@]}"; do skip+=(--skip "$test"); done
             ;;
         i686)
             target=i686-unknown-linux-gnu
