@@ -2,10 +2,11 @@
 //! have put anything there.
 
 use std::fs::File;
-use std::io::{ErrorKind, Read};
+use std::io::ErrorKind;
 use std::path::Path;
 
-use crate::error::{Reason, Result, bail, ensure};
+use crate::error::{Context, Reason, Result, bail, ensure};
+use crate::input::files::read_at_most;
 use crate::text::thousands;
 
 /// Whether something is there that is neither a file nor a folder: to open a pipe may take for ever, and a device may
@@ -24,10 +25,8 @@ pub fn read_beside(path: &Path, largest: u64) -> Result<Option<Vec<u8>>, Reason>
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         Err(error) => bail!("{error}"),
     }
-    let mut bytes = Vec::new();
-    File::open(path)?.take(largest + 1).read_to_end(&mut bytes)?;
-    ensure!(bytes.len() as u64 <= largest, "larger than {} bytes", thousands(largest));
-    Ok(Some(bytes))
+    let bytes = read_at_most(largest, File::open(path)?, 0)?;
+    bytes.with_context(|| format!("larger than {} bytes", thousands(largest))).map(Some)
 }
 
 #[cfg(test)]

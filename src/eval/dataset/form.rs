@@ -5,12 +5,12 @@ use std::fs::{self, File};
 use std::io::{Error as IoError, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
-use serde::de::IgnoredAny;
+use serde::de::{MapAccess, SeqAccess};
 
 use super::Layout;
 use super::beside::{is_special, read_beside};
 use super::braces::expand;
+use super::json::{Kept, Part, parts, put};
 use super::parquet::may_hold_images;
 use crate::error::{Context, DatasetProblem, Error, Reason, Result, bail, ensure};
 use crate::hub::{FilesKind, files_of_split};
@@ -122,35 +122,36 @@ const LONGEST_COUNT: u64 = 64;
 /// In bytes, of a list of shards: a million names take less.
 const LARGEST_INFO: u64 = 64 << 20;
 
-/// What is read of timm's `_info.json`.
-#[derive(Default, Deserialize)]
-struct Info {
-    #[serde(default)]
-    splits: BTreeMap<String, Lenient<InfoSplit>>,
+/// What is read of timm's `_info.json`: the names of the shards of each split.
+#[derive(Default)]
+struct Info(BTreeMap<String, Split>);
+
+impl Part for Info {
+    fn field<'de, A: MapAccess<'de>>(&mut self, key: String, map: &mut A) -> Result<(), A::Error> {
+        put(&mut self.0, key == "splits", map)
+    }
 }
 
-/// What that says of a split.
-#[derive(Deserialize)]
-struct InfoSplit {
-    /// The names of its shards.
-    #[serde(default)]
-    filenames: Vec<Lenient<String>>,
+#[derive(Default)]
+struct Split(Filenames);
+
+impl Part for Split {
+    fn field<'de, A: MapAccess<'de>>(&mut self, key: String, map: &mut A) -> Result<(), A::Error> {
+        put(&mut self.0, key == "filenames", map)
+    }
 }
 
-/// A value, or something else in its place, which is passed over.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Lenient<T> {
-    Is(T),
-    Other(IgnoredAny),
-}
+/// What of a list is text.
+#[derive(Default)]
+struct Filenames(Vec<String>);
 
-impl<T> Lenient<T> {
-    fn is(&self) -> Option<&T> {
-        match self {
-            Self::Is(value) => Some(value),
-            Self::Other(IgnoredAny) => None,
+impl Part for Filenames {
+    fn list<'de, A: SeqAccess<'de>>(mut list: A) -> Result<Self, A::Error> {
+        let mut names = Vec::new();
+        while let Some(Kept(name)) = list.next_element::<Kept<Option<String>>>()? {
+            names.extend(name);
         }
+        Ok(Self(names))
     }
 }
 
@@ -164,12 +165,11 @@ fn ensure_all_shards(shards: &[PathBuf]) -> Result<(), Reason> {
         let here = shards.iter().filter(|shard| shard.parent() == Some(folder)).count();
         ensure!(count == here, "nshards.txt says that there are {count} shards, and there are {here}");
     }
-    let info: Info = serde_json::from_slice(&bytes("_info.json", LARGEST_INFO)).unwrap_or_default();
+    let Info(splits) = parts(&bytes("_info.json", LARGEST_INFO));
     // There may be thousands of shards, and as many names.
     let shards: HashSet<&Path> = shards.iter().map(PathBuf::as_path).collect();
-    for InfoSplit { filenames } in info.splits.values().filter_map(Lenient::is) {
-        let names: Vec<&String> = filenames.iter().filter_map(Lenient::is).collect();
-        let missing: Vec<&&String> = names.iter().filter(|name| !shards.contains(&*folder.join(name))).collect();
+    for Split(Filenames(names)) in splits.values() {
+        let missing: Vec<&String> = names.iter().filter(|name| !shards.contains(&*folder.join(name))).collect();
         // Another split's are all elsewhere.
         let some = !missing.is_empty() && missing.len() < names.len();
         let first = missing.first().map_or("", |name| name);

@@ -12,7 +12,7 @@
 //!
 //! ```text
 //! form         what a path means; braces, for names of several files
-//! beside       files about a data set that are found beside it
+//! beside       files about a data set that are found beside it; json, what is used of those in JSON
 //! folder, archive, webdataset, parquet
 //!              the images of each form, and their bytes
 //! listing      the images of a data set, whatever its form
@@ -25,6 +25,7 @@ mod beside;
 mod braces;
 mod folder;
 mod form;
+mod json;
 mod labels;
 mod listing;
 mod outputs;

@@ -17,7 +17,7 @@
 //! gif, bmp, dds, ico, tiff/
 //!                 own code, where the crates refuse files that Pillow reads, or decode them to other pixels
 //! other           WebP, TGA, QOI and others, by the crate image
-//! webp            how much a WebP file makes the crate take
+//! webp            how much a WebP file makes the crate take; riff, its chunks
 //! exr             OpenEXR, by the crate exr
 //! orientation     turns a picture upright
 //! memory          bounds what all threads together hold while they decode
@@ -39,6 +39,7 @@ mod memory;
 pub(crate) mod orientation;
 mod other;
 mod png;
+mod riff;
 mod tiff;
 mod webp;
 

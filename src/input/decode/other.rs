@@ -6,7 +6,7 @@ use image::codecs::{qoi::QoiDecoder, tga::TgaDecoder};
 use image::{DynamicImage, ExtendedColorType, ImageDecoder, ImageFormat, ImageReader, Limits};
 
 use super::colour::to_rgb;
-use super::{CUT_SHORT, Decoder, orientation, webp};
+use super::{CUT_SHORT, Decoder, orientation, riff, webp};
 use crate::error::{Context, Reason, Result};
 
 /// An image whose header the crate `image` has read.
@@ -43,7 +43,7 @@ impl Decoder for Other<'_> {
     }
 
     fn decoded(&self) -> (u32, u32) {
-        let frame = (self.format == ImageFormat::WebP).then(|| frame_of_webp(self.bytes)).flatten();
+        let frame = (self.format == ImageFormat::WebP).then(|| riff::frame(self.bytes)).flatten();
         frame.unwrap_or(self.dimensions())
     }
 
@@ -51,7 +51,9 @@ impl Decoder for Other<'_> {
         // Of these formats only WebP says how it has to be turned. The `image` crate would allocate whatever size
         // the file names for it.
         match self.format {
-            ImageFormat::WebP => orientation::of(riff_chunk(self.bytes, b"EXIF"), riff_chunk(self.bytes, b"XMP ")),
+            ImageFormat::WebP => {
+                orientation::of(riff::content_in(self.bytes, b"EXIF"), riff::content_in(self.bytes, b"XMP "))
+            }
             _ => 1,
         }
     }
@@ -89,30 +91,6 @@ impl Decoder for Other<'_> {
     }
 }
 
-/// Width and height of the first frame of a WebP file, which the crate decodes before it compares them with those that the
-/// file begins with.
-pub(super) fn frame_of_webp(bytes: &[u8]) -> Option<(u32, u32)> {
-    // What is behind the place and the duration of an animation's frame is as in other files.
-    let chunks = riff_chunk(bytes, b"ANMF").map_or(bytes.get(12..), |frame| frame.get(16..))?;
-    if let Some([_, _, _, 0x9d, 0x01, 0x2a, sides @ ..]) = chunk_of(chunks, b"VP8 ") {
-        let side = |at: usize| Some(u32::from(u16::from_le_bytes(*sides.get(at..)?.first_chunk()?) & 0x3fff));
-        return Some((side(0)?, side(2)?));
-    }
-    let sides = u32::from_le_bytes(*chunk_of(chunks, b"VP8L")?.get(1..)?.first_chunk()?);
-    Some((1 + (sides & 0x3fff), 1 + (sides >> 14 & 0x3fff)))
-}
-
-/// The content of the first chunk with this name in a RIFF file. WebP files are RIFF files.
-fn riff_chunk<'a>(bytes: &'a [u8], name: &[u8; 4]) -> Option<&'a [u8]> {
-    chunk_of(bytes.get(12..)?, name)
-}
-
-/// The content of the first of these chunks with this name.
-fn chunk_of<'a>(chunks: &'a [u8], name: &[u8; 4]) -> Option<&'a [u8]> {
-    let (content, length) = webp::chunk(chunks, name)?;
-    content.get(..length)
-}
-
 /// A QOI file with the mark of its end once more: some programs do not write it, and the `image` crate insists on it.
 /// In a file that is cut short the decoder takes this mark for pixels, and still finds none at the end.
 fn with_end(bytes: &[u8]) -> impl Read {
@@ -138,30 +116,5 @@ fn by_rows<T>(values: &[T], width: usize, channels: usize, to_u8: impl Fn(&T) ->
         samples.extend(row.iter().map(&to_u8));
         to_rgb(&samples, channels, &mut rgb);
         put(&rgb);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::error::Error;
-    use crate::input::decode::{Options, decode};
-
-    #[test]
-    fn a_frame_of_webp_is_not_decoded_if_it_is_too_large() {
-        let chunk = |name: &[u8], content: &[u8]| [name, &(content.len() as u32).to_le_bytes(), content].concat();
-        // The picture has 16 x 16 pixels, and its frame 16,383 x 11,500.
-        let canvas = chunk(b"VP8X", &[0, 0, 0, 0, 15, 0, 0, 15, 0, 0]);
-        let sides = [16_383u16, 11_500].map(u16::to_le_bytes).concat();
-        let lossy = chunk(b"VP8 ", &[&[0x10, 0, 0, 0x9d, 0x01, 0x2a][..], &sides, &[0; 50]].concat());
-        let webp = |chunks: &[&[u8]]| chunk(b"RIFF", &[b"WEBP", &chunks.concat()[..]].concat());
-        let file = webp(&[&canvas, &lossy]);
-        let error = decode(&file, "a.webp".as_ref(), Options::default()).unwrap_err();
-        assert!(matches!(error, Error::ImageTooLarge { .. }), "{error}");
-        assert_eq!(frame_of_webp(&file), Some((16_383, 11_500)));
-        let lossless = chunk(b"VP8L", &[&[0x2f][..], &(4u32 | 6 << 14).to_le_bytes()].concat());
-        assert_eq!(frame_of_webp(&webp(&[&canvas, &lossless])), Some((5, 7)));
-        let frame = chunk(b"ANMF", &[&[0; 16], &lossless[..]].concat());
-        assert_eq!(frame_of_webp(&webp(&[&canvas, &frame, &lossy])), Some((5, 7)));
     }
 }

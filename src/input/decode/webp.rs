@@ -6,6 +6,7 @@
 //! <https://developers.google.com/speed/webp/docs/webp_lossless_bitstream_specification> says, or as the crate reads it where
 //! that differs. No pixels are kept, and one code at a time.
 
+use super::riff::{chunk, lossless};
 use crate::error::{Reason, Result, ensure};
 
 /// The tables may take more than 64 MiB only if they take no more than 64 times the file's bytes.
@@ -47,10 +48,7 @@ fn streams(bytes: &[u8]) -> Vec<(&[u8], u32, u32)> {
     for chunks in [top, frame.get(16..).unwrap_or_default()] {
         // Of a stream that is cut short it decodes what is there.
         let content = |name| chunk(chunks, name).map(|(content, length)| &content[..length.min(content.len())]);
-        if let Some([0x2f, a, b, c, d, stream @ ..]) = content(b"VP8L") {
-            let header = u32::from_le_bytes([*a, *b, *c, *d]);
-            streams.push((stream, 1 + (header & 0x3fff), 1 + (header >> 14 & 0x3fff)));
-        }
+        streams.extend(content(b"VP8L").and_then(lossless));
         if let (Some([kind, stream @ ..]), Some(sides)) = (content(b"ALPH"), sides)
             && kind & 3 == 1
         {
@@ -58,19 +56,6 @@ fn streams(bytes: &[u8]) -> Vec<(&[u8], u32, u32)> {
         }
     }
     streams
-}
-
-/// All that follows the header of the first of these chunks with this name, and the length of its content.
-pub(super) fn chunk<'a>(mut rest: &'a [u8], name: &[u8; 4]) -> Option<(&'a [u8], usize)> {
-    loop {
-        let (found, behind) = rest.split_first_chunk::<4>()?;
-        let (length, behind) = behind.split_first_chunk::<4>()?;
-        let length = u32::from_le_bytes(*length) as usize;
-        if found == name {
-            return Some((behind, length));
-        }
-        rest = behind.get(length.checked_next_multiple_of(2)?..)?;
-    }
 }
 
 /// A stream of bits, each byte from its lowest.

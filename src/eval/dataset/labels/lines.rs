@@ -1,10 +1,10 @@
 //! The lines of files of labels and of class maps.
 
 use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 
 use crate::error::{DatasetProblem, Error, Result};
+use crate::input::files::read_at_most;
 
 /// A line of a text file, without blanks around it.
 pub struct Line {
@@ -23,14 +23,11 @@ pub fn read_labels(file: &Path) -> Result<Vec<u8>> {
 }
 
 fn read_up_to(largest: u64, file: &Path) -> Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    let read = File::open(file).and_then(|opened| opened.take(largest + 1).read_to_end(&mut bytes));
-    read.map_err(Error::io("read", file))?;
-    if bytes.len() as u64 > largest {
+    let read = File::open(file).and_then(|opened| read_at_most(largest, opened, 0));
+    read.map_err(Error::io("read", file))?.ok_or_else(|| {
         let words = "a file of labels larger than 256 MiB, which is the most that is read";
-        return Err(DatasetProblem::Labels.error(format!("{}: {words}", file.display())));
-    }
-    Ok(bytes)
+        DatasetProblem::Labels.error(format!("{}: {words}", file.display()))
+    })
 }
 
 /// The lines of a text file that are not blank.

@@ -1,12 +1,10 @@
 //! What the library `datasets` says of a file's columns, which it writes into the footer as JSON.
-//!
-//! Only what is used is kept: a value of JSON with all that is in it takes more than a hundred times its text.
 
 use std::collections::BTreeMap;
-use std::fmt;
-use std::marker::PhantomData;
 
-use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{MapAccess, SeqAccess};
+
+use crate::eval::dataset::json::{Kept, Part, parts, put};
 
 /// The columns by their names.
 pub type Features = BTreeMap<String, Feature>;
@@ -23,163 +21,50 @@ pub struct Feature {
 /// Reads `{"info": {"features": {"label": {"_type": "ClassLabel", "names": [...]}, ...}}}`. What is not as here is passed
 /// over, since others may write there what they like.
 pub fn features(text: &str) -> Features {
-    serde_json::from_str(text).map_or_else(|_| Features::new(), |Read(Info(Columns(features)))| features)
-}
-
-/// What is kept of a value of JSON: nothing, if it is of another kind.
-trait Part: Default {
-    fn text(_: &str) -> Self {
-        Self::default()
-    }
-
-    fn list<'de, A: SeqAccess<'de>>(mut list: A) -> Result<Self, A::Error> {
-        while list.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(Self::default())
-    }
-
-    /// Takes the value of that key of a map.
-    fn field<'de, A: MapAccess<'de>>(&mut self, _: String, map: &mut A) -> Result<(), A::Error> {
-        map.next_value::<IgnoredAny>().map(drop)
-    }
-}
-
-/// Text.
-#[derive(Default)]
-struct Text(Option<String>);
-
-impl Part for Text {
-    fn text(text: &str) -> Self {
-        Self(Some(text.to_string()))
-    }
+    let Document(Info(features)) = parts(text.as_bytes());
+    features
 }
 
 /// A list of nothing but text.
-#[derive(Default)]
-struct Names(Option<Vec<String>>);
-
-impl Part for Names {
+impl Part for Option<Vec<String>> {
     fn list<'de, A: SeqAccess<'de>>(mut list: A) -> Result<Self, A::Error> {
         let mut names = Some(Vec::new());
-        while let Some(Read(Text(name))) = list.next_element()? {
+        while let Some(Kept(name)) = list.next_element::<Kept<Option<String>>>()? {
             names = names.zip(name).map(|(mut names, name)| {
                 names.push(name);
                 names
             });
         }
-        Ok(Self(names))
+        Ok(names)
     }
 }
 
 impl Part for Feature {
     fn field<'de, A: MapAccess<'de>>(&mut self, key: String, map: &mut A) -> Result<(), A::Error> {
-        match key.as_str() {
-            "_type" => {
-                let Read(Text(kind)) = map.next_value()?;
-                self.is_class = kind.is_some_and(|kind| kind == "ClassLabel");
-            }
-            "names" => {
-                let Read(Names(names)) = map.next_value()?;
-                self.names = names;
-            }
-            _ => drop(map.next_value::<IgnoredAny>()?),
+        if key == "_type" {
+            let Kept(kind) = map.next_value::<Kept<Option<String>>>()?;
+            self.is_class = kind.is_some_and(|kind| kind == "ClassLabel");
+            return Ok(());
         }
-        Ok(())
+        put(&mut self.names, key == "names", map)
     }
 }
 
-/// A map of columns.
 #[derive(Default)]
-struct Columns(Features);
-
-impl Part for Columns {
-    fn field<'de, A: MapAccess<'de>>(&mut self, key: String, map: &mut A) -> Result<(), A::Error> {
-        let Read(feature) = map.next_value()?;
-        self.0.insert(key, feature);
-        Ok(())
-    }
-}
-
-/// What is under a key, and in it under another.
-#[derive(Default)]
-struct Info(Columns);
+struct Info(Features);
 
 impl Part for Info {
     fn field<'de, A: MapAccess<'de>>(&mut self, key: String, map: &mut A) -> Result<(), A::Error> {
-        if key != "info" {
-            return map.next_value::<IgnoredAny>().map(drop);
-        }
-        let Read(Inner(columns)) = map.next_value()?;
-        self.0 = columns;
-        Ok(())
+        put(&mut self.0, key == "features", map)
     }
 }
 
 #[derive(Default)]
-struct Inner(Columns);
+struct Document(Info);
 
-impl Part for Inner {
+impl Part for Document {
     fn field<'de, A: MapAccess<'de>>(&mut self, key: String, map: &mut A) -> Result<(), A::Error> {
-        if key != "features" {
-            return map.next_value::<IgnoredAny>().map(drop);
-        }
-        let Read(columns) = map.next_value()?;
-        self.0 = columns;
-        Ok(())
-    }
-}
-
-/// A part that can be read from JSON.
-struct Read<T>(T);
-
-impl<'de, T: Part> Deserialize<'de> for Read<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(Reader(PhantomData)).map(Read)
-    }
-}
-
-struct Reader<T>(PhantomData<T>);
-
-impl<'de, T: Part> Visitor<'de> for Reader<T> {
-    type Value = T;
-
-    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str("a value of JSON")
-    }
-
-    fn visit_bool<E>(self, _: bool) -> Result<T, E> {
-        Ok(T::default())
-    }
-
-    fn visit_i64<E>(self, _: i64) -> Result<T, E> {
-        Ok(T::default())
-    }
-
-    fn visit_u64<E>(self, _: u64) -> Result<T, E> {
-        Ok(T::default())
-    }
-
-    fn visit_f64<E>(self, _: f64) -> Result<T, E> {
-        Ok(T::default())
-    }
-
-    fn visit_unit<E>(self) -> Result<T, E> {
-        Ok(T::default())
-    }
-
-    fn visit_str<E>(self, text: &str) -> Result<T, E> {
-        Ok(T::text(text))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<T, A::Error> {
-        T::list(list)
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<T, A::Error> {
-        let mut part = T::default();
-        while let Some(key) = map.next_key()? {
-            part.field(key, &mut map)?;
-        }
-        Ok(part)
+        put(&mut self.0, key == "info", map)
     }
 }
 

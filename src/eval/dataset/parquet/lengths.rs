@@ -16,21 +16,22 @@ pub fn length_of_levels(page: &[u8], encoding: Encoding) -> Option<usize> {
 /// decoded.
 pub fn common_bytes(page: &[u8], levels: Option<usize>, encoding: Encoding, values: u32) -> Result<u64, Reason> {
     let has_prefixes = encoding == Encoding::DELTA_BYTE_ARRAY;
-    let mut common = 0;
     if !has_prefixes && encoding != Encoding::DELTA_LENGTH_BYTE_ARRAY {
-        return Ok(common);
+        return Ok(0);
     }
-    let mut rest = levels.and_then(|levels| page.get(levels..)).context("a page without its levels")?;
-    for is_prefix in [true, false].into_iter().filter(|is_prefix| has_prefixes || !is_prefix) {
-        let Differences { count, sum, behind } =
-            Differences::of(rest, u64::from(values)).context("a page's lengths are damaged")?;
-        ensure!(count <= u64::from(values), "a page of {values} values with {count} lengths");
-        if is_prefix {
-            common = sum;
-        }
-        rest = behind;
+    let lengths = |bytes| {
+        let found = Differences::of(bytes, u64::from(values)).context("a page's lengths are damaged")?;
+        ensure!(found.count <= u64::from(values), "a page of {values} values with {} lengths", found.count);
+        Ok::<_, Reason>(found)
+    };
+    let page = levels.and_then(|levels| page.get(levels..)).context("a page without its levels")?;
+    let Differences { sum, behind, .. } = lengths(page)?;
+    if !has_prefixes {
+        return Ok(0);
     }
-    Ok(common)
+    // The lengths of what each value has of its own.
+    lengths(behind)?;
+    Ok(sum)
 }
 
 /// What a stream of whole numbers of 32 bits in
