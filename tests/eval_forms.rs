@@ -284,7 +284,10 @@ fn shards_are_told_apart_and_wrong_ones_explained() {
     refused(&qlnet, &qlnet.path("one/x.tar"), &["classnames.txt: a line is blank"]);
     refused(&qlnet, &qlnet.path("{one,other}"), &["stands for the folder", "several sets"]);
     refused(&qlnet, &qlnet.path("{x,x}.tar"), &["stands for a file twice"]);
-    refused(&qlnet, &qlnet.path("*.tar"), &["*.tar is not there", "braces"]);
+    // There the program expands them, for no shell does.
+    if !cfg!(windows) {
+        refused(&qlnet, &qlnet.path("*.tar"), &["*.tar is not there", "braces"]);
+    }
     // Several archives are shards, or nothing that goes together.
     let plain = shard(&qlnet, "plain.tar", &[("3/a.png", three)]);
     assert!(Listing::of_files("x".as_ref(), vec![plain.clone()], &Layout::default()).is_ok());

@@ -214,7 +214,7 @@ fn files_that_cannot_be_written_are_refused_before_the_work() {
     let setting = Setting::new();
     let image = "samples/digits/3-45.png";
     assert_error(&setting.features("f.txt", &[image]), &["f.txt", "ends in .npy, .safetensors or .csv"]);
-    let missing = not_found(setting.path("missing"));
+    let missing = not_found(setting.path("missing/f.npy"));
     assert_error(&setting.features("missing/f.npy", &[image]), &["missing", &missing]);
     fs::create_dir(setting.path("f.paths.jsonl")).unwrap();
     assert_error(&setting.features("f.npy", &[image]), &["f.paths.jsonl", "it is a directory"]);

@@ -176,7 +176,9 @@ fn compare(walk: &Value, seen: &Value, decimals: usize) {
 fn a_page_has_the_families_and_images_that_are_named() {
     let qlnet = Qlnet::new();
     let page = qlnet.home.path().join("some.html");
-    let image = qlnet.home.path().join("<b>&.png");
+    // Windows has no such names, but with the ampersand.
+    let (name, escaped) = if cfg!(windows) { ("b&.png", "b&.png") } else { ("<b>&.png", r"\u003cb>&.png") };
+    let image = qlnet.home.path().join(name);
     fs::copy("samples/digits/0-78.png", &image).unwrap();
     let (page_name, image_name) = (page.to_str().unwrap(), image.to_str().unwrap());
     let args =
@@ -196,7 +198,7 @@ fn a_page_has_the_families_and_images_that_are_named() {
     let first = families(&["--layer", "1"]);
     assert!(!first.contains(&"stage-rotation".to_string()) && first.contains(&"stem-scaling".to_string()), "{first:?}");
     let html = fs::read_to_string(&page).unwrap();
-    assert!(!html.contains("<b>&") && html.contains(r"\u003cb>&.png"));
+    assert!(!html.contains("<b>&") && html.contains(escaped));
     let links: Vec<_> =
         html.match_indices("=\"http").map(|(at, _)| html[at + 2..].split('"').next().unwrap()).collect();
     assert_eq!(links, ["https://arxiv.org/abs/2308.01621"], "a link to the paper, and nothing that is loaded");

@@ -73,7 +73,9 @@ mod tests {
 
     #[test]
     fn a_record_names_its_file_and_holds_until_that_changes() {
-        for name in ["weights.pth", "my weights, 100 %\tof ä.pth"] {
+        // Windows has no names with a tab.
+        let odd = if cfg!(windows) { "my weights, 100 % of ä.pth" } else { "my weights, 100 %\tof ä.pth" };
+        for name in ["weights.pth", odd] {
             let dir = tempfile::tempdir().unwrap();
             let (record, file) = recorded(dir.path(), name);
             let read = || Recorded::read(&record).unwrap().unwrap();

@@ -62,6 +62,16 @@ mod tests {
         assert_eq!(between("/a.png", "/"), "file:///a.png");
     }
 
+    #[cfg(windows)]
+    #[test]
+    fn addresses_on_windows_have_slashes_and_drives() {
+        let between = |file: &str, from: &str| between(file.as_ref(), from.as_ref());
+        assert_eq!(between(r"\\?\C:\data\val\a b.png", r"\\?\C:\data"), "./val/a%20b.png");
+        assert_eq!(between(r"\\?\C:\data\é.png", r"\\?\C:\data\out"), "../%C3%A9.png");
+        assert_eq!(between(r"\\?\D:\a.png", r"\\?\C:\data"), "file:///D:/a.png");
+        assert_eq!(between(r"\\?\UNC\server\share\a.png", r"\\?\C:\data"), "file://///server/share/a.png");
+    }
+
     #[cfg(target_os = "linux")]
     #[test]
     fn a_file_has_an_address_whatever_its_bytes() {

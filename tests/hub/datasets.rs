@@ -1,6 +1,6 @@
 //! Data sets of the hub: which files they have, and how these get here.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use qlnet::internals::{DatasetEvent, DatasetFiles, DatasetName, Hub};
 use qlnet::{DatasetProblem, Error};
@@ -102,7 +102,7 @@ impl Setting {
             let served = served(name);
             assert!(std::fs::read(path).unwrap() == served.content);
             #[cfg(unix)]
-            assert_eq!(std::fs::read_link(path).unwrap(), Path::new("../../../blobs").join(served.hash));
+            assert_eq!(std::fs::read_link(path).unwrap(), PathBuf::from("../../../blobs").join(served.hash));
         }
         let blobs = std::fs::read_dir(self.folder().join("blobs")).unwrap();
         assert_eq!(blobs.count(), PARTS.len(), "and nothing else");

@@ -18,7 +18,7 @@ use exr::prelude::f16;
 use image::{DynamicImage, Rgb32FImage};
 
 use super::Decoder;
-use crate::error::{Context, Reason, Result, ensure};
+use crate::error::{Context, Reason, Result, bail, ensure};
 
 /// A block may be larger than 8 MiB only if it has no more than 2,048 times the file's bytes. Deflate reaches 1,032; DWA may
 /// reach more, with blocks of one colour.
@@ -29,6 +29,13 @@ const MOST_OF_BLOCK: u64 = 2048;
 const LARGE_LAYER: u64 = 1 << 30;
 const BYTES_OF_PIXEL: u64 = 16;
 const MOST_OF_LAYER: u64 = 64;
+/// Room is made for what a block says it has before that is looked for, up to what a block may have: of a tile also what is
+/// beside the layer, and in all layers, for a block says itself of which it is.
+const LARGE_TILE: u64 = 32 << 20;
+const MOST_OF_TILE: u64 = 64;
+/// An attribute of ten bytes takes up to a kilobyte.
+const MANY_ATTRIBUTES: usize = 1 << 16;
+const BYTES_OF_ATTRIBUTE: usize = 32;
 /// A picture of more pixels than 8K has is at most 16 times as large as what is stored of it.
 const LARGE_PICTURE: u64 = 1 << 26;
 const MOST_BESIDE: u64 = 16;
@@ -39,6 +46,8 @@ const LONGEST_RULES: u16 = 1024;
 /// An OpenEXR file whose headers have been read.
 pub(super) struct Exr<'a> {
     reader: Reader<Cursor<&'a [u8]>>,
+    /// The file's bytes.
+    length: usize,
     /// The number of the layer that is decoded.
     layer: usize,
     /// Of red, green and blue: the bytes per pixel of the channels before it in a row, and what its values are.
@@ -51,6 +60,7 @@ impl<'a> Exr<'a> {
     /// # Errors
     /// If one is damaged, none has colours, or the first that has says that there is more than the file can hold.
     pub(super) fn open(bytes: &'a [u8]) -> Result<Self, Reason> {
+        ensure_attributes(bytes)?;
         let reader = block::read(Cursor::new(bytes), false)?;
         let colours = |header: &Header| {
             let [red, green, blue] = ["R", "G", "B"].map(|name| channel(header, name));
@@ -59,8 +69,14 @@ impl<'a> Exr<'a> {
         let mut layers = reader.headers().iter().enumerate();
         let found = layers.find_map(|(layer, header)| Some((layer, colours(header)?)));
         let (layer, channels) = found.context("it has no layer with the channels R, G and B")?;
-        ensure_room(&reader.headers()[layer], bytes.len() as u64)?;
-        Ok(Self { reader, layer, channels })
+        let length = bytes.len() as u64;
+        ensure_room(&reader.headers()[layer], length)?;
+        for (number, header) in reader.headers().iter().enumerate() {
+            let of_layer = if number == layer { size_of_block(header) } else { 0 };
+            let most = LARGE_TILE.max(MOST_OF_TILE.saturating_mul(length)).max(of_layer);
+            ensure!(size_of_tile(header) <= most, "its blocks are larger than the file can hold");
+        }
+        Ok(Self { reader, length: bytes.len(), layer, channels })
     }
 
     fn header(&self) -> &Header {
@@ -88,6 +104,34 @@ fn area(size: Vec2<usize>) -> u64 {
     (size.0 as u64).saturating_mul(size.1 as u64)
 }
 
+/// Refuses a file with more attributes than its length makes likely. An attribute is a name and a type, each with a zero at its
+/// end, a length of four bytes, and the value. A zero ends a header, and another the headers, where there may be several.
+fn ensure_attributes(bytes: &[u8]) -> Result<(), Reason> {
+    let most = MANY_ATTRIBUTES.max(bytes.len() / BYTES_OF_ATTRIBUTE);
+    // A text has at least one byte.
+    let behind_text = |bytes: &[u8]| Some(1 + bytes.get(1..)?.iter().position(|byte| *byte == 0)?);
+    let behind = |rest: &[u8]| {
+        let name = 1 + behind_text(rest)?;
+        let kind = name + 1 + behind_text(&rest[name..])?;
+        let length = u32::from_le_bytes(*rest.get(kind..)?.first_chunk()?);
+        kind.checked_add(4)?.checked_add(length as usize)
+    };
+    let is_multipart = bytes.get(5).is_some_and(|flags| flags & 0x10 != 0);
+    let mut rest = bytes.get(8..).unwrap_or_default();
+    for _ in 0..most {
+        if let [0, headers @ ..] = rest {
+            if !is_multipart || headers.first() == Some(&0) {
+                return Ok(());
+            }
+            rest = headers;
+        }
+        // What is wrong the crate says.
+        let Some(next) = behind(rest).and_then(|length| rest.get(length..)) else { return Ok(()) };
+        rest = next;
+    }
+    bail!("it has more than {most} attributes")
+}
+
 /// Refuses a layer for which more room, or time, would be needed than a file of so many bytes makes likely.
 fn ensure_room(header: &Header, file: u64) -> Result<(), Reason> {
     let (stored, shown) = (area(header.layer_size), area(window(header).size));
@@ -110,12 +154,21 @@ fn is_dwa(header: &Header) -> bool {
 
 /// The bytes of the largest block of a layer, before it is compressed.
 fn size_of_block(header: &Header) -> u64 {
-    let Vec2(width, height) = header.layer_size;
-    let (columns, rows) = match header.blocks {
-        BlockDescription::ScanLines => (width, header.compression.scan_lines_per_block()),
-        BlockDescription::Tiles(tiles) => (tiles.tile_size.0.min(width), tiles.tile_size.1),
-    };
-    size_of_pixels(header, Vec2(columns, rows.min(height)))
+    let Vec2(columns, rows) = sides_of_tile(header);
+    size_of_pixels(header, Vec2(columns.min(header.layer_size.0), rows.min(header.layer_size.1)))
+}
+
+/// The same with what is beside the layer.
+fn size_of_tile(header: &Header) -> u64 {
+    size_of_pixels(header, sides_of_tile(header))
+}
+
+/// Columns and rows of a block, which may be more than the layer has.
+fn sides_of_tile(header: &Header) -> Vec2<usize> {
+    match header.blocks {
+        BlockDescription::ScanLines => Vec2(header.layer_size.0, header.compression.scan_lines_per_block()),
+        BlockDescription::Tiles(tiles) => tiles.tile_size,
+    }
 }
 
 /// The bytes of so many pixels of a layer.
@@ -140,12 +193,12 @@ impl Decoder for Exr<'_> {
     }
 
     fn read(self: Box<Self>, put: &mut dyn FnMut(&[u8])) -> Result<Vec<String>, Reason> {
-        let Self { reader, layer, channels } = *self;
+        let Self { reader, length, layer, channels } = *self;
         // Of several resolutions the highest.
         let mut chunks =
             reader.filter_chunks(false, |_, tile, block| block.layer == layer && tile.is_largest_resolution_level())?;
         let mut picture = Shown::new(&chunks.headers()[layer]);
-        let mut read = HashSet::new();
+        let (mut read, mut taken) = (HashSet::new(), 0);
         while let Some(chunk) = chunks.next() {
             let chunk = chunk?;
             let meta = chunks.meta_data();
@@ -155,6 +208,9 @@ impl Decoder for Exr<'_> {
             let is_new = read.insert((place.tile_index.0, place.tile_index.1));
             let is_wanted = chunk.layer_index == layer && place.is_largest_resolution_level();
             ensure!(is_wanted && is_new, "a block lies where another should be");
+            // Bytes of one block are not also those of another, which would make work of nothing.
+            taken += stored(&chunk).len();
+            ensure!(taken <= length, "its blocks are the same bytes");
             ensure_likely(header, &chunk)?;
             picture.add(UncompressedBlock::decompress_chunk(chunk, meta, false)?, header, channels);
         }
@@ -230,15 +286,20 @@ fn put_values<'a>(bytes: &[u8], kind: SampleType, places: impl Iterator<Item = &
     }
 }
 
-/// Refuses a block of DWA if what it says of its parts does not fit its size: room is made for them. It begins with eleven
-/// numbers of eight bytes, as OpenEXR's `ImfDwaCompressor.cpp` writes them, and the length of its rules.
-fn ensure_likely(header: &Header, chunk: &Chunk) -> Result<(), Reason> {
-    let bytes = match &chunk.compressed_block {
+/// The bytes of a block as they are in the file.
+fn stored(chunk: &Chunk) -> &[u8] {
+    match &chunk.compressed_block {
         CompressedBlock::ScanLine(lines) => &lines.compressed_pixels_le,
         CompressedBlock::Tile(tile) => &tile.compressed_pixels_le,
         // The crate refuses them.
-        CompressedBlock::DeepScanLine(_) | CompressedBlock::DeepTile(_) => return Ok(()),
-    };
+        CompressedBlock::DeepScanLine(_) | CompressedBlock::DeepTile(_) => &[],
+    }
+}
+
+/// Refuses a block of DWA if what it says of its parts does not fit its size: room is made for them. It begins with eleven
+/// numbers of eight bytes, as OpenEXR's `ImfDwaCompressor.cpp` writes them, and the length of its rules.
+fn ensure_likely(header: &Header, chunk: &Chunk) -> Result<(), Reason> {
+    let bytes = stored(chunk);
     let place = header.get_absolute_block_pixel_coordinates(header.get_block_data_indices(&chunk.compressed_block)?)?;
     let size = size_of_pixels(header, place.size);
     // What did not get smaller is stored as it was.
@@ -293,10 +354,28 @@ mod tests {
             ("window-around-one-pixel", "its window is far larger than what is stored"),
             ("one-block-for-all", "a block lies where another should be"),
             ("another-resolution", "a block lies where another should be"),
+            ("rows-in-one-another", "its blocks are the same bytes"),
+            ("tile-of-10-gigabytes", "its blocks are larger than the file can hold"),
+            ("block-of-another-part", "its blocks are larger than the file can hold"),
         ] {
             let bytes = file(&format!("tests/fixtures/found/exr/{name}.exr"));
             let error = decode(&bytes, name.as_ref(), Options::default()).unwrap_err().to_string();
             assert!(error.contains(words), "{name}: {error}");
+        }
+    }
+
+    #[test]
+    fn attributes_are_as_many_as_a_file_may_have() {
+        // Of one part, and of two of which the second has none.
+        for flags in [0, 0x10] {
+            let file = |count: usize| {
+                let start = [0x76, 0x2f, 0x31, 0x01, 2, flags, 0, 0];
+                let end: &[u8] = if flags == 0 { &[0; 1000] } else { b"\0x\0x\0\0\0\0\0\0\0" };
+                [&start[..], &b"a\0a\0\0\0\0\0".repeat(count), end].concat()
+            };
+            let error = |count| decode(&file(count), "a.exr".as_ref(), Options::default()).unwrap_err().to_string();
+            assert!(error(100_000).contains("it has more than 65536 attributes"), "{}", error(100_000));
+            assert!(!error(60_000).contains("attributes"), "{}", error(60_000));
         }
     }
 }

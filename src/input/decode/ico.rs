@@ -87,6 +87,10 @@ impl Decoder for Ico<'_> {
         self.0.dimensions()
     }
 
+    fn decoded(&self) -> (u32, u32) {
+        self.0.decoded()
+    }
+
     fn memory(&self) -> u64 {
         self.0.memory()
     }
@@ -113,6 +117,10 @@ impl Decoder for GreyCursor<'_> {
         (width, height / 2)
     }
 
+    fn decoded(&self) -> (u32, u32) {
+        self.0.dimensions()
+    }
+
     fn memory(&self) -> u64 {
         let (width, height) = self.0.dimensions();
         self.0.memory() + (3 + u64::from(height)) * u64::from(width)
@@ -128,5 +136,19 @@ impl Decoder for GreyCursor<'_> {
             put(&row.collect::<Vec<_>>());
         }
         Ok(Vec::new())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::error::Error;
+    use crate::input::decode::{Options, decode};
+
+    #[test]
+    fn both_pictures_of_a_cursor_count() {
+        let bytes = include_bytes!("../../../tests/fixtures/found/ico/two-pictures-in-a-cursor.cur");
+        let options = Options { max_pixels: 90_000_000, ..Options::default() };
+        let error = decode(bytes, "a.cur".as_ref(), options).unwrap_err();
+        assert!(matches!(error, Error::ImageTooLarge { .. }), "{error}");
     }
 }

@@ -2,12 +2,12 @@
 
 use std::io::{Cursor, Read};
 
-use image::codecs::{qoi::QoiDecoder, tga::TgaDecoder};
+use image::codecs::{pnm::PnmDecoder, qoi::QoiDecoder, tga::TgaDecoder};
 use image::{DynamicImage, ExtendedColorType, ImageDecoder, ImageFormat, ImageReader, Limits};
 
 use super::colour::to_rgb;
 use super::{CUT_SHORT, Decoder, orientation, riff, webp};
-use crate::error::{Context, Reason, Result};
+use crate::error::{Context, Reason, Result, ensure};
 
 /// An image whose header the crate `image` has read.
 pub(super) struct Other<'a> {
@@ -30,7 +30,15 @@ impl<'a> Other<'a> {
         reader.limits(Limits::no_limits());
         let decoder: Box<dyn ImageDecoder + 'a> = match format {
             ImageFormat::Qoi => Box::new(QoiDecoder::new(with_end(bytes))?),
-            ImageFormat::Tga => Box::new(TgaDecoder::new(without_alpha_of_8_bits(bytes)?)?),
+            ImageFormat::Pnm => {
+                let decoder = PnmDecoder::new(bytes)?;
+                // Where a PAM file does not say what its samples are the crate takes them for bytes.
+                let is_deep = decoder.header().maximal_sample() > 255
+                    && decoder.color_type().bytes_per_pixel() == decoder.color_type().channel_count();
+                ensure!(!is_deep, "a PAM file with samples of 16 bits has to have a TUPLTYPE");
+                Box::new(decoder)
+            }
+            ImageFormat::Tga => Box::new(TgaDecoder::new(of_pillow(bytes)?)?),
             _ => Box::new(reader.into_decoder()?),
         };
         Ok(Self { decoder, format, bytes })
@@ -43,7 +51,7 @@ impl Decoder for Other<'_> {
     }
 
     fn decoded(&self) -> (u32, u32) {
-        let frame = (self.format == ImageFormat::WebP).then(|| riff::frame(self.bytes)).flatten();
+        let frame = (self.format == ImageFormat::WebP).then(|| riff::largest(self.bytes)).flatten();
         frame.unwrap_or(self.dimensions())
     }
 
@@ -97,11 +105,14 @@ fn with_end(bytes: &[u8]) -> impl Read {
     bytes.chain(&[0, 0, 0, 0, 0, 0, 0, 1][..])
 }
 
-/// A TGA file whose header is changed to say that pixels of 16 bits have no alpha. The `image` crate refuses files that
-/// say that they have 8 bits of it; Pillow ignores the number.
-fn without_alpha_of_8_bits(bytes: &[u8]) -> Result<impl Read, Reason> {
+/// A TGA file as Pillow reads it. Its header is changed to say that pixels of 16 bits have no alpha: the `image` crate refuses
+/// files that say that they have 8 bits of it; Pillow ignores the number. And the crate takes a picture of any unknown type
+/// for a grey one.
+fn of_pillow(bytes: &[u8]) -> Result<impl Read, Reason> {
     let (header, rest) = bytes.split_first_chunk::<18>().context(CUT_SHORT)?;
     let mut header = *header;
+    let kind = header[2];
+    ensure!(matches!(kind, 1..=3 | 9..=11), "there is no TGA picture of type {kind}");
     if let [_, _, 2 | 10, .., 16, descriptor] = &mut header {
         *descriptor &= 0xf0;
     }
@@ -116,5 +127,33 @@ fn by_rows<T>(values: &[T], width: usize, channels: usize, to_u8: impl Fn(&T) ->
         samples.extend(row.iter().map(&to_u8));
         to_rgb(&samples, channels, &mut rgb);
         put(&rgb);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::input::decode::{Options, decode};
+
+    #[test]
+    fn what_the_crate_takes_for_grey_or_black_is_refused() {
+        let pixels = |bytes: &[u8], name: &str| {
+            decode(bytes, name.as_ref(), Options::default())
+                .map(|image| image.into_raw())
+                .map_err(|error| error.to_string())
+        };
+        let tga = |kind| [&[0, 0, kind, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 1, 0, 8, 0x20][..], &[7, 9]].concat();
+        assert_eq!(pixels(&tga(3), "a.tga").unwrap(), [7, 7, 7, 9, 9, 9]);
+        for kind in [0, 77] {
+            let error = pixels(&tga(kind), "a.tga").unwrap_err();
+            assert!(error.contains(&format!("there is no TGA picture of type {kind}")), "{error}");
+        }
+        let pam = |most: u16, kind: &str| {
+            let header = format!("P7\nWIDTH 2\nHEIGHT 1\nDEPTH 1\nMAXVAL {most}\n{kind}ENDHDR\n");
+            [header.as_bytes(), &[7, 0, 9, 0][..if most > 255 { 4 } else { 2 }]].concat()
+        };
+        assert_eq!(pixels(&pam(65535, "TUPLTYPE GRAYSCALE\n"), "a.pam").unwrap(), [7, 7, 7, 9, 9, 9]);
+        assert_eq!(pixels(&pam(255, ""), "a.pam").unwrap(), [7, 7, 7, 0, 0, 0]);
+        let error = pixels(&pam(65535, ""), "a.pam").unwrap_err();
+        assert!(error.contains("has to have a TUPLTYPE"), "{error}");
     }
 }

@@ -6,7 +6,7 @@
 //! <https://developers.google.com/speed/webp/docs/webp_lossless_bitstream_specification> says, or as the crate reads it where
 //! that differs. No pixels are kept, and one code at a time.
 
-use super::riff::{chunk, lossless};
+use super::{CUT_SHORT, riff};
 use crate::error::{Reason, Result, ensure};
 
 /// The tables may take more than 64 MiB only if they take no more than 64 times the file's bytes.
@@ -21,11 +21,14 @@ const ORDER: [usize; 19] = [17, 18, 0, 1, 2, 3, 4, 5, 16, 6, 7, 8, 9, 10, 11, 12
 /// says so.
 type Read<T> = Result<T, Option<Reason>>;
 
-/// Refuses a WebP file for whose prefix codes the crate would take more memory than such a small file can need.
+/// Refuses a WebP file for whose prefix codes the crate would take more memory than such a small file can need, and one that
+/// ends within its picture.
 ///
 /// # Errors
-/// If it would, or if a code has more symbols than it has room for, which the crate may not notice.
+/// If it would, or if a code has more symbols than it has room for, or a chunk more bytes than there are: the crate may not
+/// notice.
 pub(super) fn ensure_room(bytes: &[u8]) -> Result<(), Reason> {
+    ensure!(riff::pictures(bytes).all(|chunk| chunk.is_whole), "{CUT_SHORT}");
     let limit = LARGE.max(MOST.saturating_mul(bytes.len() as u64));
     for (bytes, width, height) in streams(bytes) {
         if let Err(Some(reason)) = (Bits { bytes, at: 0 }).read_codes(width, height, limit) {
@@ -37,25 +40,17 @@ pub(super) fn ensure_room(bytes: &[u8]) -> Result<(), Reason> {
 
 /// The lossless streams of the picture or its first frame, and of its alpha, behind their headers, with width and height. Some
 /// may be streams that the crate passes over.
-fn streams(bytes: &[u8]) -> Vec<(&[u8], u32, u32)> {
-    let top = bytes.get(12..).unwrap_or_default();
-    let [canvas, frame] = [b"VP8X", b"ANMF"].map(|name| chunk(top, name).map_or(&[][..], |(content, _)| content));
+fn streams(bytes: &[u8]) -> impl Iterator<Item = (&[u8], u32, u32)> {
+    let [canvas, frame] =
+        [b"VP8X", b"ANMF"].map(|name| riff::chunk(bytes, name).map_or(&[][..], |chunk| chunk.content));
     let is_animated = canvas.first().is_some_and(|flags| flags & 2 != 0);
     let sides = if is_animated { frame.get(6..12) } else { canvas.get(4..10) };
     let side = |bytes: &[u8]| 1 + u32::from_le_bytes([bytes[0], bytes[1], bytes[2], 0]);
-    let mut streams = Vec::new();
-    // The crate looks into a frame also if the file is not said to be an animation.
-    for chunks in [top, frame.get(16..).unwrap_or_default()] {
-        // Of a stream that is cut short it decodes what is there.
-        let content = |name| chunk(chunks, name).map(|(content, length)| &content[..length.min(content.len())]);
-        streams.extend(content(b"VP8L").and_then(lossless));
-        if let (Some([kind, stream @ ..]), Some(sides)) = (content(b"ALPH"), sides)
-            && kind & 3 == 1
-        {
-            streams.push((stream, side(sides), side(&sides[3..])));
-        }
-    }
-    streams
+    riff::pictures(bytes).filter_map(move |chunk| match (&chunk.name, chunk.content, sides) {
+        (b"VP8L", content, _) => riff::lossless(content),
+        (b"ALPH", [kind, stream @ ..], Some(sides)) if kind & 3 == 1 => Some((stream, side(sides), side(&sides[3..]))),
+        _ => None,
+    })
 }
 
 /// A stream of bits, each byte from its lowest.
@@ -323,8 +318,7 @@ mod tests {
         let frames = [frame(&alpha), frame(&codes[12..])];
         for whole in [file(16, &alpha), file(16, &frames[0]), file(18, &frames[0]), file(2, &frames[1])] {
             assert_eq!(why_refused(&whole), words);
-            // The crate does not make tables for codes that are not there.
-            assert_eq!(why_refused(&whole[..whole.len() / 2]), None);
+            assert_eq!(why_refused(&whole[..whole.len() / 2]).as_deref(), Some(CUT_SHORT));
         }
     }
 
@@ -332,7 +326,9 @@ mod tests {
     fn codes_are_read_as_they_are_stored() {
         let bytes = file("decode/lossless.webp");
         assert_eq!(why_refused(&bytes), None);
-        let [(stream, 37, 26)] = streams(&bytes)[..] else { panic!("it has one stream, of 37 x 26 pixels") };
+        let [(stream, 37, 26)] = streams(&bytes).collect::<Vec<_>>()[..] else {
+            panic!("it has one stream, of 37 x 26 pixels")
+        };
         let mut bits = Bits { bytes: stream, at: 0 };
         // Two groups, whose tables are just within the limit, and behind them the pixels.
         assert_eq!((bits.read_codes(37, 26, 12_448), bits.at), (Ok(2), 2000));

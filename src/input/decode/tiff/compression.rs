@@ -296,7 +296,7 @@ fn webp(data: &[u8], shape: Shape, out: &mut [u8]) -> Result<(), Reason> {
     ensure_room(data)?;
     let mut decoder = image_webp::WebPDecoder::new(Cursor::new(data))?;
     shape.ensure(decoder.dimensions())?;
-    riff::frame(data).map_or(Ok(()), |size| shape.ensure(size))?;
+    riff::largest(data).map_or(Ok(()), |size| shape.ensure(size))?;
     let channels = if decoder.has_alpha() { 4 } else { 3 };
     let mut pixels = vec![0; decoder.output_buffer_size().context("the WebP inside is too large")?];
     decoder.read_image(&mut pixels)?;
