@@ -18,7 +18,7 @@
 //! symmetry    folded weights -> other weights with the same output
 //! cli         the program: what it parses, prints and advises
 //!
-//! digest, error, kept, output, panics, random, simd, text    what all rooms may use
+//! bounded, digest, error, kept, output, panics, random, simd, text    what all rooms may use
 //! ```
 //!
 //! A classifier in two lines, and everything below it in the modules:
@@ -45,6 +45,7 @@ compile_error!(
     "qlnet is for little-endian machines: candle, and the kernels here, take the bytes of files of weights as they are"
 );
 
+mod bounded;
 #[doc(hidden)]
 pub mod cli;
 mod digest;

@@ -233,6 +233,49 @@ fn what_a_hub_delivers_is_checked_and_the_token_stays_with_it() {
     }
 }
 
+/// That which `hf auth login` left, or at the path that is named. What is missing, blank, too long or no file is no token.
+#[test]
+fn a_stored_token_is_sent_if_it_is_one() {
+    let qlnet = Qlnet::new();
+    let server = HubServer::new(Vec::new(), "", &[]);
+    let [stored, named] = ["hf/token", "named"].map(|name| qlnet.home.path().join(name));
+    std::fs::create_dir_all(stored.parent().unwrap()).unwrap();
+    let sent = |named: bool| {
+        server.plan_hub([HubResponse::Status(401, "")]);
+        let mut command = classify(&qlnet);
+        command.args(["--model", "qlnet-10m"]).env("HF_ENDPOINT", &server.endpoint);
+        for name in ["HUGGING_FACE_HUB_TOKEN", "HF_HUB_DISABLE_IMPLICIT_TOKEN", "HF_TOKEN_PATH"] {
+            command.env_remove(name);
+        }
+        if named {
+            command.env("HF_TOKEN_PATH", qlnet.home.path().join("named"));
+        }
+        assert_fails_with(&command.output().unwrap(), "401");
+        server.requests().pop().unwrap().authorization
+    };
+    let bearer = |token: &str| Some(format!("Bearer {token}"));
+    assert_eq!(sent(false), None);
+    for (content, expected) in [(" \n", None), ("hf_stored\n", bearer("hf_stored"))] {
+        std::fs::write(&stored, content).unwrap();
+        assert_eq!(sent(false), expected);
+    }
+    // There is one that could be sent in its place.
+    assert_eq!(sent(true), None);
+    for (content, expected) in [("\thf_named \n", bearer("hf_named")), (&"h".repeat(5000), None)] {
+        std::fs::write(&named, content).unwrap();
+        assert_eq!(sent(true), expected);
+    }
+    #[cfg(unix)]
+    {
+        std::fs::remove_file(&named).unwrap();
+        assert!(Command::new("mkfifo").arg(&named).status().unwrap().success());
+        assert_eq!(sent(true), None);
+        std::fs::remove_file(&stored).unwrap();
+        std::os::unix::fs::symlink(&named, &stored).unwrap();
+        assert_eq!(sent(false), None);
+    }
+}
+
 /// `qlnet eval` of a data set on the hub.
 fn evaluate(qlnet: &Qlnet, server: &HubServer, name: &str) -> Command {
     let mut command = qlnet.command();

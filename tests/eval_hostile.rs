@@ -35,6 +35,20 @@ fn refused(qlnet: &Qlnet, good: &Path, file: &Path, parts: &[&str]) {
 }
 
 #[test]
+fn batches_of_gigabytes_are_refused() {
+    let qlnet = Qlnet::new();
+    let output = qlnet.eval(Path::new(HELD_OUT), &["--crop", "4096", "--batch-size", "17"]);
+    assert_error(&output, &["a batch of 17 images of 4096x4096 pixels is too large", "fewer"]);
+    let bench = |args: &[&str]| qlnet.run(&[&["bench", "--model", "qlnet-digits"], args].concat());
+    let output = bench(&["--batch-size", "1,4096", "--input-size", "4096"]);
+    assert_error(&output, &["a batch of 4096 images of 4096x4096 pixels is too large"]);
+    for args in [["--warmup", "4097"], ["--batch-size", "4097"]] {
+        assert_eq!(bench(&args).status.code(), Some(2), "{args:?}");
+    }
+    assert_eq!(qlnet.eval(Path::new(HELD_OUT), &["--workers", "513"]).status.code(), Some(2));
+}
+
+#[test]
 fn a_file_of_predictions_has_classes_that_can_be_named() {
     let qlnet = Qlnet::new();
     let (good, many) = predictions(&qlnet, "many.jsonl", |run| run["classes"] = (1 << 24).into());

@@ -347,6 +347,29 @@ pub fn positive(text: &str) -> Result<usize, String> {
     }
 }
 
+/// A whole number up to 4096.
+pub fn up_to_4096(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|number| *number <= 4096).ok_or_else(|| "expected a whole number up to 4096".into())
+}
+
+/// A number of threads that read images. Far more than there are processors wait for each other.
+pub fn workers(text: &str) -> Result<usize, String> {
+    let number = text.parse().ok().filter(|number| (1..=512).contains(number));
+    number.ok_or_else(|| "expected a whole number from 1 to 512".into())
+}
+
+/// Refuses a batch of images with so many pixels on a side that no memory has room for, before it is made.
+pub fn ensure_batch(images: usize, side: u32) -> Result<()> {
+    /// Those of 5,000 images of 224x224, of 12 bytes as the network takes them: 3.2 GB.
+    const MOST_PIXELS: u64 = 1 << 28;
+    let pixels = u64::from(side).pow(2).saturating_mul(images as u64);
+    ensure!(
+        pixels <= MOST_PIXELS,
+        "a batch of {images} images of {side}x{side} pixels is too large; take fewer at a time"
+    );
+    Ok(())
+}
+
 /// A number of images.
 pub fn count(text: &str) -> Result<usize, String> {
     text.parse().ok().filter(|number| *number > 0).ok_or_else(|| "expected a whole number from 1 on".into())

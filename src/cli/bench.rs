@@ -9,7 +9,7 @@ use anyhow::{Result, bail};
 use clap::Args;
 use serde::Serialize;
 
-use super::arguments::{LayoutArgs, ModelArgs, positive, seconds};
+use super::arguments::{LayoutArgs, ModelArgs, ensure_batch, positive, seconds, up_to_4096};
 use super::data_sets;
 use super::print::{print, say, to_json};
 use crate::eval::{Pipeline, prepare};
@@ -35,7 +35,7 @@ pub struct Bench {
     #[arg(long, value_name = "PIXELS", value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub input_size: Option<u32>,
     /// Passes that are run first and not counted
-    #[arg(long, hide_short_help = true, default_value_t = 3, value_name = "N")]
+    #[arg(long, hide_short_help = true, default_value_t = 3, value_name = "N", value_parser = up_to_4096)]
     pub warmup: usize,
     /// The least number of passes to count
     #[arg(long, hide_short_help = true, default_value_t = 10, value_name = "N", value_parser = positive)]
@@ -78,6 +78,7 @@ pub fn run(args: &Bench) -> Result<ExitCode> {
     }
     let model = args.model.registered();
     let crop = args.input_size.unwrap_or(model.input_size);
+    args.batch_size.iter().try_for_each(|images| ensure_batch(*images, crop))?;
     let (classifier, _) = args.model.load(Preprocess { resize: crop, crop, interpolation: model.interpolation })?;
     let effort =
         Effort { warmup: args.warmup, repetitions: args.repetitions, duration: Duration::from_secs_f64(args.duration) };

@@ -9,11 +9,19 @@ use anyhow::{Context, Result, bail, ensure};
 ///
 /// # Errors
 /// If the list cannot be read, or is no list of names with such an end.
-pub fn read_list(mut list: impl BufRead, end: u8, names: &mut Vec<PathBuf>) -> Result<()> {
+pub fn read_list(list: impl BufRead, end: u8, names: &mut Vec<PathBuf>) -> Result<()> {
+    // Names of a million images have a hundred million bytes.
+    read_names(list, end, 256 << 20, names)
+}
+
+/// Names with no more than so many bytes together.
+fn read_names(mut list: impl BufRead, end: u8, largest: u64, names: &mut Vec<PathBuf>) -> Result<()> {
     /// More than any system allows a path.
     const LONGEST: u64 = 1 << 16;
-    let mut line = Vec::new();
+    let (mut line, mut length) = (Vec::new(), 0);
     for number in 1.. {
+        length += line.len() as u64;
+        ensure!(length <= largest, "larger than {} MiB: no list of images", largest >> 20);
         line.clear();
         // The limit is for files that are no lists, and devices that have no end.
         if list.by_ref().take(LONGEST).read_until(end, &mut line)? == 0 {
@@ -112,5 +120,14 @@ mod tests {
             let error = list(text, end).unwrap_err().to_string();
             assert!(error.contains(part), "{error}");
         }
+    }
+
+    #[test]
+    fn a_list_has_an_end() {
+        let mut names = Vec::new();
+        read_names(&b"a\n".repeat(1 << 19)[..], b'\n', 1 << 20, &mut names).unwrap();
+        assert_eq!(names.len(), 1 << 19);
+        let error = read_names(std::io::BufReader::new(std::io::repeat(0)), 0, 1 << 20, &mut names).unwrap_err();
+        assert_eq!(error.to_string(), "larger than 1 MiB: no list of images");
     }
 }

@@ -13,7 +13,7 @@ use image::RgbImage;
 use indicatif::ProgressBar;
 use rayon::prelude::*;
 
-use super::arguments::{PictureArgs, positive};
+use super::arguments::{PictureArgs, ensure_batch, positive};
 use super::hints::with_advice;
 use super::image_list::read_list;
 use super::print::{info, is_broken_pipe, one_line, print, progress_bar, say, say_warning};
@@ -170,6 +170,7 @@ impl Images {
         mut each: impl FnMut(&mut Progress, Batch) -> Result<()>,
     ) -> Result<Failures> {
         let Self { paths, options, batch_size, mut progress } = self;
+        ensure_batch(batch_size.min(paths.len()), preprocess.crop)?;
         if paths.len() > batch_size {
             progress.bar = progress_bar(paths.len() as u64, "{wide_bar} {pos}/{len} images {per_sec} {eta}");
         }

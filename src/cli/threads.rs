@@ -14,7 +14,8 @@ use anyhow::{Context, Result};
 /// first thing in `main`.
 pub unsafe fn configure(threads: Option<usize>) -> Result<()> {
     const VARIABLE: &str = "RAYON_NUM_THREADS";
-    let from_env = || std::env::var(VARIABLE).ok()?.parse().ok().filter(|n| *n > 0);
+    // As --threads; far more than there are processors start slowly, and wait for each other.
+    let from_env = || std::env::var(VARIABLE).ok()?.parse().ok().filter(|n| (1..=1024).contains(n));
     let available = || std::thread::available_parallelism().map_or(1, |n| n.get());
     let threads = threads.or_else(from_env).unwrap_or_else(available);
     // candle reads the variable for its matrix products; its own default does not know quotas.

@@ -14,8 +14,8 @@ use crate::digest::{is_hexadecimal, is_sha256};
 use crate::error::{Context, Reason, Result, bail, ensure};
 use crate::text::printable;
 
-/// A longer list is not read. Of each file there are some 300 bytes.
-const LONGEST: u64 = 64 << 20;
+/// A longer list is not read, the hub's or what was kept of one. Of each file there are some 300 bytes.
+pub(super) const LONGEST: u64 = 64 << 20;
 /// The most bytes of a file's name with its folders: Linux takes no longer path.
 const LONGEST_NAME: usize = 4096;
 

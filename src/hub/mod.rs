@@ -20,8 +20,8 @@
 //! request_error   what errors of a connection mean, in words
 //! ```
 //!
-//! hf-hub knows the folders of the cache and where the token is kept; the requests are plain HTTP through ureq, in
-//! this thread. `docs/download.md` says what happens in each case of fault.
+//! hf-hub knows the folders of the cache; the requests are plain HTTP through ureq, in this thread. `docs/download.md` says
+//! what happens in each case of fault.
 
 mod attempts;
 mod cache;
@@ -39,13 +39,11 @@ mod splits;
 mod temporary;
 
 use std::fmt;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use hf_hub::Cache;
 
 use self::cache::{CachePaths, mismatch};
 pub use self::dataset::{DatasetEvent, DatasetFiles, DatasetName, PREFIX};
@@ -55,6 +53,7 @@ use self::http::Client;
 pub use self::proxy::Proxies;
 use self::request_error::without_secrets;
 pub use self::splits::{FilesKind, SplitFiles, files_of_split};
+use crate::bounded::read_text;
 use crate::error::{DatasetProblem, Error, Reason, Result};
 use crate::kept;
 
@@ -84,6 +83,9 @@ pub struct Hub {
     pub backoff: Duration,
 }
 
+/// The most bytes of a file that holds a token.
+const LONGEST_TOKEN: u64 = 4 << 10;
+
 /// What a caller may want to show of a download.
 #[derive(Clone, Copy, Debug)]
 pub enum Event<'a> {
@@ -110,9 +112,9 @@ impl Hub {
         let is_true = |name: &str| {
             variable(name).is_some_and(|value| ["1", "ON", "YES", "TRUE"].contains(&value.to_uppercase().as_str()))
         };
-        let stored_token = || match cache::path_variable("HF_TOKEN_PATH") {
-            Some(path) => fs::read_to_string(path).ok(),
-            None => Cache::new(cache::home_dir().join("hub")).token(),
+        let stored_token = || {
+            let path = cache::path_variable("HF_TOKEN_PATH").unwrap_or_else(|| cache::home_dir().join("token"));
+            read_text(&path, LONGEST_TOKEN).ok()
         };
         let token = variable("HF_TOKEN").or_else(|| variable("HUGGING_FACE_HUB_TOKEN")).or_else(stored_token);
         Self {

@@ -14,7 +14,8 @@ use serde::{Deserialize, Serialize};
 use walkdir::WalkDir;
 
 use super::file::Repository;
-use super::listing::{LargeFile, ListedFile, Listing, is_below};
+use super::listing::{LONGEST, LargeFile, ListedFile, Listing, is_below};
+use crate::bounded::{read_file, read_text};
 use crate::digest::is_hexadecimal;
 use crate::error::Result;
 use crate::output::Output;
@@ -22,6 +23,9 @@ use crate::output::Output;
 /// From so many files on, the hub's list may not have all, as `huggingface_hub` says of it. Such a list is not kept
 /// for others.
 const TOO_MANY: usize = 50_000;
+
+/// The most bytes of a file below `refs`, which holds a commit.
+const LONGEST_REFERENCE: u64 = 4 << 10;
 
 /// The folder of a data set in the cache.
 pub struct Snapshots {
@@ -64,13 +68,13 @@ impl Snapshots {
         if is_hexadecimal(revision, 40) {
             return Some(revision.into());
         }
-        let text = fs::read_to_string(self.reference(revision)?).ok()?;
+        let text = read_text(&self.reference(revision)?, LONGEST_REFERENCE).ok()?;
         Some(text.trim().to_string()).filter(|commit| is_hexadecimal(commit, 40))
     }
 
     /// The list of a commit's files, if it was kept.
     pub fn listing(&self, commit: &str) -> Option<Listing> {
-        let tree: Tree = serde_json::from_slice(&fs::read(self.tree(commit)).ok()?).ok()?;
+        let tree: Tree = serde_json::from_slice(&read_file(&self.tree(commit), LONGEST).ok()?).ok()?;
         let files = tree.files.into_iter().map(|(name, file)| ListedFile {
             name,
             size: Some(file.size),
@@ -98,7 +102,7 @@ impl Snapshots {
     /// If it cannot be written, without which everything else works.
     pub fn keep(&self, revision: &str, listing: &Listing) -> Result<()> {
         if let Some(path) = self.reference(revision).filter(|_| revision != listing.commit)
-            && fs::read_to_string(&path).ok().as_ref() != Some(&listing.commit)
+            && read_text(&path, LONGEST_REFERENCE).ok().as_ref() != Some(&listing.commit)
         {
             write(&path, listing.commit.as_bytes())?;
         }
@@ -141,4 +145,48 @@ fn write(path: &Path, content: &[u8]) -> Result<()> {
         fs::create_dir_all(dir).map_err(crate::error::Error::io("write", path))?;
     }
     Output::create(path)?.write(content)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
+
+    /// A folder in which a list of one file is kept, and the list.
+    fn kept(dir: &Path) -> (Snapshots, Listing) {
+        let file = ListedFile { name: "a.tar".into(), size: Some(5), blob_id: Some(COMMIT.into()), lfs: None };
+        let listing = Listing::new(COMMIT.into(), vec![file]).unwrap();
+        let snapshots = Snapshots::new(dir, Repository::Dataset("a/b"));
+        snapshots.keep("main", &listing).unwrap();
+        (snapshots, listing)
+    }
+
+    #[test]
+    fn what_was_kept_is_found_unless_it_is_too_long() {
+        let dir = tempfile::tempdir().unwrap();
+        let (snapshots, _) = kept(dir.path());
+        assert_eq!(snapshots.listing(COMMIT).unwrap().files[0].name, "a.tar");
+        assert_eq!(snapshots.commit("main").as_deref(), Some(COMMIT));
+        let reference = snapshots.reference("main").unwrap();
+        for (lines, found) in [(100, Some(COMMIT)), (LONGEST_REFERENCE as usize, None)] {
+            fs::write(&reference, format!("{COMMIT}{}", "\n".repeat(lines))).unwrap();
+            assert_eq!(snapshots.commit("main").as_deref(), found);
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn pipes_in_its_place_are_not_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let (snapshots, listing) = kept(dir.path());
+        for path in [snapshots.reference("main").unwrap(), snapshots.tree(COMMIT)] {
+            fs::remove_file(&path).unwrap();
+            crate::bounded::make_pipe(&path);
+        }
+        assert_eq!(snapshots.commit("main"), None);
+        assert!(snapshots.listing(COMMIT).is_none());
+        let error = snapshots.keep("main", &listing).unwrap_err().to_string();
+        assert!(error.ends_with("it is not a regular file"), "{error}");
+    }
 }

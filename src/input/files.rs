@@ -9,6 +9,7 @@ use base64::prelude::BASE64_STANDARD;
 use serde::Serialize;
 use walkdir::WalkDir;
 
+use crate::bounded::read_at_most;
 use crate::error::{Error, Result};
 
 /// File name extensions of the formats that can be decoded.
@@ -106,14 +107,6 @@ pub const LARGEST_FILE: u64 = 1 << 28;
 pub fn read_bounded(file: impl Read, expected: u64) -> io::Result<Vec<u8>> {
     let bytes = read_at_most(LARGEST_FILE, file, expected)?;
     bytes.ok_or_else(|| io::Error::other("larger than 256 MiB, which no image should be"))
-}
-
-/// Reads a file that has no more than `largest` bytes; `None` if it has more. Room is made for `expected` bytes.
-pub(crate) fn read_at_most(largest: u64, file: impl Read, expected: u64) -> io::Result<Option<Vec<u8>>> {
-    // One byte more, so that the end is found without growing.
-    let mut bytes = Vec::with_capacity(expected.min(largest) as usize + 1);
-    file.take(largest + 1).read_to_end(&mut bytes)?;
-    Ok(Some(bytes).filter(|bytes| bytes.len() as u64 <= largest))
 }
 
 #[cfg(test)]

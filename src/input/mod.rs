@@ -2,7 +2,7 @@
 //!
 //! In come paths of directories, and the bytes of files, which nobody has checked; out go crops of 8-bit RGB, and
 //! normalised float32 tensors, NCHW: `[images, 3, height, width]`. This room may use nothing else of the program
-//! but `error`, `panics` and `simd`; it knows nothing of networks, datasets or the command line.
+//! but `bounded`, `error`, `panics` and `simd`; it knows nothing of networks, datasets or the command line.
 //!
 //! ```text
 //! files         which files are images, and their bytes

@@ -93,9 +93,10 @@ pub(crate) fn files(dir: &Path) -> io::Result<Vec<KeptFile>> {
     let mut files = Vec::new();
     for entry in entries {
         let entry = entry?;
-        // Another process may have removed it meanwhile. Links are not this program's.
-        let metadata = entry.metadata().ok().filter(Metadata::is_file);
-        if let (Some(metadata), Some(kind)) = (metadata, kind(&entry.path())) {
+        // Another process may have removed it meanwhile. Links are not this program's, nor is what cannot be looked into.
+        if let Some(metadata) = entry.metadata().ok().filter(Metadata::is_file)
+            && let Some(kind) = kind(&entry.path())
+        {
             let written = metadata.modified().ok();
             let used = metadata.accessed().ok().max(written);
             files.push(KeptFile { path: entry.path(), kind, size: metadata.len(), written, used });
@@ -253,6 +254,14 @@ mod tests {
         ];
         let dir = directory(&foreign, 99);
         fs::create_dir(dir.path().join(format!("{OTHER}.v7.safetensors"))).unwrap();
+        #[cfg(unix)]
+        {
+            // A pipe would be waited for; a link leads to another program's files, whatever they hold.
+            let [pipe, record, link] = [KNOWN, "record", &"a".repeat(64)].map(|name| dir.path().join(name));
+            crate::bounded::make_pipe(&pipe.with_extension("hash"));
+            fs::write(&record, format!("v1 {OTHER} 1 2 3 4 5 0a1b2c3d\n")).unwrap();
+            std::os::unix::fs::symlink(&record, link.with_extension("hash")).unwrap();
+        }
         assert!(files(dir.path()).unwrap().is_empty());
         assert!(files(&dir.path().join("missing")).unwrap().is_empty());
     }

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use percent_encoding::percent_decode_str;
 
-use super::remembered_hash::{FORMAT, RememberedHash};
+use super::remembered_hash::{FORMAT, LONGEST, RememberedHash};
+use crate::bounded::read_text;
 use crate::digest::is_sha256;
 
 /// What a record says.
@@ -23,9 +24,9 @@ impl Recorded {
     /// Reads a record of any version. There is nothing in the place of what it says if that cannot be used.
     ///
     /// # Errors
-    /// If it is no record, but another program's file, or cannot be read.
+    /// If it is no record, but another program's file, is longer than a record is, or cannot be read.
     pub(crate) fn read(record: &Path) -> io::Result<Option<Self>> {
-        let text = fs::read_to_string(record)?;
+        let text = read_text(record, LONGEST)?;
         let words: Vec<&str> = text.split_ascii_whitespace().collect();
         let is_version = |word: &str| word.strip_prefix('v').is_some_and(|digits| digits.parse::<u32>().is_ok());
         let [version, sha256, .., path, crc32] = words.as_slice() else { return Err(ErrorKind::InvalidData.into()) };
@@ -119,6 +120,14 @@ mod tests {
         assert!(matches!(read(&format!("v1 {sha256} 1 2 3 4 5 0a1b2c3d\n")), Ok(None)));
         for foreign in ["", "hello", "v1 abc 1 2 3 4 5 6", "a b c d e f g h i", &format!("{sha256}  weights.pth\n")] {
             assert!(read(foreign).is_err(), "{foreign}");
+        }
+        let blanks = " ".repeat(LONGEST as usize);
+        assert!(read(&format!("v1 {sha256} 1 2 3 4 5 0a1b2c3d{blanks}")).is_err(), "longer than any record");
+        #[cfg(unix)]
+        {
+            let pipe = dir.path().join("pipe");
+            crate::bounded::make_pipe(&pipe);
+            assert!(Recorded::read(&pipe).is_err());
         }
     }
 }

@@ -25,6 +25,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use percent_encoding::{AsciiSet, CONTROLS, percent_encode};
 
+use crate::bounded::read_text;
 use crate::digest::{is_sha256, sha256_of};
 use crate::kept;
 
@@ -33,6 +34,9 @@ pub(super) const EXTENSION: &str = "hash";
 
 /// What records begin with. It changes whenever those of an earlier version must not be used any more.
 pub(super) const FORMAT: &str = "v2";
+
+/// The most bytes of a record. Linux takes no path of more than 4096, of which each takes three at most.
+pub(super) const LONGEST: u64 = 64 << 10;
 
 /// A file is changed no more in the step of the clock in which it was changed last when it is older than this.
 /// The longest step is FAT's, of two seconds; the rest is for the system's clock, which stands still between
@@ -62,7 +66,7 @@ impl RememberedHash {
 
     /// The hash, if it was remembered for the file as it is.
     pub(crate) fn read(&self) -> Option<String> {
-        let found = fs::read_to_string(&self.record).ok()?;
+        let found = read_text(&self.record, LONGEST).ok()?;
         let sha256 = found.split(' ').nth(1).filter(|word| is_sha256(word))?;
         (found == self.line(sha256)).then(|| sha256.to_string())
     }
@@ -335,6 +339,18 @@ mod tests {
         fs::create_dir(&place.record).unwrap();
         place.write(&some_hash(), later());
         assert_eq!(place.read(), None);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_pipe_is_as_no_record() {
+        let setting = Setting::remembered();
+        let place = setting.place();
+        fs::remove_file(&place.record).unwrap();
+        crate::bounded::make_pipe(&place.record);
+        assert_eq!(place.read(), None);
+        place.write(&some_hash(), later());
+        assert_eq!(place.read(), Some(some_hash()), "it is replaced");
     }
 
     #[test]

@@ -11,13 +11,18 @@
 //! (CVPR 2016, [arXiv 1512.04150](https://arxiv.org/abs/1512.04150)), with the bias. For a network that ends like this
 //! one it is no approximation: the numbers add up, and no gradient is needed.
 
-use candle_core::{Result as TensorResult, Tensor};
+use std::slice::Chunks;
+
+use candle_core::{DType, IndexOp, Result as TensorResult, Tensor};
 use image::RgbImage;
 use serde::Serialize;
 
-use super::classifier::{Classifier, Prediction};
+use super::classifier::{Classifier, Prediction, most_likely};
 use super::model::{QLNet, sides};
 use crate::error::Result;
+
+/// Logits of places that are in memory at a time, 16 MB: a network may have a million classes, and thousands of places.
+const AT_ONCE: usize = 1 << 22;
 
 /// A class that an image may belong to, and what each place of the image says of it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -37,13 +42,14 @@ pub struct Explanation {
 }
 
 impl QLNet {
-    /// What the places say, `[n, 1 + h * w, classes]`, of normalised images `[n, 3, height, width]`: first the logits,
-    /// as [`Self::forward`] gives them, then of each place the numbers whose mean they are. `h` and `w` are the
-    /// image's sides divided by [`Config::stride`](crate::weights::Config::stride), rounded up.
+    /// What the places say, `[n, classes + h * w * k]`, of normalised images `[n, 3, height, width]`: first the logits,
+    /// as [`Self::forward`] gives them, then of each place the numbers whose mean they are, of the `k` most likely classes of
+    /// the image. `h` and `w` are the image's sides divided by [`Config::stride`](crate::weights::Config::stride), rounded
+    /// up; there are `k` classes, one at least.
     ///
     /// # Errors
     /// As [`Self::forward`].
-    pub(super) fn place_logits(&self, images: &Tensor) -> TensorResult<Tensor> {
+    pub(super) fn place_logits(&self, images: &Tensor, k: usize) -> TensorResult<Tensor> {
         self.in_parts(images, |images| {
             let mut places = None;
             let features = self.features_observed(images, &mut |step, x| {
@@ -53,10 +59,27 @@ impl QLNet {
             })?;
             let Some(places) = places else { candle_core::bail!("the network has no last activation") };
             let (n, h, w, channels) = places.dims4()?;
-            let logits = self.logits_of(&features)?.unsqueeze(1)?;
-            let maps = self.logits_of(&places.reshape((n * h * w, channels))?)?.reshape((n, h * w, ()))?;
+            let places = places.reshape((n, h * w, channels))?;
+            let logits = self.logits_of(&features)?;
+            let of_images = logits.to_dtype(DType::F32)?.to_vec2::<f32>()?.into_iter().enumerate();
+            let maps = of_images.map(|(image, logits)| {
+                let classes = most_likely(&logits).into_iter().take(k).map(|class| class as u32).collect();
+                self.map_of(&places.i(image)?, classes)
+            });
+            let maps = Tensor::stack(&maps.collect::<TensorResult<Vec<_>>>()?, 0)?;
             Tensor::cat(&[logits, maps], 1)
         })
+    }
+
+    /// What places `[places, channels]` say of these classes, one place after the other.
+    fn map_of(&self, places: &Tensor, classes: Vec<u32>) -> TensorResult<Tensor> {
+        let classes = Tensor::new(classes, places.device())?;
+        let (count, at_once) = (places.dim(0)?, (AT_ONCE / self.config().num_classes).max(1));
+        let parts = (0..count).step_by(at_once).map(|start| {
+            let places = places.narrow(0, start, at_once.min(count - start))?;
+            self.logits_of(&places)?.index_select(&classes, 1)
+        });
+        Tensor::cat(&parts.collect::<TensorResult<Vec<_>>>()?, 0)?.flatten_all()
     }
 }
 
@@ -93,16 +116,20 @@ impl Classifier {
     /// As [`Self::classify_tensor`].
     pub fn explain_tensor(&self, images: &Tensor, top_k: usize) -> Result<Vec<Result<Vec<Explanation>>>> {
         let columns = sides(images)?.1.div_ceil(self.net().config().stride());
-        let places = self.on_device(images, QLNet::place_logits)?;
-        let explained = places.to_vec3::<f32>()?.into_iter().map(|places| self.explained(&places, columns, top_k));
+        let classes = self.labels().len();
+        let maps = top_k.clamp(1, classes);
+        let found = self.on_device(images, |net, images| net.place_logits(images, maps))?.to_vec2::<f32>()?;
+        let explained = found.iter().map(|found| {
+            let (logits, places) = found.split_at(classes);
+            self.explained(self.top(logits, top_k)?, places.chunks(maps), columns)
+        });
         Ok(explained.collect())
     }
 
-    /// The first row has the logits, and the others are the places.
-    fn explained(&self, rows: &[Vec<f32>], columns: usize, top_k: usize) -> Result<Vec<Explanation>> {
-        let Some((logits, places)) = rows.split_first() else { return Ok(Vec::new()) };
-        let explained = self.top(logits, top_k)?.into_iter().map(|prediction| {
-            let values: Vec<f32> = places.iter().map(|place| place[prediction.index]).collect();
+    /// Each place has a number for each class of `predictions`.
+    fn explained(&self, predictions: Vec<Prediction>, places: Chunks<f32>, columns: usize) -> Result<Vec<Explanation>> {
+        let explained = predictions.into_iter().enumerate().map(|(rank, prediction)| {
+            let values: Vec<f32> = places.clone().map(|place| place[rank]).collect();
             self.check_finite(&values)?;
             Ok(Explanation { prediction, map: values.chunks(columns).map(<[f32]>::to_vec).collect() })
         });
@@ -184,10 +211,28 @@ mod tests {
         let images = normal((120, 3, 64, 64), &mut test_stream(2)).unwrap();
         let fused = QLNet::from_weights(&weights, Precision::F32, &Device::Cpu).unwrap();
         let plain = QLNet::new_plain(weights.config(), weights.var_builder(DType::F32, &Device::Cpu)).unwrap();
-        let [fused, plain] = [fused, plain].map(|net| net.place_logits(&images).unwrap());
-        assert_eq!(fused.dims(), [120, 1 + 4, 10]);
+        let [fused, plain] = [fused, plain].map(|net| net.place_logits(&images, 3).unwrap());
+        assert_eq!(fused.dims(), [120, 10 + 4 * 3]);
         let difference = (fused - plain).unwrap().abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap();
         assert!(difference < 1e-4, "{difference:e}");
+    }
+
+    /// Of a network with so many classes that four, or 27, of its 40 places are looked at together.
+    #[test]
+    fn of_many_classes_the_maps_are_the_same() {
+        for classes in [1_000_000, 150_000] {
+            let config = Config::new(1, &[(1, 1)], 1, 1, classes);
+            let weights = Weights::random(&config, 4).unwrap();
+            let net = QLNet::from_weights(&weights, Precision::F32, &Device::Cpu).unwrap();
+            let found = net.place_logits(&normal((1, 3, 32, 20), &mut test_stream(4)).unwrap(), 2).unwrap();
+            let found = found.to_vec2::<f32>().unwrap().remove(0);
+            let (logits, places) = found.split_at(classes);
+            assert_eq!(places.len(), 8 * 5 * 2);
+            for (rank, class) in most_likely(logits).into_iter().take(2).enumerate() {
+                let mean = places.chunks(2).map(|place| place[rank]).sum::<f32>() / 40.0;
+                assert!((mean - logits[class]).abs() < 1e-4 * logits[class].abs().max(1.0), "{mean} {}", logits[class]);
+            }
+        }
     }
 
     /// A place whose values overflow is an error, though the logit may not be one.

@@ -274,9 +274,6 @@ impl Classifier {
     pub(super) fn top(&self, logits: &[f32], k: usize) -> Result<Vec<Prediction>> {
         self.check_finite(logits)?;
         let normaliser = log_sum_exp(logits);
-        let mut order: Vec<usize> = (0..logits.len()).collect();
-        // Stable: of equal logits the lower index comes first.
-        order.sort_by(|a, b| logits[*b].total_cmp(&logits[*a]));
         let prediction = |index: usize| Prediction {
             index,
             wnid: self.labels[index].wnid.clone(),
@@ -284,8 +281,15 @@ impl Classifier {
             probability: (f64::from(logits[index]) - normaliser).exp(),
             logit: logits[index],
         };
-        Ok(order.into_iter().take(k).map(prediction).collect())
+        Ok(most_likely(logits).into_iter().take(k).map(prediction).collect())
     }
+}
+
+/// All classes, the most likely first, and of equal logits that with the lower index.
+pub(super) fn most_likely(logits: &[f32]) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..logits.len()).collect();
+    order.sort_by(|a, b| logits[*b].total_cmp(&logits[*a]));
+    order
 }
 
 /// The logarithm of the sum of the exponentials: what softmax takes away from each logit.

@@ -41,7 +41,9 @@ fn quoted(argument: &OsStr) -> String {
 pub fn date(seconds: u64) -> String {
     let minutes = seconds / 60;
     let (hour, minute) = (minutes / 60 % 24, minutes % 60);
-    let (mut year, mut day) = (1970, minutes / 60 / 24);
+    // Every 400 years the calendar is the same, of 146,097 days.
+    let days = minutes / 60 / 24;
+    let (mut year, mut day) = (1970 + 400 * (days / 146_097), days % 146_097);
     let is_leap = |year: u64| year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
     while day >= 365 + u64::from(is_leap(year)) {
         day -= 365 + u64::from(is_leap(year));
@@ -73,6 +75,8 @@ mod tests {
             (1_709_164_800, "2024-02-29 00:00 UTC"),
             (1_735_689_599, "2024-12-31 23:59 UTC"),
             (1_795_678_800, "2026-11-26 07:40 UTC"),
+            (253_402_300_799, "9999-12-31 23:59 UTC"),
+            (u64::MAX, "584554051223-11-09 07:00 UTC"),
             (4_107_542_399, "2100-02-28 23:59 UTC"),
             (4_107_542_400, "2100-03-01 00:00 UTC"),
         ] {

@@ -22,6 +22,10 @@ use crate::weights::config::Config;
 
 /// A network with more parameters takes too long.
 pub const MOST_PARAMETERS: usize = 4000;
+/// Values of all images together. The default network takes 0.3 million.
+const MOST_VALUES: usize = 1 << 24;
+/// Derivatives of all equations. Where there are a quarter more equations than parameters, 4000 of these have 20 million.
+const MOST_DERIVATIVES: usize = 1 << 25;
 /// Singular values below this, relative to the largest, count as zero. In float64 they are where they
 /// are zero below 1e-14; others have been above 1e-6.
 const ZERO: f64 = 1e-10;
@@ -85,7 +89,7 @@ pub fn small() -> Config {
 ///
 /// # Errors
 /// [`Error::TooLargeToAudit`] if the network has more than [`MOST_PARAMETERS`]; [`Error::Symmetry`] if it has
-/// explicit skips, overflows, or one of its hardballs never acts on these images, because the group is
+/// explicit skips, takes images that are too many or too large, overflows, or one of its hardballs never acts on these images, because the group is
 /// larger then than the families say; [`Error::Compute`] if there is no memory.
 pub fn audit(weights: &Weights, families: &[&dyn Family], seed: u64) -> Result<Audit> {
     let config = weights.config();
@@ -97,9 +101,7 @@ pub fn audit(weights: &Weights, families: &[&dyn Family], seed: u64) -> Result<A
         return Err(Error::TooLargeToAudit { parameters, limit: MOST_PARAMETERS });
     }
     let network = Differentiable::new(weights)?;
-    // An image gives as many independent equations as it has logits, or features that they are made of.
-    let images = (5 * parameters).div_ceil(4 * config.num_classes.min(config.num_features()));
-    let side = (8 << (config.layers.len() - 1)) + 1;
+    let (images, side) = images_for(config, parameters)?;
     let noise = noise(images, side, seed)?.to_dtype(DType::F64)?;
     let scales = streams_outside_their_ball(&network.net, config, &noise)?;
     let equations = images * config.num_classes;
@@ -130,6 +132,32 @@ pub fn audit(weights: &Weights, families: &[&dyn Family], seed: u64) -> Result<A
         last_nonzero,
         first_zero,
     })
+}
+
+/// How many images an audit takes, and how many pixels these have on a side.
+///
+/// # Errors
+/// If there would be too many of them, or of what is computed from them: each layer doubles the sides, and classes that are many
+/// more than the features make equations that are not independent.
+fn images_for(config: &Config, parameters: usize) -> Result<(usize, usize)> {
+    // An image gives as many independent equations as it has logits, or features that they are made of.
+    let images = (5 * parameters).div_ceil(4 * config.num_classes.min(config.num_features()));
+    let layers = config.layers.len();
+    let side = (8usize << (layers - 1)) + 1;
+    if [side, side, 3].into_iter().fold(images, usize::saturating_mul) > MOST_VALUES {
+        let message =
+            format!("an audit of {layers} layers takes {images} images of {side}x{side} pixels: that is too much");
+        return Err(refused(message));
+    }
+    let equations = images.saturating_mul(config.num_classes);
+    if equations.saturating_mul(parameters) > MOST_DERIVATIVES {
+        let message = format!(
+            "an audit of {} classes takes {equations} equations of {parameters} parameters: that is too much",
+            config.num_classes
+        );
+        return Err(refused(message));
+    }
+    Ok((images, side))
 }
 
 /// A network whose logits can be differentiated by its parameters, in float64.
@@ -210,4 +238,23 @@ fn share_inside(x: &Tensor) -> candle_core::Result<f64> {
     let radius = (x.dim(3)? as f64).sqrt();
     let inside = x.sqr()?.sum(3)?.sqrt()?.lt(radius * (1.0 - 1e-12))?;
     inside.to_dtype(DType::F64)?.mean_all()?.to_scalar::<f64>()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_networks_may_take_too_much_all_the_same() {
+        let taken = |layers: usize, classes: usize| {
+            let config = Config::new(1, &vec![(1, 1); layers], 1, 1, classes);
+            images_for(&config, 2000).map_err(|error| error.to_string())
+        };
+        assert_eq!(taken(3, 2), Ok((2500, 33)));
+        let error = "an audit of 7 layers takes 2500 images of 513x513 pixels: that is too much".to_string();
+        assert_eq!(taken(7, 2), Err(error));
+        let error = "an audit of 10 classes takes 25000 equations of 2000 parameters: that is too much".to_string();
+        assert_eq!(taken(3, 10), Err(error));
+        assert!(taken(16, 1 << 20).is_err() && images_for(&small(), MOST_PARAMETERS).is_ok());
+    }
 }

@@ -12,6 +12,8 @@ use crate::weights::config::{BlockConfig, Config, Skip};
 /// Every published network has four layers. Each but the first halves an image's sides: sixteen, with the stem, make one
 /// place of 131,072 pixels on a side.
 const MOST_LAYERS: usize = 16;
+/// Blocks of all layers. ResNet-152 has 50; what prepares weights for int8 takes the square.
+const MOST_BLOCKS: usize = 256;
 /// Published networks have one or two filters for each hidden channel.
 const MOST_FILTERS: usize = 16;
 /// Channels of any activation. The widest of a published network has 2,048, the filters of qlnet-50-v0's last layer.
@@ -36,6 +38,7 @@ impl Config {
     /// If it does: the message says which number is too large, and what the most is.
     pub(super) fn check_bounds(&self) -> Result<(), Reason> {
         at_most("the network has", self.layers.len(), "layers", MOST_LAYERS)?;
+        at_most("the network has", self.layers.iter().map(Vec::len).sum(), "blocks", MOST_BLOCKS)?;
         at_most("the stem has", self.stem_channels, "channels", MOST_CHANNELS)?;
         at_most("the network has", self.num_classes, "classes", MOST_CLASSES)?;
         for (name, block) in self.named_blocks() {
@@ -178,6 +181,9 @@ mod tests {
         narrow(16, |_| {}).check().unwrap();
         let deep = narrow(66, |_| {});
         assert_eq!(error(&deep), "the network has 66 layers, and at most 16 are allowed");
+        let blocks = |blocks| Config::new(1, &[(1, blocks)], 1, 1, 2);
+        blocks(256).check().unwrap();
+        assert_eq!(error(&blocks(257)), "the network has 257 blocks, and at most 256 are allowed");
         // Even so nothing divides by a stride that is zero.
         assert_eq!((narrow(16, |_| {}).stride(), deep.stride()), (1 << 17, usize::MAX));
     }

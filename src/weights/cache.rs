@@ -6,7 +6,7 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -47,6 +47,8 @@ pub(super) fn cache_path(dir: &Path, sha256: &str) -> PathBuf {
 
 /// Reads a folded copy, by memory map.
 fn read(path: &Path) -> Result<Weights, Reason> {
+    // A pipe would be waited for.
+    ensure!(fs::metadata(path)?.is_file(), "not a regular file");
     let file = File::open(path)?;
     // SAFETY: the map is read-only and short-lived, and this program replaces these files by rename;
     // it never changes one in place.
@@ -123,7 +125,6 @@ mod tests {
     use super::*;
     use std::cell::Cell;
     use std::collections::BTreeMap;
-    use std::fs;
 
     /// The elements of every tensor.
     fn elements(weights: &Weights) -> BTreeMap<String, Vec<f32>> {
@@ -166,6 +167,25 @@ mod tests {
             assert_eq!(fs::read(&path).unwrap(), good);
         }
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "nothing temporary is left");
+    }
+
+    /// A pipe would be waited for, and a device is no copy.
+    #[cfg(unix)]
+    #[test]
+    fn what_is_no_file_is_replaced_by_a_copy() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = cache_path(dir.path(), "0123");
+        let pipe = dir.path().join("pipe");
+        crate::bounded::make_pipe(&pipe);
+        for target in [&pipe, Path::new("/dev/zero")] {
+            let _ = fs::remove_file(&path);
+            std::os::unix::fs::symlink(target, &path).unwrap();
+            let made = cached(Some(dir.path()), "0123", || Weights::from_model("qlnet-digits")).unwrap();
+            assert!(path.symlink_metadata().unwrap().is_file());
+            assert_eq!(elements(&find(dir.path(), "0123").unwrap()), elements(&made));
+        }
+        fs::rename(&pipe, &path).unwrap();
+        assert!(find(dir.path(), "0123").is_none());
     }
 
     #[test]

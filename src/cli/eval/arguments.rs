@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::cli::arguments::{LayoutArgs, ModelArgs, PictureArgs, PreprocessArgs, count, positive};
+use crate::cli::arguments::{LayoutArgs, ModelArgs, PictureArgs, PreprocessArgs, count, positive, workers};
 use crate::eval::Shard;
 use crate::eval::dataset::Selection;
 
@@ -49,7 +49,7 @@ pub struct Eval {
     /// Threads that read images
     ///
     /// They read, decode and resize; by default there are as many as compute.
-    #[arg(long, value_name = "N", value_parser = positive, help_heading = "Speed", hide_short_help = true)]
+    #[arg(long, value_name = "N", value_parser = workers, help_heading = "Speed", hide_short_help = true)]
     pub workers: Option<usize>,
     #[command(flatten)]
     pub pictures: PictureArgs,

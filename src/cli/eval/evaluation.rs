@@ -15,6 +15,7 @@ use super::sets::Set;
 use super::table::{self, Line};
 use super::verdict::Verdict;
 use super::{InSet, show};
+use crate::cli::arguments::ensure_batch;
 use crate::cli::print::{print_and_go_on, say, to_json};
 use crate::error::{DatasetProblem, Error};
 use crate::eval::dataset::{Classes, Dataset, LabelFiles, Listing, RealLabels, read_outputs};
@@ -84,6 +85,7 @@ impl Session<'_> {
         let expected = shard.images(dataset.images()).count();
         let of = self.name(set).map_or(String::new(), |name| format!(" of {name}"));
         ensure!(expected > 0, "shard {shard}{of} is empty: there are only {} images", dataset.images());
+        ensure_batch(args.batch_size.min(expected), set.preprocess.crop)?;
         let (model, pictures) = (args.model.registered(), args.pictures.options(false));
         let mut run = Run::new(model, self.sha256.clone(), &self.classifier, &dataset, selection, shard, pictures);
         run.weights_file = args.model.weights.as_ref().map(|file| file.display().to_string());

@@ -47,6 +47,12 @@ pub fn members(path: &Path) -> Result<Vec<Member>, Reason> {
         let (offset, size) = (entry.raw_file_position(), entry.size());
         end = offset.saturating_add(size).next_multiple_of(512);
         let name = entry.path()?.into_owned();
+        let kind = entry.header().entry_type();
+        ensure!(
+            !kind.is_gnu_sparse(),
+            "{} is stored without its holes (tar --sparse), which is not read",
+            name.display()
+        );
         ensure!(offset.saturating_add(size) <= length, "the archive is cut short in {}", name.display());
         let parts = name.components().filter_map(|part| match part {
             Component::Normal(part) => Some(part.to_str()),
@@ -57,7 +63,6 @@ pub fn members(path: &Path) -> Result<Vec<Member>, Reason> {
             continue;
         };
         let path = parts.join("/");
-        let kind = entry.header().entry_type();
         members.push(Member { path, offset, size, regular: kind.is_file() || kind.is_contiguous() });
     }
     // Two blocks of zeros, of which a reader needs to see one.

@@ -1,13 +1,11 @@
 //! Files about a data set that are read because they lie beside it: nobody named them, and whoever made the data set may
 //! have put anything there.
 
-use std::fs::File;
 use std::io::ErrorKind;
 use std::path::Path;
 
-use crate::error::{Context, Reason, Result, bail, ensure};
-use crate::input::files::read_at_most;
-use crate::text::thousands;
+use crate::bounded::read_file;
+use crate::error::{Reason, Result};
 
 /// Whether something is there that is neither a file nor a folder: to open a pipe may take for ever, and a device may
 /// have no end.
@@ -20,13 +18,10 @@ pub fn is_special(path: &Path) -> bool {
 /// # Errors
 /// If it cannot be read, is larger, or is no regular file. The error does not name it.
 pub fn read_beside(path: &Path, largest: u64) -> Result<Option<Vec<u8>>, Reason> {
-    match path.metadata() {
-        Ok(metadata) => ensure!(metadata.is_file(), "not a regular file"),
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(error) => bail!("{error}"),
+    match read_file(path, largest) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        read => Ok(Some(read?)),
     }
-    let bytes = read_at_most(largest, File::open(path)?, 0)?;
-    bytes.with_context(|| format!("larger than {} bytes", thousands(largest))).map(Some)
 }
 
 #[cfg(test)]
@@ -48,7 +43,7 @@ mod tests {
         #[cfg(unix)]
         {
             let pipe = dir.path().join("pipe");
-            assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+            crate::bounded::make_pipe(&pipe);
             for special in [&pipe, Path::new("/dev/zero")] {
                 assert_eq!(read(special), Err("not a regular file".into()));
                 assert!(is_special(special));

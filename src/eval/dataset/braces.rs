@@ -4,11 +4,14 @@ use crate::error::{Reason, Result, bail, ensure};
 
 /// More names than this are not made of one.
 const MOST: usize = 100_000;
+/// Nor of a pattern that is longer: all names together would have more than 64 MiB.
+const LONGEST: usize = 670;
 
 /// The names that a pattern stands for: `{0000..0063}` for all numbers of that range, with as many digits as the ends
 /// have, and `{a,b}` for either. A name without braces stands for itself.
 pub fn expand(pattern: &str) -> Result<Vec<String>, Reason> {
     let Some(open) = pattern.find('{') else { return Ok(vec![pattern.into()]) };
+    ensure!(pattern.len() <= LONGEST, "a name with braces of more than {LONGEST} bytes is not expanded");
     let Some(close) = pattern[open..].find('}').map(|close| open + close) else {
         bail!("{pattern}: a brace is not closed")
     };
@@ -61,5 +64,8 @@ mod tests {
         for wrong in ["{0..", "{a..b}", "{0..9999999}", "{a}", "{{0..1}}", "{0..999}{0..999}", "{}", "{+1..2}"] {
             assert!(expand(wrong).is_err(), "{wrong}");
         }
+        // Each is looked for behind the one before.
+        assert_eq!(expand(&"{0..0}".repeat(100)).unwrap(), ["0".repeat(100)]);
+        assert!(expand(&"{0..0}".repeat(20_000)).is_err());
     }
 }

@@ -137,18 +137,24 @@ impl Listing {
     /// One archive of images, or shards.
     fn of_archives(path: &Path, archives: Vec<PathBuf>, layout: &Layout) -> Result<Self, Reason> {
         let names = names_of(&archives);
-        let (mut entries, mut labelled, mut class_names) = (Vec::new(), false, None);
+        let (mut entries, mut labelled) = (Vec::new(), false);
+        let (mut names_file, mut class_names) = (None, None);
         for (number, (archive, name)) in (0..).zip(archives.iter().zip(&names)) {
             let shown = archive.display();
             let members = archive::members(archive).context(&shown)?;
             if webdataset::is_shard(archive, &members, layout).context(&shown)? {
                 entries.extend(webdataset::entries(archive, number, name, members, layout).context(&shown)?);
                 labelled = true;
-                // Read once for each folder: there may be a thousand archives in it.
+                // Looked for once for each folder, and read once for all that share it: there may be a thousand.
                 if number > 0 && archive.parent() == archives[number as usize - 1].parent() {
                     continue;
                 }
-                let names = webdataset::class_names(archive)?;
+                let file = webdataset::names_file(archive)?;
+                if number > 0 && file == names_file {
+                    continue;
+                }
+                let names = file.as_deref().map(webdataset::class_names).transpose()?;
+                names_file = file;
                 let first = archives[0].display();
                 ensure!(
                     number == 0 || names == class_names,

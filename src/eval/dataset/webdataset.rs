@@ -12,7 +12,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::Layout;
 use super::archive::Member;
@@ -120,20 +120,28 @@ pub fn entries(
     Ok(entries)
 }
 
-/// The names of the classes that clip-benchmark writes beside shards, or beside their folder: a line each. Labels
-/// of its subsets of ImageNet count these, and not the thousand.
-pub fn class_names(archive: &Path) -> Result<Option<Vec<String>>, Reason> {
+/// The file with names of classes that clip-benchmark writes beside shards, or beside their folder.
+pub fn names_file(archive: &Path) -> Result<Option<PathBuf>, Reason> {
     // Of links, as the hub's cache consists of, the folder counts in which they are.
     let folder = archive.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."));
     let folder = folder.canonicalize()?;
     for file in folder.ancestors().take(2).map(|folder| folder.join("classnames.txt")) {
-        let Some(bytes) = read_beside(&file, LARGEST_NAMES).with_context(|| file.display())? else { continue };
-        let text = String::from_utf8(bytes).with_context(|| file.display())?;
-        let names: Vec<String> = text.trim_end().lines().map(|line| line.trim().to_string()).collect();
-        ensure!(!names.contains(&String::new()), "{}: a line is blank, and lines are counted", file.display());
-        return Ok(Some(names));
+        if file.try_exists().with_context(|| file.display())? {
+            return Ok(Some(file));
+        }
     }
     Ok(None)
+}
+
+/// The names of classes in such a file, a line each. Labels of clip-benchmark's subsets of ImageNet count these, and not the
+/// thousand.
+pub fn class_names(file: &Path) -> Result<Vec<String>, Reason> {
+    let shown = file.display();
+    let bytes = read_beside(file, LARGEST_NAMES).context(&shown)?.with_context(|| format!("{shown}: it is gone"))?;
+    let text = String::from_utf8(bytes).context(&shown)?;
+    let names: Vec<String> = text.trim_end().lines().map(|line| line.trim().to_string()).collect();
+    ensure!(!names.contains(&String::new()), "{shown}: a line is blank, and lines are counted");
+    Ok(names)
 }
 
 /// The samples of an archive by their keys, in the order of these, so that of several faults the same one is said each

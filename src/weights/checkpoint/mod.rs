@@ -121,6 +121,12 @@ fn is_count(name: &str) -> bool {
     name.ends_with(".num_batches_tracked")
 }
 
+/// Whether steps from element to element can be computed for these sides: that is done with all of them, also of a tensor
+/// without elements.
+fn has_strides(shape: &[usize]) -> bool {
+    shape.iter().filter(|side| **side > 0).try_fold(1usize, |product, side| product.checked_mul(*side)).is_some()
+}
+
 /// What a zip begins with.
 const ZIP_MAGIC: &[u8] = b"PK\x03\x04";
 

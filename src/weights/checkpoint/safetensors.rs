@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use candle_core::{DType, Device, Tensor};
 use safetensors::{Dtype, SafeTensors};
 
-use super::is_count;
-use crate::error::{Reason, bail};
+use super::{has_strides, is_count};
+use crate::error::{Reason, bail, ensure};
 
 /// Whether the file begins as a safetensors file does: eight bytes of length, then a JSON object.
 pub fn looks_like(bytes: &[u8]) -> bool {
@@ -32,6 +32,7 @@ pub fn read(bytes: &[u8]) -> Result<BTreeMap<String, Tensor>, Reason> {
             Dtype::I8 | Dtype::I16 | Dtype::I32 | Dtype::I64 | Dtype::U8 | Dtype::BOOL => continue,
             other => bail!("tensor `{name}` has elements of type {other:?}; floating-point ones are needed"),
         };
+        ensure!(has_strides(view.shape()), "tensor `{name}` has the sides {:?}", view.shape());
         let tensor = Tensor::from_raw_buffer(view.data(), dtype, view.shape(), &Device::Cpu)?;
         tensors.insert(name.to_string(), tensor);
     }

@@ -9,8 +9,8 @@ use zip::read::{ArchiveOffset, Config as ZipConfig};
 use zip::result::ZipError;
 use zip::{CompressionMethod, ZipArchive};
 
-use super::is_count;
 use super::pickle::{self, Heap, Object, TensorRef, Value};
+use super::{has_strides, is_count};
 use crate::error::{Context, Reason, bail, ensure};
 
 /// Weights of more bytes are no QLNet's, and nothing is gained by filling the memory with them.
@@ -163,7 +163,8 @@ fn tensor(name: &str, storage: &[u8], reference: &TensorRef) -> Result<Option<Te
 
     let outside = "it reaches outside its storage";
     let (shape, stride) = (&reference.shape, &reference.stride);
-    let count = shape.iter().try_fold(1usize, |n, d| n.checked_mul(*d)).context(outside)?;
+    ensure!(has_strides(shape), "{outside}");
+    let count = shape.iter().product();
     if count == 0 {
         return Ok(Some(Tensor::from_raw_buffer(&[], dtype, shape, &Device::Cpu)?));
     }

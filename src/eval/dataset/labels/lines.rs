@@ -3,8 +3,8 @@
 use std::fs::File;
 use std::path::Path;
 
+use crate::bounded::read_at_most;
 use crate::error::{DatasetProblem, Error, Result};
-use crate::input::files::read_at_most;
 
 /// A line of a text file, without blanks around it.
 pub struct Line {

@@ -1,0 +1,82 @@
+//! Files that nobody named, read to a limit: whoever may write into a cache, or made a data set, may have put anything in
+//! their place. A pipe would be waited for, perhaps for ever, and a device may have no end.
+
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Read};
+use std::path::Path;
+
+use crate::text::thousands;
+
+/// Reads a file that has no more than `largest` bytes; `None` if it has more. Room is made for `expected` bytes.
+pub fn read_at_most(largest: u64, file: impl Read, expected: u64) -> io::Result<Option<Vec<u8>>> {
+    // One byte more, so that the end is found without growing.
+    let mut bytes = Vec::with_capacity(expected.min(largest) as usize + 1);
+    file.take(largest + 1).read_to_end(&mut bytes)?;
+    Ok(Some(bytes).filter(|bytes| bytes.len() as u64 <= largest))
+}
+
+/// The bytes of a regular file that is not larger than `largest`. Links are followed.
+///
+/// # Errors
+/// If it cannot be read, is larger, or is no regular file. The error does not name it.
+pub fn read_file(path: &Path, largest: u64) -> io::Result<Vec<u8>> {
+    // Before it is opened: that is what a pipe would be waited for with.
+    if !fs::metadata(path)?.is_file() {
+        return Err(io::Error::new(ErrorKind::InvalidInput, "not a regular file"));
+    }
+    let bytes = read_at_most(largest, File::open(path)?, 0)?;
+    bytes.ok_or_else(|| io::Error::other(format!("larger than {} bytes", thousands(largest))))
+}
+
+/// [`read_file`] of a text.
+///
+/// # Errors
+/// Also if it is not UTF-8.
+pub fn read_text(path: &Path, largest: u64) -> io::Result<String> {
+    String::from_utf8(read_file(path, largest)?).map_err(|_| ErrorKind::InvalidData.into())
+}
+
+/// Makes a pipe to which nobody writes.
+#[cfg(all(test, unix))]
+pub fn make_pipe(path: &Path) {
+    assert!(std::process::Command::new("mkfifo").arg(path).status().unwrap().success());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_are_read_to_a_limit() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("text");
+        let read = |path: &Path| read_text(path, 5).map_err(|error| error.kind());
+        assert_eq!(read(&path), Err(ErrorKind::NotFound));
+        for (content, expected) in [
+            (&b"12345"[..], Ok("12345".to_string())),
+            (b"123456", Err(ErrorKind::Other)),
+            (b"1\xff", Err(ErrorKind::InvalidData)),
+            (b"", Ok(String::new())),
+        ] {
+            fs::write(&path, content).unwrap();
+            assert_eq!(read(&path), expected);
+        }
+        assert_eq!(read(dir.path()), Err(ErrorKind::InvalidInput));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn pipes_and_devices_are_not_opened() {
+        let dir = tempfile::tempdir().unwrap();
+        let [pipe, link] = ["pipe", "link"].map(|name| dir.path().join(name));
+        make_pipe(&pipe);
+        std::os::unix::fs::symlink(&pipe, &link).unwrap();
+        for special in [&pipe, &link, Path::new("/dev/zero")] {
+            assert_eq!(read_file(special, 5).unwrap_err().to_string(), "not a regular file");
+        }
+        // A link to a file is as the file.
+        fs::remove_file(&pipe).unwrap();
+        fs::write(&pipe, "12345").unwrap();
+        assert_eq!(read_file(&link, 5).unwrap(), b"12345");
+    }
+}
