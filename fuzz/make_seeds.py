@@ -99,8 +99,8 @@ def packed():
     other = dict(block, filters=2, out_channels=3, stride=2, skip="Projection")
     for name, layers in {"one": [[block]], "two": [[block], [other]]}.items():
         config = dict(stem_channels=2, layers=layers, num_classes=3)
-        for vectors, length in PACKED[name].items():
-            put("packed", f"{name}-{vectors}", json.dumps(config, separators=(",", ":")).encode() + b"\n" + bytes(length))
+        for kind, length in PACKED[name].items():
+            put("packed", f"{name}-{kind}", json.dumps(config, separators=(",", ":")).encode() + b"\n" + bytes(length))
 
 
 def exif():
@@ -199,8 +199,11 @@ def predictions():
 
 
 PROGRAM = Path(sys.argv[1]).resolve()
-# Bytes that the networks of `packed` take up, by the numbers in a vector of the CPU.
-PACKED = {"one": {16: 22336, 8: 10816, 4: 5504}, "two": {16: 28544}}
+# Bytes that the networks of `packed` take up, by what they are computed in and the numbers in a vector of the CPU.
+PACKED = {
+    "one": {"16": 22336, "8": 10816, "4": 5504, "bf16-16": 24128, "int8-16": 24640, "int8-8": 12480, "int8-4": 6464},
+    "two": {"16": 28544, "bf16-16": 31872, "int8-16": 33152},
+}
 
 if __name__ == "__main__":
     checkpoints()

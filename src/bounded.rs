@@ -1,5 +1,5 @@
-//! Files that nobody named, read to a limit: whoever may write into a cache, or made a data set, may have put anything in
-//! their place. A pipe would be waited for, perhaps for ever, and a device may have no end.
+//! Files that nobody named, read to a limit: whoever may write into a cache, or made a data set, may have put anything
+//! in their place. A pipe would be waited for, perhaps for ever, and a device may have no end.
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read};
@@ -20,7 +20,7 @@ pub fn read_at_most(largest: u64, file: impl Read, expected: u64) -> io::Result<
 /// # Errors
 /// If it cannot be read, is larger, or is no regular file. The error does not name it.
 pub fn read_file(path: &Path, largest: u64) -> io::Result<Vec<u8>> {
-    // Before it is opened: that is what a pipe would be waited for with.
+    // Before it is opened, which for a pipe may take for ever.
     if !fs::metadata(path)?.is_file() {
         return Err(io::Error::new(ErrorKind::InvalidInput, "not a regular file"));
     }
@@ -71,7 +71,7 @@ mod tests {
         let [pipe, link] = ["pipe", "link"].map(|name| dir.path().join(name));
         make_pipe(&pipe);
         std::os::unix::fs::symlink(&pipe, &link).unwrap();
-        for special in [&pipe, &link, Path::new("/dev/zero")] {
+        for special in [pipe.as_path(), &link, Path::new("/dev/zero")] {
             assert_eq!(read_file(special, 5).unwrap_err().to_string(), "not a regular file");
         }
         // A link to a file is as the file.

@@ -233,7 +233,7 @@ fn what_a_hub_delivers_is_checked_and_the_token_stays_with_it() {
     }
 }
 
-/// That which `hf auth login` left, or at the path that is named. What is missing, blank, too long or no file is no token.
+/// What `hf auth login` left, or what is at the path that is named. What is missing, blank, too long or no file is none.
 #[test]
 fn a_stored_token_is_sent_if_it_is_one() {
     let qlnet = Qlnet::new();

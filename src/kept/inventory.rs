@@ -93,7 +93,7 @@ pub(crate) fn files(dir: &Path) -> io::Result<Vec<KeptFile>> {
     let mut files = Vec::new();
     for entry in entries {
         let entry = entry?;
-        // Another process may have removed it meanwhile. Links are not this program's, nor is what cannot be looked into.
+        // Another process may have removed it meanwhile. Links and pipes are not this program's, and not looked into.
         if let Some(metadata) = entry.metadata().ok().filter(Metadata::is_file)
             && let Some(kind) = kind(&entry.path())
         {

@@ -52,10 +52,18 @@ pub fn folded(bytes: &[u8], scratch: &Path) -> Outcome {
     Ok(())
 }
 
-/// A file of packed weights in the cache: either the whole file, or the JSON of a network's dimensions, a line break
-/// and the data, which get what has to be before them.
+/// A file of packed weights in the cache, for each of what networks compute in: either the whole file, or the JSON of a
+/// network's dimensions, a line break and the data, which get what has to be before them.
 pub fn packed(bytes: &[u8], scratch: &Path) -> Outcome {
-    let file = PackedFile::new(scratch, SHA256, Precision::F32, Products::Float32, "");
+    let kinds =
+        [(Precision::F32, Products::Float32), (Precision::Bf16, Products::Bfloat16), (Precision::Int8, Products::Int8)];
+    let outcomes = kinds.map(|(precision, products)| packed_for(bytes, scratch, precision, products));
+    // They have other lengths.
+    outcomes.into_iter().reduce(Result::or).expect("there are three")
+}
+
+fn packed_for(bytes: &[u8], scratch: &Path, precision: Precision, products: Products) -> Outcome {
+    let file = PackedFile::new(scratch, SHA256, precision, products, "");
     let whole = if bytes.starts_with(MAGIC) { bytes.to_vec() } else { with_header(bytes, file.path()) };
     fs::write(file.path(), whole).expect("the folder for scratch files can be written");
     let network = twice(|| file.read().ok_or("not whole"), |one, other| assert_eq!(one.config(), other.config()))?;
