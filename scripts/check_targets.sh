@@ -35,7 +35,8 @@ check() {
             [ -e /lib/ld-linux-aarch64.so.1 ] || export QEMU_LD_PREFIX=${QEMU_LD_PREFIX:-/usr/aarch64-linux-gnu}
             # What takes half a minute and more here did not finish in a quarter of an hour. And strace would see the emulation.
             local slow=(a_full_size_network_keeps_its_logits the_audit_agrees the_list_of_families_is_complete
-                a_ball_that_no_pixel_is_inside features_are_the_pooled_values quantis)
+                a_ball_that_no_pixel_is_inside features_are_the_pooled_values quantis
+                fused_blocks_equal_plain_ones_at_full_width the_command_shows_every_step_and_saves)
             local traced=(no_command_opens_a_connection help_is_read no_home_is a_download_asks_the_hub)
             # qemu writes a file of its own, and a limit on the size of files ends it.
             local limited=(no_byte_can_be_written_and_nothing_is_lost a_full_disk_leaves_what_was_there)
