@@ -233,7 +233,7 @@ fn what_a_hub_delivers_is_checked_and_the_token_stays_with_it() {
     }
 }
 
-/// What `hf auth login` left, or what is at the path that is named. What is missing, blank, too long or no file is none.
+/// What `hf auth login` left, or what is at the path that is named. What is missing, blank or too long is none.
 #[test]
 fn a_stored_token_is_sent_if_it_is_one() {
     let qlnet = Qlnet::new();
@@ -269,7 +269,13 @@ fn a_stored_token_is_sent_if_it_is_one() {
     {
         std::fs::remove_file(&named).unwrap();
         assert!(Command::new("mkfifo").arg(&named).status().unwrap().success());
-        assert_eq!(sent(true), None);
+        // One that was named is waited for: it may be what a shell puts in the place of `<(...)`.
+        let writer = std::thread::spawn({
+            let named = named.clone();
+            move || std::fs::write(named, "hf_piped\n")
+        });
+        assert_eq!(sent(true), bearer("hf_piped"));
+        writer.join().unwrap().unwrap();
         std::fs::remove_file(&stored).unwrap();
         std::os::unix::fs::symlink(&named, &stored).unwrap();
         assert_eq!(sent(false), None);

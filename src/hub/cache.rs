@@ -125,7 +125,8 @@ impl CachePaths {
         };
         let (false, Ok(entries)) = (self.incomplete.exists(), fs::read_dir(&self.blobs)) else { return };
         let others = entries.flatten().filter(|entry| is_one(&entry.file_name().to_string_lossy()));
-        let largest = others.max_by_key(|entry| entry.metadata().map_or(0, |metadata| metadata.len()));
+        let files = others.filter(|entry| entry.metadata().is_ok_and(|metadata| metadata.is_file()));
+        let largest = files.max_by_key(|entry| entry.metadata().map_or(0, |metadata| metadata.len()));
         let copy = largest.and_then(|largest| copy_to_temporary(&largest.path(), &self.blobs, &self.hash).ok());
         if let Some(copy) = copy {
             let _ = copy.persist(&self.incomplete);
@@ -170,12 +171,13 @@ pub fn is_remembered(path: &Path, file: &HubFile, hashes: Option<&Path>) -> bool
 /// If it cannot be read.
 pub fn mismatch(path: &Path, file: &HubFile, hashes: Option<&Path>) -> Result<Option<String>> {
     let now = SystemTime::now();
-    let opened = File::open(path).and_then(|opened| Ok((opened.metadata()?, opened)));
-    let (metadata, mut opened) = opened.map_err(Error::io("read", path))?;
-    let size = metadata.len();
+    // Before it is opened: a pipe, which has no bytes, would be waited for.
+    let size = fs::metadata(path).map_err(Error::io("read", path))?.len();
     if size != file.size {
         return Ok(Some(format!("{} has {size} bytes, expected {}", file.file, file.size)));
     }
+    let opened = File::open(path).and_then(|opened| Ok((opened.metadata()?, opened)));
+    let (metadata, mut opened) = opened.map_err(Error::io("read", path))?;
     let remembered = match (hashes, file.hash) {
         (Some(dir), ContentHash::Sha256(_)) => RememberedHash::new(dir, path, &metadata),
         _ => None,

@@ -39,6 +39,7 @@ mod splits;
 mod temporary;
 
 use std::fmt;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -53,7 +54,7 @@ use self::http::Client;
 pub use self::proxy::Proxies;
 use self::request_error::without_secrets;
 pub use self::splits::{FilesKind, SplitFiles, files_of_split};
-use crate::bounded::read_text;
+use crate::bounded::{read_at_most, read_text};
 use crate::error::{DatasetProblem, Error, Reason, Result};
 use crate::kept;
 
@@ -112,9 +113,13 @@ impl Hub {
         let is_true = |name: &str| {
             variable(name).is_some_and(|value| ["1", "ON", "YES", "TRUE"].contains(&value.to_uppercase().as_str()))
         };
-        let stored_token = || {
-            let path = cache::path_variable("HF_TOKEN_PATH").unwrap_or_else(|| cache::home_dir().join("token"));
-            read_text(&path, LONGEST_TOKEN).ok()
+        let stored_token = || match cache::path_variable("HF_TOKEN_PATH") {
+            // It may be a pipe, which a shell puts in the place of `<(...)`.
+            Some(path) => {
+                let bytes = read_at_most(LONGEST_TOKEN, File::open(path).ok()?, 0).ok()??;
+                String::from_utf8(bytes).ok()
+            }
+            None => read_text(&cache::home_dir().join("token"), LONGEST_TOKEN).ok(),
         };
         let token = variable("HF_TOKEN").or_else(|| variable("HUGGING_FACE_HUB_TOKEN")).or_else(stored_token);
         Self {

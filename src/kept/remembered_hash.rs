@@ -134,13 +134,13 @@ impl fmt::Display for State {
     }
 }
 
-/// A time as nanoseconds since 1970.
 /// Whether a file's bytes are on its disk, given what its sync returned. Where nothing can be written, nothing has to be.
 fn is_on_disk(synced: io::Result<()>) -> bool {
     use io::ErrorKind::{InvalidInput, ReadOnlyFilesystem, Unsupported};
     synced.map_or_else(|error| matches!(error.kind(), InvalidInput | ReadOnlyFilesystem | Unsupported), |()| true)
 }
 
+/// A time as nanoseconds since 1970.
 fn nanoseconds(time: SystemTime) -> Option<i128> {
     i128::try_from(time.duration_since(UNIX_EPOCH).ok()?.as_nanos()).ok()
 }

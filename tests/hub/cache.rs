@@ -44,6 +44,18 @@ fn a_damaged_copy_in_the_cache_is_replaced() {
         assert_eq!(again.unwrap(), path);
         s.assert_complete(&path);
     }
+    #[cfg(unix)]
+    {
+        // Nobody writes to the pipe, and it is not waited for; nor is one beside it.
+        let blob = s.blobs().join(s.file.hash.digits());
+        let beside = s.blobs().join(format!("{}.12345678.incomplete", s.file.hash.digits()));
+        std::fs::remove_file(&blob).unwrap();
+        for pipe in [&blob, &beside] {
+            assert!(std::process::Command::new("mkfifo").arg(pipe).status().unwrap().success());
+        }
+        assert_eq!(s.fetch().0.unwrap(), path);
+        assert!(std::fs::read(&path).unwrap() == s.content);
+    }
 }
 
 #[test]
