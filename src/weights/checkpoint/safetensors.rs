@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use candle_core::{DType, Device, Tensor};
-use safetensors::{Dtype, SafeTensors};
+use safetensors::{Dtype, SafeTensorError, SafeTensors};
 
 use super::{has_strides, is_count};
 use crate::error::{Reason, bail, ensure};
@@ -16,6 +16,11 @@ pub fn looks_like(bytes: &[u8]) -> bool {
 /// All floating-point tensors of a safetensors file, and the counts of batch norms.
 pub fn read(bytes: &[u8]) -> Result<BTreeMap<String, Tensor>, Reason> {
     let file = SafeTensors::deserialize(bytes).map_err(|error| {
+        // Of several tensors with such offsets the crate names any, another one each time.
+        let error = match error {
+            SafeTensorError::InvalidOffset(_) => "invalid offsets of a tensor".to_string(),
+            other => other.to_string(),
+        };
         Reason::new(format!(
             "damaged safetensors file: its header does not describe its {} bytes ({error})",
             bytes.len()
