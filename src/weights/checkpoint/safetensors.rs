@@ -16,9 +16,12 @@ pub fn looks_like(bytes: &[u8]) -> bool {
 /// All floating-point tensors of a safetensors file, and the counts of batch norms.
 pub fn read(bytes: &[u8]) -> Result<BTreeMap<String, Tensor>, Reason> {
     let file = SafeTensors::deserialize(bytes).map_err(|error| {
-        // Of several tensors with such offsets the crate names any, another one each time.
+        // Of several tensors with such faults the crate tells any, another one each time.
         let error = match error {
-            SafeTensorError::InvalidOffset(_) => "invalid offsets of a tensor".to_string(),
+            SafeTensorError::InvalidOffset(_)
+            | SafeTensorError::ValidationOverflow
+            | SafeTensorError::MisalignedSlice
+            | SafeTensorError::TensorInvalidInfo => "invalid shape, data type or offsets of a tensor".to_string(),
             other => other.to_string(),
         };
         Reason::new(format!(
@@ -27,7 +30,10 @@ pub fn read(bytes: &[u8]) -> Result<BTreeMap<String, Tensor>, Reason> {
         ))
     })?;
     let mut tensors = BTreeMap::new();
-    for (name, view) in file.iter() {
+    // So that of several that are refused it is always the same.
+    let mut views: Vec<_> = file.iter().collect();
+    views.sort_unstable_by_key(|(name, _)| *name);
+    for (name, view) in views {
         let dtype = match view.dtype() {
             Dtype::F16 => DType::F16,
             Dtype::BF16 => DType::BF16,
