@@ -15,16 +15,24 @@ pub fn read_at_most(largest: u64, file: impl Read, expected: u64) -> io::Result<
     Ok(Some(bytes).filter(|bytes| bytes.len() as u64 <= largest))
 }
 
+/// Opens a regular file to be read. Links are followed.
+///
+/// # Errors
+/// If it cannot be opened, or is no regular file.
+pub fn open_file(path: &Path) -> io::Result<File> {
+    // Before it is opened, which for a pipe may take for ever.
+    if !fs::metadata(path)?.is_file() {
+        return Err(io::Error::new(ErrorKind::InvalidInput, "not a regular file"));
+    }
+    File::open(path)
+}
+
 /// The bytes of a regular file that is not larger than `largest`. Links are followed.
 ///
 /// # Errors
 /// If it cannot be read, is larger, or is no regular file. The error does not name it.
 pub fn read_file(path: &Path, largest: u64) -> io::Result<Vec<u8>> {
-    // Before it is opened, which for a pipe may take for ever.
-    if !fs::metadata(path)?.is_file() {
-        return Err(io::Error::new(ErrorKind::InvalidInput, "not a regular file"));
-    }
-    let bytes = read_at_most(largest, File::open(path)?, 0)?;
+    let bytes = read_at_most(largest, open_file(path)?, 0)?;
     bytes.ok_or_else(|| io::Error::other(format!("larger than {} bytes", thousands(largest))))
 }
 

@@ -1,6 +1,7 @@
 //! What several commands take, and what it means.
 
 use std::ffi::OsStr;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -341,21 +342,22 @@ impl Kernel {
 
 /// A whole number from 1 to 4096; a larger one must be a mistake.
 pub fn positive(text: &str) -> Result<usize, String> {
-    match text.parse() {
-        Ok(number) if (1..=4096).contains(&number) => Ok(number),
-        _ => Err("expected a whole number from 1 to 4096".into()),
-    }
+    whole(text, 1..=4096)
 }
 
 /// A whole number up to 4096.
 pub fn up_to_4096(text: &str) -> Result<usize, String> {
-    text.parse().ok().filter(|number| *number <= 4096).ok_or_else(|| "expected a whole number up to 4096".into())
+    whole(text, 0..=4096)
 }
 
 /// A number of threads that read images. Far more than there are processors wait for each other.
 pub fn workers(text: &str) -> Result<usize, String> {
-    let number = text.parse().ok().filter(|number| (1..=512).contains(number));
-    number.ok_or_else(|| "expected a whole number from 1 to 512".into())
+    whole(text, 1..=512)
+}
+
+fn whole(text: &str, range: RangeInclusive<usize>) -> Result<usize, String> {
+    let number = text.parse().ok().filter(|number| range.contains(number));
+    number.ok_or_else(|| format!("expected a whole number from {} to {}", range.start(), range.end()))
 }
 
 /// Refuses a batch of images with so many pixels on a side that no memory has room for, before it is made.

@@ -29,7 +29,7 @@
 //! A file that is missing or refused is made again silently. Where the directory cannot be written, or the system
 //! does not let a mapped file be replaced (Windows), the network is packed at every start.
 
-use std::fs::{self, File, Metadata};
+use std::fs::Metadata;
 use std::io::{self, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -38,6 +38,7 @@ use std::time::SystemTime;
 use memmap2::Mmap;
 use serde::{Deserialize, Serialize};
 
+use crate::bounded::open_file;
 use crate::digest::sha256_of;
 use crate::kept::remembered_hash::RememberedHash;
 use crate::kept::{PACKED, replace_with};
@@ -90,9 +91,7 @@ impl PackedFile {
     /// The network, if it is there and whole. Its weights are the mapped file.
     pub(crate) fn read(&self) -> Option<QLNet> {
         let now = SystemTime::now();
-        // A pipe would be waited for.
-        fs::metadata(&self.path).ok().filter(Metadata::is_file)?;
-        let file = File::open(&self.path).ok()?;
+        let file = open_file(&self.path).ok()?;
         let metadata = file.metadata().ok().filter(Metadata::is_file)?;
         // SAFETY: files of the cache are replaced by rename, and no program that knows them changes one in place;
         // the map is of what was opened even when another file gets its name. A program that overwrites the file
@@ -186,6 +185,7 @@ mod tests {
     use crate::network::cpu::vector::lanes;
     use crate::weights::Weights;
     use candle_core::Device;
+    use std::fs::{self, File};
     use std::time::Duration;
 
     const SHA256: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";

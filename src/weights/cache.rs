@@ -6,13 +6,13 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use candle_core::{Storage, Tensor};
 use safetensors::{Dtype, SafeTensors, View};
 
+use crate::bounded::open_file;
 use crate::error::{Context, Reason, Result, bail, ensure};
 use crate::kept::replace_with;
 use crate::weights::checkpoint::Checkpoint;
@@ -47,9 +47,7 @@ pub(super) fn cache_path(dir: &Path, sha256: &str) -> PathBuf {
 
 /// Reads a folded copy, by memory map.
 fn read(path: &Path) -> Result<Weights, Reason> {
-    // A pipe would be waited for.
-    ensure!(fs::metadata(path)?.is_file(), "not a regular file");
-    let file = File::open(path)?;
+    let file = open_file(path)?;
     // SAFETY: the map is read-only and short-lived, and this program replaces these files by rename;
     // it never changes one in place.
     let bytes = unsafe { memmap2::Mmap::map(&file)? };
@@ -125,6 +123,7 @@ mod tests {
     use super::*;
     use std::cell::Cell;
     use std::collections::BTreeMap;
+    use std::fs;
 
     /// The elements of every tensor.
     fn elements(weights: &Weights) -> BTreeMap<String, Vec<f32>> {
