@@ -1,7 +1,7 @@
-//! Files that nobody named, read to a limit: whoever may write into a cache, or made a data set, may have put anything
-//! in their place. A pipe would be waited for, perhaps for ever, and a device may have no end.
+//! Files that nobody named, read to a limit or extended: whoever may write into a cache, or made a data set, may have put
+//! anything in their place. A pipe would be waited for, perhaps for ever, and a device may have no end.
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Read};
 use std::path::Path;
 
@@ -21,10 +21,26 @@ pub fn read_at_most(largest: u64, file: impl Read, expected: u64) -> io::Result<
 /// If it cannot be opened, or is no regular file.
 pub fn open_file(path: &Path) -> io::Result<File> {
     // Before it is opened, which for a pipe may take for ever.
-    if !fs::metadata(path)?.is_file() {
-        return Err(io::Error::new(ErrorKind::InvalidInput, "not a regular file"));
-    }
+    ensure_regular(&fs::metadata(path)?, "not a regular file")?;
     File::open(path)
+}
+
+/// Opens a regular file to be written, or makes it. It is not cut, and its position is its beginning. Links are followed.
+///
+/// Not in the mode for appending: Windows does not let a file that is open in this mode be cut, and what is written must
+/// land at the position that was sought.
+///
+/// # Errors
+/// If it can be neither opened nor made, or is no regular file.
+pub fn open_to_write(path: &Path) -> io::Result<File> {
+    if let Ok(metadata) = fs::metadata(path) {
+        ensure_regular(&metadata, "not a regular file, which it has to be: remove it")?;
+    }
+    OpenOptions::new().create(true).truncate(false).write(true).open(path)
+}
+
+fn ensure_regular(metadata: &fs::Metadata, otherwise: &'static str) -> io::Result<()> {
+    if metadata.is_file() { Ok(()) } else { Err(io::Error::new(ErrorKind::InvalidInput, otherwise)) }
 }
 
 /// The bytes of a regular file that is not larger than `largest`. Links are followed.
@@ -53,6 +69,7 @@ pub fn make_pipe(path: &Path) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::{Seek, SeekFrom, Write};
 
     #[test]
     fn texts_are_read_to_a_limit() {
@@ -72,6 +89,20 @@ mod tests {
         assert_eq!(read(dir.path()), Err(ErrorKind::InvalidInput));
     }
 
+    #[test]
+    fn a_file_is_extended_where_the_position_stands() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        fs::write(&path, b"abcdef").unwrap();
+        let mut file = open_to_write(&path).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"abcdef");
+        // Refused by Windows, or written to the end, if the file were open for appending.
+        file.set_len(3).unwrap();
+        file.seek(SeekFrom::Start(1)).unwrap();
+        file.write_all(b"X").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"aXc");
+    }
+
     #[cfg(unix)]
     #[test]
     fn pipes_and_devices_are_not_opened() {
@@ -81,6 +112,7 @@ mod tests {
         std::os::unix::fs::symlink(&pipe, &link).unwrap();
         for special in [pipe.as_path(), &link, Path::new("/dev/zero")] {
             assert_eq!(read_file(special, 5).unwrap_err().to_string(), "not a regular file");
+            assert_eq!(open_to_write(special).unwrap_err().kind(), ErrorKind::InvalidInput);
         }
         // A link to a file is as the file.
         fs::remove_file(&pipe).unwrap();

@@ -9,12 +9,13 @@
 //!
 //! Data sets are in `datasets--owner--name`. The hash is the SHA-256 of files that Git LFS keeps, and Git's of others.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use super::link::{LINKS, copy_to_temporary, link_or_copy};
 use super::{ContentHash, Event, HubFile, temporary};
+use crate::bounded::open_to_write;
 use crate::error::{Error, Result};
 use crate::kept::remembered_hash::RememberedHash;
 
@@ -93,8 +94,7 @@ impl CachePaths {
         if let Some(parent) = self.lock.parent() {
             fs::create_dir_all(parent).map_err(Error::io("lock", &self.lock))?;
         }
-        let file = OpenOptions::new().create(true).truncate(false).write(true).open(&self.lock);
-        let file = file.map_err(Error::io("lock", &self.lock))?;
+        let file = open_to_write(&self.lock).map_err(Error::io("lock", &self.lock))?;
         match file.try_lock() {
             Ok(()) => Ok(Some(file)),
             Err(TryLockError::WouldBlock) => {

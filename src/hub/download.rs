@@ -1,14 +1,14 @@
 //! Downloads one file: attempt after attempt, each for the bytes that are still missing.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Seek, SeekFrom, Write};
-use std::path::Path;
 
 use super::attempts::Attempts;
 use super::cache::{CachePaths, mismatch};
 use super::http::Client;
 use super::request_error::RequestError;
 use super::{Event, Hub, HubFile};
+use crate::bounded::open_to_write;
 use crate::error::{Error, Result};
 
 /// The download of one file into the cache.
@@ -54,7 +54,7 @@ impl Download<'_> {
     fn fill(&mut self) -> Result<bool> {
         let (size, incomplete) = (self.file.size, &self.paths.incomplete);
         let client = self.hub.client(self.file.repository);
-        let mut out = open_to_extend(incomplete).map_err(Error::io("write", incomplete))?;
+        let mut out = open_to_write(incomplete).map_err(Error::io("write", incomplete))?;
         let at_first = out.seek(SeekFrom::End(0)).map_err(Error::io("write", incomplete))?;
         let mut received = at_first;
         let mut is_pieced = received > 0;
@@ -134,30 +134,5 @@ impl Download<'_> {
 
     fn error(&self, reason: String) -> Error {
         self.hub.error(self.file, reason)
-    }
-}
-
-/// Opens a file to be extended, or makes it. Not in the mode for appending: Windows does not let a file that
-/// is open in this mode be cut, and what is written must land at the position that was sought.
-fn open_to_extend(path: &Path) -> io::Result<File> {
-    OpenOptions::new().create(true).truncate(false).write(true).open(path)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_file_is_extended_where_the_position_stands() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("file");
-        fs::write(&path, b"abcdef").unwrap();
-        let mut file = open_to_extend(&path).unwrap();
-        assert_eq!(fs::read(&path).unwrap(), b"abcdef");
-        // Refused by Windows, or written to the end, if the file were open for appending.
-        file.set_len(3).unwrap();
-        file.seek(SeekFrom::Start(1)).unwrap();
-        file.write_all(b"X").unwrap();
-        assert_eq!(fs::read(&path).unwrap(), b"aXc");
     }
 }

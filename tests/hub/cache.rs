@@ -58,6 +58,24 @@ fn a_damaged_copy_in_the_cache_is_replaced() {
     }
 }
 
+#[cfg(unix)]
+#[test]
+fn pipes_that_would_be_written_to_are_not_waited_for() {
+    let s = setting(1000, &[]);
+    let path = s.fetch().0.unwrap();
+    let blob = s.blobs().join(s.file.hash.digits());
+    let locks = s.hub.cache_dir.join(".locks").join(s.blobs().parent().unwrap().file_name().unwrap());
+    for pipe in [blob.with_extension("incomplete"), locks.join(s.file.hash.digits()).with_extension("lock")] {
+        std::fs::remove_file(&blob).unwrap();
+        let _ = std::fs::remove_file(&pipe);
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        let error = s.fetch().0.unwrap_err();
+        assert!(error.contains(&*pipe.to_string_lossy()) && error.contains("remove it"), "{error}");
+        std::fs::remove_file(&pipe).unwrap();
+        assert_eq!(s.fetch().0.unwrap(), path);
+    }
+}
+
 #[test]
 fn wrong_left_overs_do_not_spoil_a_download() {
     let s = setting(100_000, &[]);
