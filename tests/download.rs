@@ -268,7 +268,7 @@ fn a_stored_token_is_sent_if_it_is_one() {
     #[cfg(unix)]
     {
         std::fs::remove_file(&named).unwrap();
-        assert!(Command::new("mkfifo").arg(&named).status().unwrap().success());
+        support::pipe::make_pipe(&named);
         // One that was named is waited for: it may be what a shell puts in the place of `<(...)`.
         let writer = std::thread::spawn({
             let named = named.clone();

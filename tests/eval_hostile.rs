@@ -118,11 +118,12 @@ fn a_row_that_is_too_long_is_not_written() {
 mod unix {
     use std::io::Write;
     use std::os::unix::fs::symlink;
-    use std::process::{Command, Output, Stdio};
+    use std::process::{Output, Stdio};
     use std::time::{Duration, Instant};
 
     use super::*;
     use crate::support::fixture;
+    use crate::support::pipe::make_pipe;
     use crate::support::program::DIGITS;
 
     /// Evaluates a set, which must not take for ever.
@@ -140,10 +141,6 @@ mod unix {
             std::thread::sleep(Duration::from_millis(5));
         }
         child.wait_with_output().unwrap()
-    }
-
-    fn pipe(path: &Path) {
-        assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
     }
 
     #[test]
@@ -203,13 +200,13 @@ mod unix {
         copy();
         let expected = json(&ends(&qlnet, &folder, &["--json"]));
         for name in ["nshards.txt", "_info.json"] {
-            pipe(&folder.join(name));
+            make_pipe(&folder.join(name));
             assert_eq!(json(&ends(&qlnet, &folder, &["--json"]))["images"], expected["images"]);
             fs::remove_file(folder.join(name)).unwrap();
             symlink("/dev/zero", folder.join(name)).unwrap();
             assert_eq!(json(&ends(&qlnet, &folder, &["--json"]))["images"], expected["images"]);
         }
-        for make in [pipe, |path: &Path| symlink("/dev/zero", path).unwrap()] {
+        for make in [make_pipe, |path: &Path| symlink("/dev/zero", path).unwrap()] {
             for (name, part) in [
                 ("classnames.txt", "classnames.txt: not a regular file"),
                 ("validation-03.parquet", "validation-03.parquet: it is not a regular file"),

@@ -4,6 +4,8 @@
 mod hub_server;
 #[path = "support/hub_setting.rs"]
 mod hub_setting;
+#[path = "support/pipe.rs"]
+mod pipe;
 
 #[path = "hub/broken_connections.rs"]
 mod broken_connections;

@@ -51,7 +51,7 @@ fn a_damaged_copy_in_the_cache_is_replaced() {
         let beside = s.blobs().join(format!("{}.12345678.incomplete", s.file.hash.digits()));
         std::fs::remove_file(&blob).unwrap();
         for pipe in [&blob, &beside] {
-            assert!(std::process::Command::new("mkfifo").arg(pipe).status().unwrap().success());
+            crate::pipe::make_pipe(pipe);
         }
         assert_eq!(s.fetch().0.unwrap(), path);
         assert!(std::fs::read(&path).unwrap() == s.content);
@@ -68,7 +68,7 @@ fn pipes_that_would_be_written_to_are_not_waited_for() {
     for pipe in [blob.with_extension("incomplete"), locks.join(s.file.hash.digits()).with_extension("lock")] {
         std::fs::remove_file(&blob).unwrap();
         let _ = std::fs::remove_file(&pipe);
-        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        crate::pipe::make_pipe(&pipe);
         let error = s.fetch().0.unwrap_err();
         assert!(error.contains(&*pipe.to_string_lossy()) && error.contains("remove it"), "{error}");
         std::fs::remove_file(&pipe).unwrap();

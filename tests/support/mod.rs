@@ -3,6 +3,7 @@
 
 pub mod browser;
 pub mod networks;
+pub mod pipe;
 pub mod program;
 
 use std::collections::HashMap;
