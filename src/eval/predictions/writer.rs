@@ -10,7 +10,7 @@ use super::{Format, partial, without_partial};
 use crate::error::{Error, PredictionsProblem, Reason, Result, ensure};
 use crate::eval::dataset::Dataset;
 use crate::eval::{Row, Run};
-use crate::output::{has_name, sync_directory, target};
+use crate::output::{TRIES, has_name, sync_directory, target};
 
 /// Writes a file of predictions. Dropped before there is a byte in it, it leaves none.
 pub struct Writer {
@@ -218,7 +218,7 @@ fn open(path: &Path, create: bool) -> Result<File> {
         tries += 1;
         match file.try_lock() {
             // Whoever had it may have completed or removed it in between.
-            Ok(()) if tries < 10 && !has_name(&file, path) => {}
+            Ok(()) if tries < TRIES && !has_name(&file, path) => {}
             Err(TryLockError::WouldBlock) => {
                 let words = format!("{} is being written by another process", path.display());
                 return Err(PredictionsProblem::InUse.error(words));
